@@ -1,18 +1,19 @@
-# Everything starts here: `make demo`, `make test`, `make check`, `make proofs`, `make bench`. The first of them sets up .venv by itself.
+# Everything starts here: `make demo`, `make compose`, `make test`, `make check`, `make proofs`, `make bench`. The first of them sets up .venv by itself.
 #
 # Needs Python 3.11 or newer with pip, and make. PYTHON=python3.12 chooses another Python.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check proofs bench screenshots catalogues format lock clean
+.PHONY: help venv demo compose test check proofs bench screenshots boards catalogues format lock imagelocks clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PROFILE ?= proofs
-LOCALE := services/portal/locale
-# A file's tests stay together in one process; all processes share the servers.
-TOGETHER := -n 2 --dist loadfile
+PAGES := libs/common/pages services/inbox services/portal
+PART_OF_LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet --constraints requirements.lock
+# A file's tests stay together in one process; all processes share the servers. The order is that of tests/conftest.py.
+TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
 
 help: ## Say what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -35,31 +36,46 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## Play the whole story on real servers; KEEP=1 leaves them running
 	@$(BIN)/python -m deploy.local.demo $(if $(filter 1 yes true,$(KEEP)),--keep)
 
+compose: ## Build the image and start everything in Docker, with simulated providers
+	@docker compose version >/dev/null 2>&1 || { echo "make: docker compose does not answer: install Docker with its Compose plugin" >&2; exit 2; }
+	@$(PYTHON) -m deploy.local.compose_secrets --sandbox
+	docker compose --env-file deploy/.env --file deploy/compose.yaml up --build
+
 test: $(STAMP) ## Run the whole test suite on real servers
 	$(BIN)/python -m pytest $(TOGETHER)
 
-check: $(STAMP) ## What CI runs: format, lint, types, import contracts, tests
+check: $(STAMP) ## What CI runs: format, lint, types, import contracts, the image's file, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(BIN)/python -m pytest $(TOGETHER)
 
 proofs: $(STAMP) ## Hold the laws against many examples and sizes, which takes long; PROFILE=ci takes fewer, as CI does
-	$(BIN)/python -m pytest -m "proof or hypothesis" --hypothesis-profile=$(PROFILE) --timeout=3600
+	$(BIN)/python -m pytest $(TOGETHER) -m "proof or hypothesis" --hypothesis-profile=$(PROFILE) --timeout=3600
 
 bench: $(STAMP) ## Measure, beside the floors of the same run
 	@$(BIN)/python -m tests.bench
 
-screenshots: $(STAMP) ## Take pictures of the portal's pages: build/screenshots, and the one of the README
+screenshots: $(STAMP) ## Take pictures of the pages of inbox and portal: build/screenshots, and those of the README
 	@$(BIN)/python -m tests.screenshots
 
-catalogues: $(STAMP) ## Bring the new sentences of the portal's pages into every gettext catalogue
-	$(BIN)/pybabel -q extract --no-location --sort-output -F $(LOCALE)/babel.cfg -k N_ -o $(LOCALE)/portal.pot services/portal
-	for po in $(LOCALE)/*/LC_MESSAGES/portal.po; do \
-		$(BIN)/pybabel -q update --no-fuzzy-matching --ignore-pot-creation-date --width 120 -D portal -l $$(basename $$(dirname $$(dirname $$po))) -i $(LOCALE)/portal.pot -d $(LOCALE); \
+boards: $(STAMP) ## Write Grafana's boards from the definition of the panels
+	@$(BIN)/python -m deploy.panels.grafana
+
+catalogues: $(STAMP) ## Bring the new sentences of all pages into every gettext catalogue
+	@for package in $(PAGES); do \
+		domain=$$(basename $$package); locale=$$package/locale; \
+		$(BIN)/pybabel -q extract --no-location --sort-output -F libs/common/pages/locale/babel.cfg -k N_ \
+			-o $$locale/$$domain.pot $$package; \
+		for po in $$locale/*/LC_MESSAGES/$$domain.po; do \
+			$(BIN)/pybabel -q update --no-fuzzy-matching --ignore-pot-creation-date --width 120 -D $$domain \
+				-l $$(basename $$(dirname $$(dirname $$po))) -i $$locale/$$domain.pot -d $$locale; \
+		done; \
+		rm $$locale/$$domain.pot; \
 	done
-	rm $(LOCALE)/portal.pot
 
 format: $(STAMP) ## Put the sources into form
 	$(BIN)/ruff check --fix-only --quiet .
@@ -67,6 +83,11 @@ format: $(STAMP) ## Put the sources into form
 
 lock: $(STAMP) ## Choose the newest versions that pyproject.toml allows; then read the changes
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras --upgrade --quiet --output-file requirements.lock pyproject.toml
+	@$(MAKE) --no-print-directory imagelocks
+
+imagelocks: $(STAMP) ## Write the parts of requirements.lock that the image installs: production, and what builds the wheel
+	$(PART_OF_LOCK) --output-file requirements.production.lock pyproject.toml
+	@echo hatchling | $(PART_OF_LOCK) --output-file requirements.build.lock -
 
 clean: ## Remove what was made, downloads excepted
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

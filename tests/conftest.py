@@ -36,9 +36,16 @@ pytest_plugins = [
     "tests.support.sending",
     "tests.support.before",
     "tests.support.browser",
+    "tests.support.image",
+    "tests.support.promtool",
+    "tests.support.tls_programs",
 ]
 
 load_profiles()
+
+_HERE = Path(__file__).parent
+_ORDER = ("e2e", "integration", "contract", "unit")
+"""The longest files first, so that the processes of a run end together. What end-to-end tests share ends with them."""
 
 _SERVERS = pytest.StashKey[RunServers]()
 AnyServer = TypeVar("AnyServer", bound=Server)
@@ -62,6 +69,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     _start(session, Kind)
     servers = session.config.stash[_SERVERS]
     os.environ.update({GIVEN[kind]: servers.address(kind) for kind in Kind})
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _ORDER.index(item.path.relative_to(_HERE).parts[0]))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -141,12 +153,19 @@ async def database_template(postgres_dsn: str) -> AsyncIterator[str]:
     await databases.drop_database(postgres_dsn, name)
 
 
+@pytest_asyncio.fixture(scope="session")
+async def empty_databases(postgres_dsn: str, database_template: str) -> AsyncIterator[databases.Databases]:
+    mine = databases.Databases(postgres_dsn, database_template)
+    yield mine
+    await mine.close()
+
+
 @pytest_asyncio.fixture
-async def database(postgres_dsn: str, database_template: str) -> AsyncIterator[str]:
-    """The DSN of this test's own database, with every migration."""
-    dsn = await databases.make_database(postgres_dsn, database_template)
+async def database(empty_databases: databases.Databases) -> AsyncIterator[str]:
+    """The DSN of this test's own database, with every migration and nothing in it."""
+    dsn = await empty_databases.take()
     yield dsn
-    await databases.drop_database(postgres_dsn, dsn)
+    await empty_databases.give_back(dsn)
 
 
 @pytest.fixture

@@ -1,29 +1,37 @@
 """The ``transom`` command. Each subcommand has a module of its own, which is imported when the subcommand runs."""
 
 import asyncio
+import gc
 import importlib
 import logging
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 from uuid import UUID
 
 import click
 
 from deploy.cli import one_machine
 from deploy.cli.interrupts import hear_interrupts
+from libs.common.clock import utc_now
 from libs.common.errors import TransomError
+from libs.common.events.topics import DLQ_SUFFIX
+
+if TYPE_CHECKING:
+    from deploy.cli.replay.run import Run
 
 SERVICES = {
     "ingest": "services.ingest.app",
     "router": "services.router.app",
     "whatsapp-sender": "services.whatsapp_sender.app",
     "sms-bridge": "services.sms_bridge.app",
+    "inbox": "services.inbox.app",
     "portal": "services.portal.app",
 }
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 T = TypeVar("T")
 
 
@@ -60,6 +68,7 @@ def up(data: Path, port_base: int | None) -> None:
 )
 def run(service: str, port: int | None, role: str | None) -> None:
     """Run one service in the foreground, configured by the environment alone."""
+    gc.disable()  # until the service tunes it: what imports make stays, and looking through it costs a tenth of a start
     main_of = importlib.import_module(SERVICES[service]).main
     if role is None:
         sys.exit(main_of(port))
@@ -131,36 +140,90 @@ def load(file: Path) -> None:
 
 
 @main.command()
-@click.option("--dlq", is_flag=True, required=True, help="Replay dead letters; nothing else can be replayed.")
+@click.argument("logs", nargs=-1, metavar="[FILES or -]")
+@click.option("--org", default=None, help="Begin with the figures of this organisation alone.")
+def watch(logs: tuple[str, ...], org: str | None) -> None:
+    """Show what the services' logs say: live in a terminal, else once at the end of the input."""
+    from deploy.cli.watch import watch as watch_logs  # noqa: PLC0415 -- see migrate
+
+    _or_exit(lambda: watch_logs(logs, org))
+
+
+@main.command()
+@click.option("--dlq", is_flag=True, help="The topic's dead letters, instead of its live records.")
 @click.argument("topic", required=False)
-@click.option("--topic", "named", default=None, help="Whose dead letters, as the argument.  [default: webhooks.v1]")
-@click.option("--reason", default=None, help="Only letters of this reason: unknown_number, waba_mismatch, …")
-@click.option("--number", default=None, help="Only letters of this phone_number_id, or of this SMS number (E.164).")
-@click.option(
-    "--limit", type=click.IntRange(1), default=None, help="Replay at most this many. The next run continues after them."
-)
+@click.option("--topic", "named", default=None, help="Which topic, as the argument.  [with --dlq: webhooks.v1]")
+@click.option("--from", "began", default=None, help="From this time on: 2026-11-26T10:00:00Z, or an age: 90m, 6h, 3d.")
+@click.option("--until", default=None, help="Up to before this time, in the same words.")
+@click.option("--key", default=None, help="Only records with this key: a conversation id, of the directory an org_id.")
+@click.option("--partition", type=click.IntRange(0), default=None, help="Only this partition.")
+@click.option("--reason", default=None, help="Only of this reason: unknown_number, waba_mismatch, window_expired, …")
+@click.option("--number", default=None, help="Only of this phone_number_id, or of this SMS number (E.164).")
+@click.option("--limit", type=click.IntRange(1), default=None, help="Replay at most this many.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done.")
 def replay(
     *,
     dlq: bool,
     topic: str | None,
     named: str | None,
+    began: str | None,
+    until: str | None,
+    key: str | None,
+    partition: int | None,
     reason: str | None,
     number: str | None,
     limit: int | None,
     dry_run: bool,
 ) -> None:
-    """Publish dead letters again, once their cause is fixed. Repeating it is safe: effects happen once."""
-    from deploy.cli.replay import Selection, replay_letters, topic_named  # noqa: PLC0415 -- see migrate
+    """Publish a topic's records, or its dead letters, again. Repeating it is safe: effects happen once."""
+    from deploy.cli.replay.run import run_of_environment  # noqa: PLC0415 -- see migrate
+    from deploy.cli.replay.selection import Selection, moment, topic_named  # noqa: PLC0415
 
-    _ = dlq  # required, so that the command line says what is replayed
+    name = topic or named or ("webhooks.v1" if dlq else None)
+    if name is None:
+        raise click.UsageError("say which topic with --topic, or --dlq for the dead letters of webhooks.v1")
+    if topic and named and topic != named:
+        raise click.UsageError(f"two topics are named: {topic} and {named}")
 
-    def work() -> list[str]:
-        selection = Selection(topic_named(topic or named or "webhooks.v1"), reason, number)
-        return asyncio.run(replay_letters(selection, dry=dry_run, limit=limit))
+    def prepared() -> "Run":
+        now = utc_now()
+        selection = Selection(
+            topic_named(name),
+            reason=reason,
+            number=number,
+            dlq=dlq or name.endswith(DLQ_SUFFIX),
+            began=None if began is None else moment("--from", began, now),
+            until=None if until is None else moment("--until", until, now),
+            key=key,
+            partition=partition,
+        )
+        return run_of_environment(selection, dry=dry_run, limit=limit)
 
-    for line in _or_exit(work):
-        click.echo(line)
+    run = _or_exit(prepared)
+    try:
+        _or_exit(lambda: asyncio.run(run.go()))
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    finally:
+        for line in run.lines() if run.began else ():  # what an interrupted run has done, too
+            click.echo(line)
+
+
+@main.command()
+@click.option("--org", required=True, help="The organisation.")
+@click.option("--user", required=True, help="The id of the person.")
+@click.option(
+    "--capabilities",
+    required=True,
+    help="Joined by commas: messages.view, messages.send, messages.tier.manage, customers.contact.view, or * for all.",
+)
+@click.option("--name", default=None, help="The name of the person.")
+@click.option("--ttl", default="1h", show_default=True, help="How long it counts, an hour at most: 30s, 15m, 1h.")
+def token(org: str, user: str, capabilities: str, name: str | None, ttl: str) -> None:
+    """Make a token for development, with the first key of TRANSOM_JWT_KEYS. Refused beside a real identity provider."""
+    from deploy.cli.token import development_token  # noqa: PLC0415 -- see migrate
+
+    click.echo(_or_exit(lambda: development_token(org, user, capabilities, name, ttl)))
 
 
 @main.command(name="end-access")
@@ -180,6 +243,25 @@ def explain(intent_id: UUID) -> None:
     from deploy.cli.explain import explain_intent  # noqa: PLC0415 -- see migrate
 
     _or_exit(lambda: asyncio.run(explain_intent(intent_id)))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Write the report as JSON.")
+@click.option(
+    "--service",
+    "services",
+    multiple=True,
+    type=click.Choice(sorted([*SERVICES, "ingest-edge", "ingest-worker"])),
+    help="Look at what this service, or role of ingest, needs alone; may be repeated.  [default: all]",
+)
+def doctor(*, as_json: bool, services: tuple[str, ...]) -> None:
+    """Look for what is wrong with settings, servers and providers. Reads only; ends within 30 seconds.
+
+    Exit code 0: nothing, 3: warnings, 4: errors.
+    """
+    from deploy.cli.doctor.doctor import doctor as look  # noqa: PLC0415 -- see migrate
+
+    look(services or tuple(SERVICES), as_json=as_json)
 
 
 def _or_exit(work: Callable[[], T]) -> T:

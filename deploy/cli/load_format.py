@@ -23,6 +23,7 @@ from libs.common.events.directory import (
     Phone,
     Policy,
     PortalHost,
+    SignIn,
     SmsAccountName,
     SmsProviderName,
 )
@@ -73,6 +74,7 @@ class OrgEntry(_Entry):
     sms_account: SmsAccountName | None = None
     country: Country | None = None
     currency: Currency | None = None
+    sign_in: SignIn | None = None
     credit_exhausted: bool | None = None
     policy: Policy = Field(default_factory=dict)
     numbers: list[NumberEntry] = Field(default_factory=list)

@@ -13,6 +13,7 @@ from deploy.local.servers.ports import LOOPBACK, free_port, is_free
 from libs.common.errors import ConfigurationError
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.settings import KafkaSettings
+from libs.common.settings.files import SUFFIX, values_of_files
 
 PREFIX = "TRANSOM_"
 FILE_NAME = "transom.env"
@@ -24,9 +25,11 @@ _OF_A_PROVIDER = {
     "TRANSOM_GRAPH_BASE_URL": ("TRANSOM_WHATSAPP_TOKEN", "TRANSOM_META_APP_SECRETS"),
     "TRANSOM_TWILIO_BASE_URL": ("TRANSOM_TWILIO_ACCOUNT_SID", "TRANSOM_TWILIO_AUTH_TOKENS"),
     "TRANSOM_VONAGE_BASE_URL": ("TRANSOM_VONAGE_API_KEY", "TRANSOM_VONAGE_API_SECRET"),
+    "TRANSOM_OIDC_ISSUER": ("TRANSOM_OIDC_CLIENT_ID", "TRANSOM_OIDC_CLIENT_SECRET"),
 }
 """What is generated for the sandbox, but must be given for a real provider."""
-SERVICE_PORTS = ("ingest", "router", "whatsapp-sender", "sms-bridge", "portal")
+_FOR_PEOPLE = frozenset({"portal", "inbox"})
+SERVICE_PORTS = ("ingest", "router", "whatsapp-sender", "sms-bridge", "portal", "inbox")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,12 @@ class Ports:
 
 
 def address_of(service: str) -> str:
-    """The name of the variable with a service's address; of the portal not PORTAL_URL, by which customers reach it."""
-    return f"{PREFIX}PORTAL_SERVICE_URL" if service == "portal" else f"{PREFIX}{service.upper().replace('-', '_')}_URL"
+    """The name of the variable with a service's address.
+
+    It is not PORTAL_URL and INBOX_URL, by which customers and staff reach those.
+    """
+    name = service.upper().replace("-", "_")
+    return f"{PREFIX}{name}_SERVICE_URL" if service in _FOR_PEOPLE else f"{PREFIX}{name}_URL"
 
 
 def environment(
@@ -79,6 +86,14 @@ def environment(
         "TRANSOM_VONAGE_SIGNATURE_SECRET": secret("TRANSOM_VONAGE_SIGNATURE_SECRET", secrets.token_hex(16)),
         "TRANSOM_PORTAL_LINK_KEYS": secret("TRANSOM_PORTAL_LINK_KEYS", secrets.token_hex(32)),
         "TRANSOM_PORTAL_URL": f"http://{LOOPBACK}:{ports.services['portal']}",
+        "TRANSOM_JWT_KEYS": secret("TRANSOM_JWT_KEYS", secrets.token_hex(32)),
+        "TRANSOM_JWT_AUDIENCE": "transom-inbox",
+        "TRANSOM_JWT_ISSUER": "transom-up",
+        "TRANSOM_INBOX_URL": f"http://{LOOPBACK}:{ports.services['inbox']}",
+        "TRANSOM_OIDC_ISSUER": f"{sandbox}/oidc",
+        "TRANSOM_OIDC_CLIENT_ID": "transom-inbox",
+        "TRANSOM_OIDC_CLIENT_SECRET": secret("TRANSOM_OIDC_CLIENT_SECRET", secrets.token_hex(16)),
+        "TRANSOM_FULL_ACCESS_ISSUERS": f"{sandbox}/oidc",
         "TRANSOM_GRAPH_BASE_URL": sandbox,
         "TRANSOM_TWILIO_BASE_URL": sandbox,
         "TRANSOM_VONAGE_BASE_URL": sandbox,
@@ -86,12 +101,17 @@ def environment(
         "TRANSOM_HTTP_HOST": LOOPBACK,
     }
     found |= {name: value for name, value in given.items() if value}
+    if "TRANSOM_OIDC_ISSUER" in given and "TRANSOM_FULL_ACCESS_ISSUERS" not in given:
+        del found["TRANSOM_FULL_ACCESS_ISSUERS"]  # the sandbox's people are not there
     if sandbox in {found["TRANSOM_GRAPH_BASE_URL"], found["TRANSOM_TWILIO_BASE_URL"]}:
         found[SANDBOX_URL] = sandbox
-    elif found["TRANSOM_VONAGE_BASE_URL"] == sandbox:  # no sandbox runs for the second SMS provider alone
-        found = {name: value for name, value in found.items() if "_VONAGE_" not in name}
+    else:  # no sandbox runs for the second SMS provider or the sign-in alone
+        left_out: tuple[str, ...] = ("_VONAGE_",) if found["TRANSOM_VONAGE_BASE_URL"] == sandbox else ()
+        left_out += () if "TRANSOM_OIDC_ISSUER" in given else ("_OIDC_", "_FULL_ACCESS_")
+        found = {name: value for name, value in found.items() if not any(part in name for part in left_out)}
     for base_url, needed in _OF_A_PROVIDER.items():
-        if found.get(base_url, sandbox) != sandbox and (missing := [name for name in needed if not given.get(name)]):
+        is_real = not found.get(base_url, sandbox).startswith(sandbox)
+        if is_real and (missing := [name for name in needed if not given.get(name)]):
             raise ConfigurationError(f"{base_url} is given, so set {', '.join(missing)} too")
     return found | {address_of(service): f"http://{LOOPBACK}:{port}" for service, port in ports.services.items()}
 
@@ -108,15 +128,18 @@ def wishes(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
     """The non-empty ``TRANSOM_*`` variables that the user set for this run.
 
     A shell that sourced the file of an earlier run on ``folder`` has that run's addresses. They are stale, so they do
-    not count.
+    not count. A variable that names a file stands for the file's content. Raises ConfigurationError where it cannot.
     """
     ours = {address_of(service) for service in SERVICE_PORTS} | {SANDBOX_URL}
     stale = _lines(folder, given=False)
-    return {
+    wished = {
         name: value
         for name, value in environ.items()
         if name.startswith(PREFIX) and value and name not in ours and stale.get(name) != value
     }
+    by_file = [name.removesuffix(SUFFIX) for name in wished if name.endswith(SUFFIX)]
+    plain = {name: value for name, value in wished.items() if not name.endswith(SUFFIX)}
+    return plain | values_of_files(by_file, "", wished)
 
 
 def surroundings(environ: Mapping[str, str]) -> dict[str, str]:

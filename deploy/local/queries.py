@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -15,14 +16,18 @@ select phone_number_id, waba_id, display_number
  order by org_id, phone_number_id
 """
 _TEMPLATES = """
-select name, language, body, category, parameter_format, status, header, waba_id
+select name, language, body, category, parameter_format, status, header, buttons, waba_id, meta_id as id,
+       nullif(components, '[]') as components
   from templates
+ where status not in ('DRAFT', 'DELETED')
  order by org_id, waba_id, name, language
 """
 
 
 _WRITTEN = """
-select c.conversation_id from conversations c
+select c.conversation_id
+  from conversations c
+  join customers k on k.org_id = $1 and k.customer_id = c.customer_id and k.phone = $2
  where c.org_id = $1 and exists (select from messages m where m.conversation_id = c.conversation_id and m.org_id = $1)
  order by c.conversation_id
  limit 1
@@ -33,9 +38,9 @@ values ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
 
-async def written_conversation(db: Connection, org_id: str) -> UUID | None:
-    """A conversation of the organisation in which somebody has written; None while there is none."""
-    found: UUID | None = await db.fetchval(_WRITTEN, org_id)
+async def written_conversation(db: Connection, org_id: str, phone: str) -> UUID | None:
+    """The conversation of this customer in which somebody has written; None while there is none."""
+    found: UUID | None = await db.fetchval(_WRITTEN, org_id, phone)
     return found
 
 
@@ -45,20 +50,30 @@ async def store_link(db: Connection, link: tuple[bytes, str, UUID, UUID, str, st
 
 
 _SPEND = """
-select o.name, c.org_id, c.channel, count(*)::int as messages, coalesce(sum(c.segments), 0)::int as segments,
-       coalesce(to_char(sum(c.price), 'FM990.00') || ' ' || c.currency, 'no price') as amount
+select o.name, c.org_id, c.channel, c.category, count(*)::int as messages, sum(c.segments)::int as segments,
+       coalesce(to_char(sum(c.price), 'FM990.0000') || ' ' || coalesce(c.currency, o.currency), 'no price') as amount
   from charges c
   join orgs o on o.org_id = c.org_id
  where c.org_id = any($1::text[])
- group by o.name, c.org_id, c.channel, c.currency
- order by o.name, c.channel
+ group by o.name, c.org_id, c.channel, c.category, coalesce(c.currency, o.currency)
+ order by o.name, c.channel, c.category
 """
 
 
-async def spend(db: Connection, org_ids: Sequence[str]) -> list[tuple[str, str, int, int, str]]:
-    """What was charged: organisation, channel, messages, segments, amount with its currency."""
-    rows = await db.fetch(_SPEND, org_ids)
-    return [(r["org_id"], r["channel"], r["messages"], r["segments"], r["amount"]) for r in rows]
+class Spent(NamedTuple):
+    """What was charged to an organisation in a category. ``segments`` are of SMS; ``amount`` names its currency."""
+
+    org_id: str
+    channel: str
+    category: str
+    messages: int
+    segments: int | None
+    amount: str
+
+
+async def spend(db: Connection, org_ids: Sequence[str]) -> list[Spent]:
+    """What was charged, by organisation, channel and category."""
+    return [Spent(*list(row)[1:]) for row in await db.fetch(_SPEND, org_ids)]
 
 
 async def all_numbers(db: Connection) -> list[asyncpg.Record]:

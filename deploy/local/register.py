@@ -18,10 +18,12 @@ async def register(sandbox_url: str, dsn: str) -> None:
         templates = [dict(row) for row in await queries.all_templates(db)]
     try:
         async with SandboxClient(sandbox_url) as sandbox:
+            for (
+                template
+            ) in templates:  # first: an account without its numbers is unknown, and nobody takes it for empty
+                await sandbox.template(**template)
             for number in numbers:
                 await sandbox.number(**number)
-            for template in templates:
-                await sandbox.template(**template)
     except (aiohttp.ClientError, TimeoutError, SandboxError) as error:
         raise ConfigurationError(
             f"the sandbox at {sandbox_url} does not take numbers and templates ({type(error).__name__}):"

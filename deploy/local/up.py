@@ -37,7 +37,7 @@ from deploy.local.environment import (
     wishes,
     write,
 )
-from deploy.local.example import portal_link
+from deploy.local.example import conversation_links, load_garage
 from deploy.local.process_logs import following, fresh_log, last_line
 from deploy.local.register import register
 from deploy.local.servers import ServerError
@@ -129,7 +129,7 @@ def run_up(folder: Path, port_base: int | None) -> None:
     try:
         with ExitStack() as last, system(folder, port_base=port_base, console=console) as running:
             sys.stdout.write(f"ready: addresses are in {running.env_file} (source it), logs in {running.logs}\n")
-            sys.stdout.write(_portal_line(running.env, folder))
+            sys.stdout.write(_links(running.env, folder))
             sys.stdout.flush()
             last.enter_context(following(running.logs))  # closed after the system, so that the last lines are copied
             running.hold()
@@ -137,15 +137,22 @@ def run_up(folder: Path, port_base: int | None) -> None:
         console.print("stopped")
 
 
-def _portal_line(env: Mapping[str, str], folder: Path) -> str:
-    """A line with a link that opens the example's conversation. Without our own database or sandbox there is none."""
+def _links(env: Mapping[str, str], folder: Path) -> str:
+    """Lines with links that open the example's conversation. Without our own database or sandbox there are none."""
+    portal, inbox = env["TRANSOM_PORTAL_URL"], env["TRANSOM_INBOX_URL"]
     if SANDBOX_URL not in env or os.environ.get("TRANSOM_POSTGRES_DSN") == env["TRANSOM_POSTGRES_DSN"]:
-        return f"portal: {env['TRANSOM_PORTAL_URL']}\n"
+        return f"inbox: {inbox}\nportal: {portal}\n"
     try:
-        link = asyncio.run(portal_link(env, folder))
+        links, link = asyncio.run(_example(env, folder))
     except ConfigurationError as trouble:
-        return f"portal: {env['TRANSOM_PORTAL_URL']} (no example: {trouble})\n"
-    return f"portal: {link} opens an example conversation, once\n"
+        return f"inbox: {inbox}\nportal: {portal} (no example: {trouble})\n"
+    lines = [f"inbox: {one} opens it as {who}, once\n" for who, one in links.items()] or [f"inbox: {inbox}\n"]
+    return "".join([*lines, f"portal: {link} opens an example conversation, once\n"])
+
+
+async def _example(env: Mapping[str, str], folder: Path) -> tuple[Mapping[str, str], str]:
+    await load_garage(env, folder)
+    return await conversation_links(env)
 
 
 async def _prepare(env: Mapping[str, str]) -> None:
@@ -197,9 +204,21 @@ def _sandbox_options(env: Mapping[str, str]) -> dict[str, str]:
         "vonage-key": env["TRANSOM_VONAGE_API_KEY"],
         "vonage-secret": env["TRANSOM_VONAGE_API_SECRET"].split(",")[0].strip(),
         "vonage-signature": env["TRANSOM_VONAGE_SIGNATURE_SECRET"].split(",")[0].strip(),
+        **_oidc_options(env),
         "day-seconds": env.get("TRANSOM_WINDOW_SECONDS", "86400"),
     }
     return {f"SANDBOX_{name.upper().replace('-', '_')}": value for name, value in options.items()}
+
+
+def _oidc_options(env: Mapping[str, str]) -> dict[str, str]:
+    """The sandbox's people sign in, unless a real identity provider was given."""
+    if not env.get("TRANSOM_OIDC_ISSUER", "").startswith(env[SANDBOX_URL]):
+        return {}
+    return {
+        "oidc-client": env["TRANSOM_OIDC_CLIENT_ID"],
+        "oidc-secret": env["TRANSOM_OIDC_CLIENT_SECRET"],
+        "oidc-redirect": f"{env['TRANSOM_INBOX_URL']}/login/callback",
+    }
 
 
 def _wait_ready(env: Mapping[str, str], processes: Mapping[str, subprocess.Popen[bytes]], logs: Path) -> None:

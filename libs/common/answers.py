@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 
 ANSWER_LIMIT = 256 * 1024
 """The limit for a response about one message. No provider's response comes near it."""
@@ -46,6 +47,21 @@ async def _on_headers_sent(
 ) -> None:
     if context.trace_request_ctx is not None:
         context.trace_request_ctx.left = True
+
+
+class JsonBody(aiohttp.BytesPayload):
+    """The JSON body of one request. ``left``: whether it was handed to the socket, together with the request's head.
+
+    For hot paths: it says what ``Departure`` says of a request with a body, and a trace costs 20 µs more.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body, content_type="application/json")
+        self.left = False
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self.left = True
+        await super().write_with_length(writer, content_length)
 
 
 async def read_answer(response: aiohttp.ClientResponse, limit: int = ANSWER_LIMIT) -> bytes | None:

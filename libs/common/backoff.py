@@ -25,6 +25,8 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     None without a valid header, or for a past time.
     """
     text = headers.get("Retry-After", "").strip()
+    if not text:  # almost always, and an exception would cost as much as the rest of reading an answer
+        return None
     if text.isascii() and text.isdigit():
         wait = timedelta(seconds=min(int(text[:9]), _DAY_SECONDS))
     else:

@@ -19,9 +19,11 @@ import functools
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, NoReturn
 
 import httptools
+import orjson
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -37,7 +39,19 @@ _GRACE_SECONDS = 1.0  # a connection younger than this has not stalled
 _LINGER_SECONDS = 1.0
 _REQUEST_COST = 4096  # bytes of memory for any parsed request: the smallest has eighteen bytes on the wire
 _FILES_OF_OURS = 128  # sockets and files of the process beside its clients' connections
-_BODIES = {400: b"no HTTP request", 408: b"timeout", 413: b"too large", 431: b"headers too large", 503: b"try again"}
+_BODIES = {
+    status.value: orjson.dumps(
+        {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
+    )
+    for status, detail in (
+        (HTTPStatus.BAD_REQUEST, "this is no HTTP request"),
+        (HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time"),
+        (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request is too large"),
+        (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request has too many headers, or too large ones"),
+        (HTTPStatus.SERVICE_UNAVAILABLE, "too much is under way: try again"),
+    )
+}
+"""The answers of the connection itself, which knows no route: problems of RFC 9457."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +270,7 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.message_event.set()
         if status is not None and not answering:
             body = _BODIES[status]
-            head = (STATUS_LINE[status], b"content-type: text/plain\r\nconnection: close\r\n")
+            head = (STATUS_LINE[status], b"content-type: application/problem+json\r\nconnection: close\r\n")
             self.transport.write(b"".join((*head, b"content-length: %d\r\n\r\n" % len(body), body)))
         self.transport.close()
         self.loop.call_later(_LINGER_SECONDS, self.transport.abort)  # a client that does not read keeps close() waiting

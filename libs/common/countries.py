@@ -6,6 +6,7 @@ where prices differ much (the North American plan, Kazakhstan). Elsewhere the la
 """
 
 import re
+from functools import lru_cache
 
 _CODES: dict[str, str] = dict(
     re.findall(
@@ -38,6 +39,7 @@ _LONGEST = max(map(len, _CODES))
 ANYWHERE = "*"
 
 
+@lru_cache(maxsize=1 << 12)
 def country_of(phone: str) -> str:
     """The country of an E.164 number; ``*`` when its calling code belongs to no country (satellites, free-phone)."""
     number = phone.removeprefix("+")

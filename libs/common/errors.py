@@ -53,3 +53,7 @@ class Unreadable(Undecodable):
 
 class ConfigurationError(TransomError):
     """A setting is missing or wrong, or a server cannot be reached at start. One line: which, and how to mend it."""
+
+
+class KafkaUnusable(ConfigurationError):  # noqa: N818 -- see Transient
+    """The brokers cannot be reached at start, or a topic is missing there."""

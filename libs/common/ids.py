@@ -9,6 +9,7 @@ it names the organisation too: as a mark of eight characters that does not revea
 import hmac
 import re
 from base64 import urlsafe_b64encode
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import NamedTuple
 from uuid import UUID, uuid5
@@ -22,6 +23,8 @@ SendKey = tuple[str, UUID, int]
 
 _BRIDGE = UUID("8a1d7c52-52f5-5f1b-9f5e-0f6c7a54b001")
 _PORTAL = UUID("b1f0a1de-3c5c-5a53-9c0e-6d1d1f6f2a77")
+_RELEASE = UUID("2c9be0d3-8a0b-5a0e-9a55-0f6e0b3c7d14")
+_KEYED = UUID("5d3e7f10-46b1-5c0f-8f6a-91c2d4b7e3a8")
 _CALLBACK = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([1-9][0-9]{0,5}):([A-Za-z0-9_-]{8})")
 
 
@@ -43,6 +46,21 @@ def portal_provider_id(org_id: str, conversation_id: UUID, session: str, client_
 def wanted_link_id(org_id: str, conversation_id: UUID, hour: int) -> UUID:
     """The intent that asks for a fresh link; ``hour`` is counted since 1970. Many wishes within it are one intent."""
     return uuid5(_PORTAL, f"link/{org_id}/{conversation_id}/{hour}")
+
+
+def release_intent_id(org_id: str, message_ids: Iterable[UUID]) -> UUID:
+    """The intent that carries these parked messages of one conversation, in whatever order they are named."""
+    return uuid5(_RELEASE, "/".join([org_id, *sorted(map(str, message_ids))]))
+
+
+def kept_message_id(org_id: str, user_id: str, conversation_id: UUID, key: str) -> UUID:
+    """The id of a text that a member of staff keeps; ``key`` is theirs, so that a repeated request keeps it once."""
+    return uuid5(_RELEASE, f"kept/{org_id}/{conversation_id}/{user_id}/{key}")
+
+
+def keyed_intent_id(org_id: str, user_id: str, key: str) -> UUID:
+    """The intent that a person asked for under this Idempotency-Key: the same key is the same message."""
+    return uuid5(_KEYED, f"{org_id}/{len(user_id)}/{user_id}/{key}")
 
 
 class Callback(NamedTuple):

@@ -17,7 +17,8 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, BinaryIO, Literal, cast
 from uuid import UUID
 
@@ -25,7 +26,7 @@ import orjson
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
-from libs.common.clock import utc_now
+from libs.common.clock import unix_now
 from libs.common.redact import describe, redact, scrub
 
 Format = Literal["json", "console"]
@@ -39,7 +40,29 @@ _MESSAGE_LIMIT = 300
 
 def get_logger() -> FilteringBoundLogger:
     """Give a module its logger, to be used as ``log.info("intent.decided", intent_id=…)``."""
-    return cast(FilteringBoundLogger, structlog.get_logger())
+    return cast(FilteringBoundLogger, _Logger())
+
+
+class _Logger:
+    """Passes on to structlog. ``info`` is called per record and skips structlog's own call chain."""
+
+    __slots__ = ("_usual",)
+
+    def __init__(self) -> None:
+        self._usual: Any = structlog.get_logger()
+
+    def info(self, event: str, **fields: Any) -> None:
+        if _direct is None:
+            self._usual.info(event, **fields)
+        else:
+            _direct(event, fields)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._usual, name)
+
+
+_direct: Callable[[str, dict[str, Any]], None] | None = None
+"""Writes a line of level info, once logging is configured."""
 
 
 def configure(
@@ -50,9 +73,12 @@ def configure(
     number = logging.getLevelNamesMapping()[level.upper()]
     own = stream is not None  # only tests give a stream: they read at once, and the next test gives another stream
     lines = _Lines(out, at_once=own)
+    steps = [_exceptions, redact, _stamp(service, version), _renderer(fmt)]
+    global _direct  # noqa: PLW0603 -- a process has one log
+    _direct = _info(lines, steps, shown=number <= logging.INFO)
     structlog.configure(
-        processors=[_exceptions, redact, _stamp(service, version), _renderer(fmt)],
-        wrapper_class=_logger_class(number),
+        processors=steps,
+        wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=not own,
     )
@@ -68,24 +94,21 @@ def configure(
         library.setLevel(max(number, logging.WARNING))
 
 
-def _logger_class(level: int) -> type[FilteringBoundLogger]:
-    """The class of structlog's loggers. ``info`` is called per record and skips structlog's own call chain."""
-    usual: Any = structlog.make_filtering_bound_logger(level)
-    if level > logging.INFO:
-        return cast(type[FilteringBoundLogger], usual)
+def _info(lines: "_Lines", steps: Sequence[Processor], *, shown: bool) -> Callable[[str, dict[str, Any]], None]:
+    exceptions, mask, stamp, render = steps
+    write = lines.info
 
-    class DirectInfo(usual):  # type: ignore[misc] # made at run time
-        def __init__(self, logger: Any, processors: list[Any], context: dict[str, Any]) -> None:
-            super().__init__(logger, processors, context)
-            self.target, self.steps = logger, processors
+    def info(event: str, fields: Any) -> None:
+        if not shown:
+            return
+        fields["event"] = event
+        if "exc_info" in fields:
+            exceptions(lines, "info", fields)
+        mask(lines, "info", fields)
+        stamp(lines, "info", fields)
+        write(render(lines, "info", fields))  # type: ignore[arg-type]  # a renderer makes bytes
 
-        def info(self, event: str, **fields: Any) -> None:
-            fields["event"] = event
-            for step in self.steps:
-                fields = step(self.target, "info", fields)
-            self.target.info(fields)
-
-    return cast(type[FilteringBoundLogger], DirectInfo)
+    return info
 
 
 class _Lines:
@@ -100,13 +123,16 @@ class _Lines:
 
     def info(self, line: bytes) -> None:
         """Write the line when this turn of the event loop ends."""
-        loop = None if self._at_once else _running_loop()
         waiting = self._waiting
         waiting.append(line)
-        if loop is None or loop.is_closed():
+        if self._at_once:
             self.flush()
-        elif len(waiting) == 1:
-            loop.call_soon(self.flush)
+        elif len(waiting) == 1:  # else a flush is due already
+            loop = _running_loop()
+            if loop is None or loop.is_closed():
+                self.flush()
+            else:
+                loop.call_soon(self.flush)
 
     def warning(self, line: bytes) -> None:
         """Write the line now, behind the waiting ones."""
@@ -139,14 +165,14 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 def _stamp(service: str, version: str) -> Processor:
     last = 0
-    second = ""
+    time = ""
 
     def stamp(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        nonlocal last, second
-        now = utc_now()
-        if (this := int(now.timestamp())) != last:
-            last, second = this, now.strftime("%Y-%m-%dT%H:%M:%S")
-        event["timestamp"] = f"{second}.{now.microsecond // 1000:03d}Z"
+        nonlocal last, time
+        if (this := int(unix_now() * 1000)) != last:
+            second, ms = divmod(this, 1000)
+            last, time = this, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+        event["timestamp"] = time
         event["level"] = "error" if method in ("exception", "critical") else method
         event["service"] = service
         event["version"] = version

@@ -50,9 +50,10 @@ def from_wa_id(wa_id: object) -> str | None:
 
     Meta's numbers are not checked further.
     """
-    if not isinstance(wa_id, str) or not wa_id.isascii() or not wa_id.isdigit():
+    if not isinstance(wa_id, str):
         return None
-    return f"+{wa_id}" if _E164.fullmatch(f"+{wa_id}") else None
+    number = f"+{wa_id}"
+    return number if _E164.fullmatch(number) else None
 
 
 def digits(phone: str) -> str:

@@ -10,6 +10,8 @@ import functools
 import re
 import traceback
 from collections.abc import Mapping, MutableMapping
+from dataclasses import is_dataclass
+from enum import Enum
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
@@ -37,12 +39,17 @@ _PRIVATE_PARTS = re.compile(
 
 # Fields of every line. A value of the expected form is not searched, so that the common line costs little.
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_is_uuid, _UUID_LENGTH = _UUID.fullmatch, 36
 _QUIET = frozenset(
-    ("event", "reason", "route", "channel", "outcome", "topic", "org_id", "phone_number_id", "status", "logger", "line")
+    (
+        *("event", "reason", "route", "channel", "outcome", "topic", "org_id", "phone_number_id", "status", "logger"),
+        *("line", "kind", "source", "provider", "dependency"),
+    )
 )
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.:<>-]{0,80}|\d{1,6}")
 _ID_NUMBER = re.compile(r"\d{1,20}")
 _SHORT = 80
+_HARMLESS = (UUID, float)
 
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _PRIVATE = re.compile(
@@ -85,13 +92,14 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
     """Mask private data in one event (a structlog processor). ``event`` and well-formed ids are unchanged."""
     for name, value in event.items():
         kind = type(value)
-        if kind is str and (
-            _is_harmless(name, value)
-            if name in _QUIET and len(value) <= _SHORT
-            else name.endswith("_id") and _UUID.fullmatch(value)
-        ):
-            continue
-        if kind is int or kind is UUID or value is None or kind is float or kind is bool:
+        if kind is str:
+            if name in _QUIET and len(value) <= _SHORT:
+                if _is_harmless(name, value):
+                    continue
+            elif len(value) == _UUID_LENGTH and name.endswith("_id") and _is_uuid(value):
+                continue
+            event[name] = _clean(name, value, _DEPTH)
+        elif kind is int or value is None or kind is bool or isinstance(value, _HARMLESS):
             if _is_private(name):
                 event[name] = MASK
         elif name == "exception":
@@ -172,9 +180,11 @@ def _is_private(name: str) -> bool:
 
 @functools.lru_cache(4096)  # reasons, routes, organisations: short, and often the same
 def _is_harmless(name: str, value: str) -> bool:
+    if not name.endswith("_id"):
+        return _WORD.fullmatch(value) is not None and _PRIVATE.search(value) is None  # a provider may choose a kind
     return (
         _WORD.fullmatch(value) is not None
-        or (name.endswith("_id") and _UUID.fullmatch(value) is not None)
+        or _is_uuid(value) is not None
         or (name == "phone_number_id" and _ID_NUMBER.fullmatch(value) is not None)
     )
 
@@ -186,6 +196,8 @@ def _clean(name: str, value: Any, depth: int) -> Any:
 
 
 def _cleaned(value: Any, depth: int) -> Any:
+    if isinstance(value, Enum):
+        value = value.value
     match value:
         case str():
             return scrub(value)
@@ -197,8 +209,8 @@ def _cleaned(value: Any, depth: int) -> Any:
             return [_clean("", item, depth - 1) for item in value]
         case BaseException():
             return describe(value)
-        case _:
-            return value
+        case _:  # the renderer would write a dataclass's fields
+            return f"<{type(value).__name__}>" if is_dataclass(value) else value
 
 
 def _masked(match: re.Match[str]) -> str:

@@ -37,6 +37,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from libs.common import metrics
 from libs.common.errors import ConfigurationError
 from libs.common.logging import get_logger
+from libs.common.reaching import at, tls_cause
 
 log = get_logger()
 
@@ -144,24 +145,25 @@ async def open_redis(url: str, prefix: str = "bridge") -> AsyncIterator[Redis]:
             socket_connect_timeout=CALL_SECONDS,
         )
     except ValueError as error:
-        raise ConfigurationError(_UNREACHABLE.format("not a Redis URL")) from error
+        raise ConfigurationError(_UNREACHABLE.format("", "not a Redis URL", _MEND)) from error
     opened = Redis(client)
     try:
-        await _reach(client)
+        await _reach(client, url)
         await _try_out(client, prefix)
         yield opened
     finally:
         await opened.close()
 
 
-_UNREACHABLE = "redis cannot be used ({}): start it, or set TRANSOM_REDIS_URL to where it listens"
+_UNREACHABLE = "redis{} cannot be used ({}): {}"
+_MEND = "start it, or set TRANSOM_REDIS_URL to where it listens, with rediss:// where it speaks TLS"
 _UNABLE = (
     "redis at TRANSOM_REDIS_URL refuses SET … NX GET or EVAL ({0}): "
     "use Redis 7 or newer, or Valkey, and allow both on {1}:*"
 )
 
 
-async def _reach(client: "redis.asyncio.Redis") -> None:
+async def _reach(client: "redis.asyncio.Redis", url: str) -> None:
     """Ping for up to two seconds: the machine may be busy at a start. No later call waits so long."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _START_SECONDS
@@ -169,11 +171,22 @@ async def _reach(client: "redis.asyncio.Redis") -> None:
         try:
             await client.ping()
         except (RedisError, OSError, TimeoutError) as error:
-            if loop.time() > deadline or isinstance(error, AuthenticationError):
-                raise ConfigurationError(_UNREACHABLE.format(type(error).__name__)) from error
+            why = _why(url, error)
+            if loop.time() > deadline or why is not None:
+                raise ConfigurationError(_UNREACHABLE.format(at(url), type(error).__name__, why or _MEND)) from error
             await asyncio.sleep(0.1)
         else:
             return
+
+
+def _why(url: str, error: BaseException) -> str | None:
+    """The cause in words, where waiting does not mend it."""
+    if isinstance(error, AuthenticationError):
+        return "it refuses the user or the password of TRANSOM_REDIS_URL"
+    below = error.__cause__ or error.__context__
+    if url.startswith("rediss:") and isinstance(below, FileNotFoundError | PermissionError | IsADirectoryError):
+        return "a file of ssl_ca_certs, ssl_certfile or ssl_keyfile in TRANSOM_REDIS_URL cannot be read"
+    return tls_cause(error)
 
 
 async def _try_out(client: "redis.asyncio.Redis", prefix: str) -> None:

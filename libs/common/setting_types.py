@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from libs.common.bridge.portal_keys import KEY_BYTES
 from libs.common.portal_host import platform_origin
@@ -37,12 +37,21 @@ def _portal_url(url: str) -> str:
     return str(platform_origin(url))
 
 
+def _set(text: str | None) -> str | None:
+    return text or None
+
+
 def _provider_url(url: str) -> str:
-    if url.startswith("http://") and not _is_loopback(urlsplit(url).hostname or ""):
+    if url.startswith("http://") and not is_loopback(urlsplit(url).hostname or ""):
         raise ValueError(
             "must begin with https://: over http:// a token goes in clear, so only a loopback address has it"
         )
     return url
+
+
+def provider_url(url: str) -> str:
+    """The URL, without a slash at its end: https, or http on a loopback address. Raises ValueError for any other."""
+    return _provider_url(_base_url(url))
 
 
 def _admin_port(text: str | None) -> str | None:
@@ -62,7 +71,8 @@ def _instance(name: str | None) -> str | None:
     return name
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether this is ``localhost`` or an address of this machine alone."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
@@ -76,6 +86,17 @@ def _long_keys(joined: SecretStr) -> SecretStr:
     return joined
 
 
+def _signing_keys(joined: SecretStr) -> SecretStr:
+    return _long_keys(joined) if joined.get_secret_value() else joined
+
+
+def _issuers(joined: str) -> str:
+    for issuer in joined.split(","):
+        if issuer.strip():
+            provider_url(issuer.strip())
+    return joined
+
+
 RequiredSecret = Annotated[SecretStr, AfterValidator(_non_empty)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 ProviderUrl = Annotated[BaseUrl, AfterValidator(_provider_url)]
@@ -83,7 +104,17 @@ ProviderUrl = Annotated[BaseUrl, AfterValidator(_provider_url)]
 PortalUrl = Annotated[str, AfterValidator(_portal_url)]
 AdminPort = Annotated[str | None, AfterValidator(_admin_port)]
 Instance = Annotated[str | None, AfterValidator(_instance)]
+InFlight = Annotated[int, Field(ge=8, le=16_384)]
+"""How many calls to a provider may run at once."""
 LinkKeys = Annotated[RequiredSecret, AfterValidator(_long_keys)]
+SigningKeys = Annotated[SecretStr, AfterValidator(_signing_keys)]
+"""Keys as ``LinkKeys``, or none."""
+Issuers = Annotated[str, AfterValidator(_issuers)]
+"""Addresses of identity providers, joined by commas, or none."""
+OptionalUrl = Annotated[ProviderUrl | None, BeforeValidator(_set)]
+OptionalPortalUrl = Annotated[PortalUrl | None, BeforeValidator(_set)]
+OptionalText = Annotated[str | None, BeforeValidator(_set)]
+"""An empty variable counts as none."""
 
 
 def secrets_in(joined: SecretStr) -> tuple[bytes, ...]:

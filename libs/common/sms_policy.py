@@ -1,13 +1,11 @@
 """What an organisation's policy says about SMS: to which countries, and how many. Pure.
 
-Rule 1: a platform types the policy, so anything may stand in it. A value that cannot be one counts as missing and is
-        named in ``faults``; it never stops a message or a partition.
+Rule 1: a value that cannot be one counts as missing and is named in ``faults`` (``libs.common.policy_values``).
 Rule 2: without ``sms_countries`` SMS go to the organisation's own country, else to that of its SMS number. An empty
         list allows no country.
 Rule 3: regions that share a calling code count as one country: +44 is also Guernsey, Jersey and the Isle of Man.
 """
 
-import json
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
@@ -15,6 +13,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import phonenumbers
+
+from libs.common.policy_values import policy_from, whole_number
 
 DAILY_SEGMENTS = 500
 HOURLY_ANSWERS = 6
@@ -35,11 +35,12 @@ class SmsPolicy(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """Segments that an SMS of an organisation takes on a day (UTC)."""
+    """Segments that an SMS of an organisation takes on a day (UTC). ``bridges``: how many of them are bridges."""
 
     org_id: str
     day: date
     segments: int
+    bridges: int = 0
 
 
 class SegmentRate(NamedTuple):
@@ -66,8 +67,8 @@ def read_policy(
         countries = _own_country(country, sms_number)
     found = SmsPolicy(
         countries,
-        _count(policy, "sms_daily_segments", DAILY_SEGMENTS, _MOST_SEGMENTS, faults),
-        _count(policy, "sms_hourly_answers", HOURLY_ANSWERS, _MOST_ANSWERS, faults),
+        whole_number(policy, "sms_daily_segments", faults, default=DAILY_SEGMENTS, most=_MOST_SEGMENTS),
+        whole_number(policy, "sms_hourly_answers", faults, default=HOURLY_ANSWERS, most=_MOST_ANSWERS),
     )
     return found, tuple(faults)
 
@@ -75,11 +76,7 @@ def read_policy(
 @lru_cache(maxsize=1 << 13)
 def policy_of(policy: str | None, country: str | None, sms_number: str | None) -> SmsPolicy:
     """The limits by the policy as JSON text; None is an empty one."""
-    try:
-        found = {} if policy is None else json.loads(policy)
-    except (ValueError, RecursionError):
-        found = {}
-    return read_policy(found if isinstance(found, dict) else {}, country=country, sms_number=sms_number)[0]
+    return read_policy(policy_from(policy), country=country, sms_number=sms_number)[0]
 
 
 def calling_code(phone: str) -> int | None:
@@ -120,13 +117,3 @@ def _own_country(country: str | None, sms_number: str | None) -> tuple[str, ...]
     code = None if sms_number is None else calling_code(sms_number)
     region = None if code is None else phonenumbers.region_code_for_country_code(code)
     return (region,) if region is not None and _is_country(region) else ()
-
-
-def _count(policy: Mapping[str, Any], name: str, default: int, most: int, faults: list[str]) -> int:
-    value = policy.get(name)
-    if value is None:
-        return default
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
-        return value
-    faults.append(name)
-    return default

@@ -26,6 +26,8 @@ log = get_logger()
 Check = Callable[[], Awaitable[object]]  # returns when the dependency answers, raises when it does not
 
 CHECK_SECONDS = 1.0
+PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+"""What operators ask by address: these paths answer on any host."""
 
 
 def problem(

@@ -11,9 +11,9 @@ number, and every further message or call starts it anew. Error 131047 counts fr
 number". So a window belongs to one (business number, customer), never to a customer alone.
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import isfinite
+from typing import Literal, NamedTuple
 
 CLOCK_SKEW = timedelta(seconds=60)
 NO_MARGIN = timedelta(0)
@@ -23,9 +23,11 @@ DOUBT_WAIT = timedelta(seconds=15)
 Sends made before that are part of the same doubt.
 """
 
+WindowWord = Literal["open", "closing", "expired", "never"]
+"""What people are shown of a window. ``closing``: open, and about to close. ``never``: the customer never wrote."""
 
-@dataclass(frozen=True, slots=True)
-class Window:
+
+class Window(NamedTuple):
     """The facts about one customer's window with one business number."""
 
     last_customer_at: datetime | None
@@ -55,13 +57,37 @@ class Window:
         it until the next one, unless the refusal is in doubt.
         """
         closes_at = self.closes_at
-        if self.last_customer_at is None or closes_at is None:
-            return False
-        if self.identity_changed_at is not None and self.identity_changed_at >= self.last_customer_at:
-            return False
-        if self._first_refusal is not None and not self.is_doubtful:
-            return False
-        return now + margin < closes_at
+        return closes_at is not None and self.closed_early_at is None and now + margin < closes_at
+
+    @property
+    def closed_early_at(self) -> datetime | None:
+        """Since when the window is closed whatever the time is, until the customer writes; None where it is not.
+
+        The customer has another number or, perhaps, another person has theirs; or Meta refused without doubt.
+        """
+        if self.last_customer_at is None:
+            return None
+        changed = self.identity_changed_at
+        if changed is not None and changed < self.last_customer_at:
+            changed = None
+        refused = self._first_refusal
+        if refused is not None and self.is_doubtful:
+            refused = None
+        return refused if changed is None else changed if refused is None else min(changed, refused)
+
+    def word(self, now: datetime, closing_soon: timedelta) -> WindowWord:
+        """What people are shown. ``closing_soon``: CLOSING_SOON_SECONDS."""
+        if self.last_customer_at is None:
+            return "never"
+        if not self.is_open(now):
+            return "expired"
+        return "open" if self.is_open(now, closing_soon) else "closing"
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When the window closes, or when it did: also before its time."""
+        closes_at, early = self.closes_at, self.closed_early_at
+        return closes_at if early is None or closes_at is None else min(closes_at, early)
 
     @property
     def is_doubtful(self) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+from libs.common import metrics
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.open_service import OpenService, open_producer, open_service
 from libs.common.service import Service, run_service
@@ -32,6 +33,7 @@ async def run(settings: IngestSettings, service: Service, role: Role = "all") ->
             EmbeddedWorker(worker, producer, service) as embedded,
             coverage.stored(dsn, seconds, service, embedded.ready),
         ):
+            metrics.SERVING.labels("webhooks").set(1)
             apps = edge_apps(settings.edge, coalescing, coverage)
             await service.serve(checks={"kafka": embedded.ready}, direct=apps)  # PostgreSQL may be away
 

@@ -67,7 +67,9 @@ class CoalescingProducer:
         return self._queued + self._waits * (perf_counter() - self._since)
 
     def _count_waits(self, count: int) -> None:
-        self._queued, self._since, self._waits = self.queued(), perf_counter(), count
+        now = perf_counter()
+        self._queued += self._waits * (now - self._since)
+        self._since, self._waits = now, count
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -5,8 +5,10 @@ Rule: each webhook taken has one log line; refused ones have one a second for ea
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from time import perf_counter
 
+from prometheus_client import Counter
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -21,6 +23,7 @@ from services.ingest.coalescing_producer import CoalescingProducer
 log = get_logger()
 
 RETRY_AFTER_SECONDS = "5"
+BAD_SIGNATURE = "bad_signature"
 _DIGITS = 20  # of a length; Python refuses to read numbers of thousands of digits
 
 
@@ -73,12 +76,20 @@ def log_refused(refusals: LogThrottle, source: str, status: int, reason: str, **
 
 
 def log_answer(refusals: LogThrottle, source: str, answer: Answer, began: float) -> None:
-    metrics.WEBHOOKS.labels(source=source, status=str(answer.status)).inc()
+    _answered(source, answer.status).inc()
+    if answer.outcome == BAD_SIGNATURE and not answer.unread:
+        metrics.SIGNATURES_FAILED.labels(source).inc()
     duration = round((perf_counter() - began) * 1000, 1)
     if answer.status == 200:  # noqa: PLR2004 -- OK
         log.info("webhook.received", source=source, status=200, items=answer.items, duration_ms=duration)
     else:
         log_refused(refusals, source, answer.status, answer.outcome, duration_ms=duration)
+
+
+@cache
+def _answered(source: str, status: int) -> Counter:
+    """The counter of these answers; the library takes a lock to find it."""
+    return metrics.WEBHOOKS.labels(source=source, status=str(status))
 
 
 _TITLES = {400: "bad request", 403: "forbidden", 413: "too large", 415: "unsupported media type", 503: "try again"}

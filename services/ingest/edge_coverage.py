@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from libs.common import metrics
 from libs.common.clock import steady
 from libs.common.db.pool import Connection, Pool, open_pool
 from libs.common.drain import BATCHES
@@ -137,6 +138,7 @@ class EdgeCoverage:
 
     def refused(self, reason: str, kind: RefusalKind = "refused", *, since: float | None = None) -> None:
         """A POST was refused, or every POST ``since`` then would have been."""
+        metrics.EDGE_REFUSED.labels(kind, reason).inc()
         self._refusals.happened(kind, reason, self.ticks(), since=since)
 
     def begin_publish(self) -> int:
@@ -159,7 +161,7 @@ class EdgeCoverage:
         """Called several times a second. A gap means that this process stalled, or that its machine slept."""
         now = self.ticks()
         if self._seen is not None and now - self._seen > STALLED:
-            self._refusals.happened("refused", "stood_still", now, since=self._seen)
+            self.refused("stood_still", since=self._seen)
         self._seen = now
 
     def checked(self, *, ready: bool) -> None:
@@ -242,7 +244,7 @@ class EdgeCoverage:
     async def _store_always(self, dsn: str, command_seconds: float, ends: asyncio.Event) -> None:
         """Every failure is retried.
 
-        An edge without PostgreSQL serves on, and logs once a minute that PostgreSQL is away.
+        An edge without PostgreSQL serves on, and logs once a minute that PostgreSQL is away, and why.
         """
         failures = 0
         while not ends.is_set():
@@ -259,7 +261,7 @@ class EdgeCoverage:
             except Exception as error:  # the edge serves on after any failure here
                 if not isinstance(error, ConfigurationError):
                     log.exception("task.failed", task="cover")
-                failures = _failed(failures)
+                failures = _failed(failures, error)
                 await _pause(ends, RETRY_SECONDS)
 
     async def _store_once(self, pool: Pool, failures: int) -> int:
@@ -269,15 +271,17 @@ class EdgeCoverage:
         except Exception as error:
             if not is_retryable(error) and failures % LOG_EVERY_TRIES == 0:
                 log.exception("task.failed", task="cover")
-            return _failed(failures)
+            return _failed(failures, error)
         if failures:
             log.info("dependency.back", dependency="postgres")
         return 0
 
 
-def _failed(failures: int) -> int:
+def _failed(failures: int, error: Exception) -> int:
+    """Only our own errors are told: their words have no password."""
     if failures % LOG_EVERY_TRIES == 0:
-        log.warning("dependency.away", dependency="postgres")
+        why = {"detail": str(error)} if isinstance(error, TransomError) else {}
+        log.warning("dependency.away", dependency="postgres", **why)
     return failures + 1
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Literal, Self
 
-from libs.common.db.errors import transient_db
+from libs.common.db.errors import distrusted_db, transient_db
 from libs.common.drain import BESIDE
-from libs.common.errors import ConfigurationError, Transient
+from libs.common.errors import ConfigurationError, KafkaUnusable, Transient, TransomError
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.producer import Producer
 from libs.common.logging import get_logger
@@ -80,7 +80,8 @@ class EmbeddedWorker:
                     if not is_away(error):
                         raise
                     if tries % LOG_EVERY_TRIES == 0:
-                        log.warning("dependency.away", dependency="postgres")
+                        why = {"detail": str(error)} if isinstance(error, TransomError) else {}
+                        log.warning("dependency.away", dependency="postgres", **why)
                     tries, self._away = tries + 1, True
                     await asyncio.sleep(CONNECT_AGAIN_SECONDS)
             if self._away:
@@ -89,8 +90,13 @@ class EmbeddedWorker:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether PostgreSQL could not be opened because it is away or slow. A schema that is too old is another error."""
+    """Whether PostgreSQL could not be opened because it is away or slow.
+
+    A schema that is too old is another error, and so are a certificate that is refused and Kafka without our topics.
+    """
+    if isinstance(error, KafkaUnusable):
+        return False
     cause = error.__cause__ if isinstance(error, ConfigurationError) else error
     if isinstance(cause, Transient):
         cause = cause.__cause__
-    return cause is not None and transient_db(cause)
+    return cause is not None and transient_db(cause) and not distrusted_db(cause)

@@ -2,12 +2,12 @@
 
 from datetime import datetime
 
-from libs.common import metrics
 from libs.common.events.inbound import InboundMessage
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_REFUSED
 from libs.common.kafka.producer import Record
 from libs.common.logging import get_logger
 from libs.common.sending.status_effects import StatusEvents
+from libs.common.sending.status_lines import log_statuses
 from libs.common.window import Window
 from services.ingest import content
 from services.ingest.queries import StoredMessage
@@ -54,26 +54,21 @@ def inbound_record(stored: StoredMessage, window: Window | None, now: datetime) 
         kind=stored.content["kind"],
         outcome="stored" if stored.fresh else "known",
         lag_ms=round((now - stored.received_at).total_seconds() * 1000),
+        **closing(window, now),
     )
     return Record(INBOUND_MESSAGES, conversation_id.encode(), value)
 
 
+def closing(window: Window | None, now: datetime) -> dict[str, str]:
+    """When the window closes, for a log line; nothing of a window that is not open."""
+    at = window.closes_at if window is not None and window.is_open(now) else None
+    return {} if at is None else {"closes_at": at.isoformat()}
+
+
 def status_records(events: StatusEvents) -> list[Record]:
     """``delivery.updates.v1`` and ``outbound.refused.v1`` of applied statuses."""
-    records: list[Record] = []
-    for update in events.updates:
-        metrics.STATUSES.labels(channel=update.channel or "none", status=update.status).inc()
-        log.info(
-            "status.applied",
-            org_id=update.org_id,
-            conversation_id=None if update.conversation_id is None else str(update.conversation_id),
-            message_id=str(update.message_id),
-            channel=update.channel,
-            status=update.status,
-            reason=update.reason,
-            provider_code=update.provider_code,
-        )
-        records.append(Record(DELIVERY_UPDATES, update.key, update.encode()))
+    log_statuses(events.told)
+    records = [Record(DELIVERY_UPDATES, update.key, update.encode()) for update in events.updates]
     for refusal in events.refusals:
         log.info(
             "send.refused",

@@ -13,6 +13,7 @@ Rule 3: a card that names another BSUID than the item is another person's. A num
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from libs.common import phone
@@ -24,6 +25,9 @@ from services.ingest.items import Sender
 
 MAX_NAME = 1_000
 CONTACT_REQUEST = "contact_request"
+_LONGEST_NUMBER = 16  # E.164 with the plus
+_LONGEST_TIME = 64
+_USUAL_TIME = 16  # digits of seconds or milliseconds since 1970
 
 Card = dict[str, Any]
 
@@ -32,14 +36,21 @@ _NUMBERS = ("from", "recipient_id")
 
 
 def read_received_at(value: object) -> datetime:
-    try:
-        at = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if at is not None and at.tzinfo is not None:
-            at.astimezone(UTC)
-    except (ValueError, OverflowError):  # no time, or one outside of the calendar
-        at = None
-    if at is None or at.tzinfo is None:
+    at = _instant(value) if isinstance(value, str) and len(value) <= _LONGEST_TIME else None
+    if at is None:
         raise Undecodable("bad_fields", "received_at is no time with a zone")
+    return at
+
+
+@lru_cache(maxsize=256)  # all items of a webhook have the same
+def _instant(value: str) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(value)
+        if at.tzinfo is None:
+            return None
+        at.astimezone(UTC)
+    except (ValueError, OverflowError):  # no time, or one outside of the calendar
+        return None
     return at
 
 
@@ -73,7 +84,9 @@ def sender_of(item: Mapping[str, Any], contact: object) -> Sender:
 def person_of(item: Mapping[str, Any], contact: object, *, number: str, bsuid: str) -> Sender | None:
     """The ids in the item's own fields first, completed by its card."""
     card: Mapping[str, Any] = contact if isinstance(contact, dict) else {}
-    in_item, on_card = wa_id_of(item.get(number)), wa_id_of(card.get("wa_id"))
+    named, on = item.get(number), card.get("wa_id")
+    in_item = wa_id_of(named)
+    on_card = in_item if on == named else wa_id_of(on)
     user = user_id_of(item.get(bsuid)) or user_id_of(card.get("user_id"))
     if user is None and in_item is None:
         user = user_id_of(item.get(number))  # seen in the wild: the BSUID under the name of the number
@@ -82,20 +95,25 @@ def person_of(item: Mapping[str, Any], contact: object, *, number: str, bsuid: s
     profile = card.get("profile")
     name = profile.get("name") if isinstance(profile, dict) else None
     return Sender(
-        wa_id=in_item or on_card,
-        bsuid=user,
-        name=name[:MAX_NAME] if isinstance(name, str) and name else None,
-        also=on_card if in_item is not None and on_card != in_item else None,
+        in_item or on_card,
+        user,
+        name[:MAX_NAME] if isinstance(name, str) and name else None,
+        on_card if in_item is not None and on_card != in_item else None,
     )
 
 
 def wa_id_of(value: object) -> str | None:
     """The digits of a wa_id, also where it is a number or has a plus sign."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if not isinstance(value, str):
+        if not isinstance(value, int) or isinstance(value, bool):
+            return None
         value = str(value)
-    if not isinstance(value, str) or not value:
-        return None
-    e164 = phone.from_wa_id(value.removeprefix("+"))
+    return _digits(value) if 0 < len(value) <= _LONGEST_NUMBER else None
+
+
+@lru_cache(maxsize=1 << 14)  # a customer has many statuses
+def _digits(number: str) -> str | None:
+    e164 = phone.from_wa_id(number.removeprefix("+"))
     return None if e164 is None else e164[1:]
 
 
@@ -106,6 +124,12 @@ def user_id_of(value: object) -> str | None:
 
 def instant_of(item: Mapping[str, Any], received_at: datetime) -> datetime:
     timestamp = item.get("timestamp")
+    if type(timestamp) is str and len(timestamp) <= _USUAL_TIME:
+        return _counted(timestamp, received_at)
+    return _count(timestamp, received_at)
+
+
+def _count(timestamp: object, received_at: datetime) -> datetime:
     if isinstance(timestamp, bool) or not isinstance(timestamp, str | int | float):
         raise Undecodable("bad_timestamp", "the item has no timestamp")
     try:
@@ -115,6 +139,9 @@ def instant_of(item: Mapping[str, Any], received_at: datetime) -> datetime:
         return customer_instant(seconds, received_at)
     except (ValueError, OverflowError):
         raise Undecodable("bad_timestamp", "the item's timestamp is no number") from None
+
+
+_counted = lru_cache(maxsize=1 << 12)(_count)  # the statuses of a webhook are of few seconds
 
 
 def code_of(errors: object) -> str | None:
@@ -135,26 +162,31 @@ class Cards:
         listed = contacts if isinstance(contacts, list) else []
         people = [card for card in listed if isinstance(card, dict)]
         self._only = people[0] if len(people) == len(listed) == items == 1 else None
-        self._by_bsuid = _index((_text(card.get("user_id")), card) for card in people)
-        self._by_line = _index((_line(card.get("wa_id")), card) for card in people)
+        if self._only is None:
+            self._by_bsuid = _index((_text(card.get("user_id")), card) for card in people)
+            self._by_line = _index((_line(card.get("wa_id")), card) for card in people)
 
     def of(self, item: object) -> Card | None:
         """The card of this item, or None."""
         if not isinstance(item, dict):
             return None
-        # seen in the wild: the BSUID under the name of the number
-        bsuids = [found for name in (*_BSUIDS, *_NUMBERS) if (found := _text(item.get(name)))]
-        lines = [found for name in _NUMBERS if (found := _line(item.get(name)))]
-        for one in bsuids:
-            if one in self._by_bsuid:
-                return self._by_bsuid[one]
-        card = next((self._by_line[one] for one in lines if one in self._by_line), self._only)
-        return None if card is None or _of_another(card, item) else card
+        if self._only is not None:
+            return None if _of_another(self._only, item) else self._only
+        for name in (*_BSUIDS, *_NUMBERS):  # seen in the wild: the BSUID under the name of the number
+            if (bsuid := _text(item.get(name))) and (card := self._by_bsuid.get(bsuid)):
+                return card
+        for name in _NUMBERS:
+            if (line := _line(item.get(name))) and (card := self._by_line.get(line)):
+                return None if _of_another(card, item) else card
+        return None
 
 
 def _of_another(card: Card, item: Mapping[str, Any]) -> bool:
-    """Whether card and item both name a BSUID. It is another one, for an equal one was found by the caller."""
-    return bool(_text(card.get("user_id")) and any(_text(item.get(name)) for name in _BSUIDS))
+    """Whether the item names a BSUID, and none of its ids is the card's."""
+    user = _text(card.get("user_id"))
+    if user is None or any(item.get(name) == user for name in (*_BSUIDS, *_NUMBERS)):
+        return False
+    return any(_text(item.get(name)) for name in _BSUIDS)
 
 
 def _index(cards: Iterable[tuple[str | None, Card]]) -> dict[str, Card]:

@@ -101,8 +101,7 @@ class IdentityChange:
     waba_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MessageStatus:
+class MessageStatus(NamedTuple):
     """A status of a message of ours, and its recipient where Meta names one.
 
     ``phone_number_id`` is None for a provider whose accounts are no numbers.

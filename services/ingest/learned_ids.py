@@ -11,7 +11,8 @@ Rule 3: an item that is older than Meta's seven days binds nothing.
 
 From statuses (``learn_from_statuses``), which name whom our messages reached:
 
-Rule 4: the ids that the conversation is reached by already are no news. A batch without news costs one look-up by key.
+Rule 4: the ids that the send went to, and those that the conversation is reached by already, are no news. A batch whose
+        statuses name the former alone costs nothing.
 Rule 5: a status belongs to a send by its provider id, or, before that is stored, by the callback data that it echoes.
 Rule 6: a failure that names a number alone says nothing: Meta repeats what we gave it.
 """
@@ -23,6 +24,8 @@ from libs.common.db.pool import Connection, Pool
 from libs.common.directory import numbers
 from libs.common.directory.identities import STALE, Binding, bind
 from libs.common.ids import read_callback
+from libs.common.sending.statuses import KnownSends, MatchedSend
+from libs.common.thread.message_status import ProviderStatus
 from services.ingest.identity_queries import SentTo, replied_to, sent_to
 from services.ingest.items import CustomerMessage, MessageStatus, Sender
 
@@ -86,12 +89,17 @@ async def _replied(db: Connection, messages: Sequence[CustomerMessage]) -> list[
     ]
 
 
-async def learn_from_statuses(db: Connection, statuses: Sequence[MessageStatus], now: datetime) -> None:
-    """Bind the ids that these statuses name. Call in a transaction that holds no locks yet."""
+async def learn_from_statuses(
+    db: Connection, statuses: Sequence[MessageStatus], known: KnownSends, now: datetime
+) -> None:
+    """Bind the ids that these statuses name. Call in a transaction that holds no locks yet.
+
+    ``known``: what ``find_sends`` has found of these statuses.
+    """
     naming = [
         (one.status, one.recipient)
         for one in statuses
-        if one.recipient is not None and _names_recipient(one.status.status, one.recipient)
+        if one.recipient is not None and _is_news(one.status, one.recipient, known.get(one.status.id))
     ]
     if not naming:
         return
@@ -118,8 +126,14 @@ async def learn_from_statuses(db: Connection, statuses: Sequence[MessageStatus],
         await bind(db, list(dict.fromkeys(bindings)), now)
 
 
-def _names_recipient(status: str, recipient: Sender) -> bool:
-    return status != "failed" or recipient.bsuid is not None
+def _is_news(status: ProviderStatus, recipient: Sender, send: MatchedSend | None) -> bool:
+    """Whether the status may name an id that is not known: the send says so, or its callback data must be looked up."""
+    if status.status == "failed" and recipient.bsuid is None:
+        return False
+    if send is None:
+        return read_callback(status.callback) is not None
+    used = (None if send.to is None else send.to.removeprefix("+")), send.recipient
+    return recipient.wa_id not in (None, used[0]) or recipient.bsuid not in (None, used[1])
 
 
 def _is_new_address(recipient: Sender, send: SentTo) -> bool:

@@ -26,7 +26,7 @@ from libs.common.events.inbound import MetaWebhook
 from libs.common.nesting import DEEPEST, is_deeper, text_is_deeper
 from libs.common.sanitize import sanitize
 from services.ingest.fields import Cards
-from services.ingest.notices import TEMPLATE_CATEGORY, TEMPLATE_STATUS
+from services.ingest.notices import TEMPLATE_FIELDS
 
 WHATSAPP = "whatsapp_business_account"
 
@@ -182,7 +182,7 @@ def _items(webhook: Any) -> Iterator[_Fields]:
 
 
 # Changes that have no time of their own. An older one must not be taken for news.
-_DATED = frozenset({TEMPLATE_STATUS, TEMPLATE_CATEGORY})
+_DATED = frozenset(TEMPLATE_FIELDS)
 
 
 def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) -> Iterator[_Fields]:
@@ -206,10 +206,9 @@ def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) ->
         yield _fields("message", waba_id, field, number, message, contact=cards.of(message))
     for status in statuses:
         yield _fields("status", waba_id, field, number, status, contact=cards.of(status))
-    rest = {name: part for name, part in inner.items() if name in ("errors", "message_echoes") and part}
     if not (messages or statuses):
         yield _fields("change", waba_id, field, number, value)
-    elif rest:
+    elif rest := {name: part for name in ("errors", "message_echoes") if (part := inner.get(name))}:
         yield _fields("change", waba_id, field, number, rest)
 
 
@@ -257,8 +256,10 @@ def _key(number: str | None, waba_id: str | None, item: Any, value: bytes) -> by
     """
     customer = None
     if isinstance(item, dict):
-        inner = next((part[0] for part in item.values() if isinstance(part, list) and len(part) == 1), None)
-        ids = _customer_of(item if _customer_of(item) != (None, None) or not isinstance(inner, dict) else inner)
+        ids = _customer_of(item)
+        if ids == (None, None):
+            inner = next((part[0] for part in item.values() if isinstance(part, list) and len(part) == 1), None)
+            ids = _customer_of(inner) if isinstance(inner, dict) else ids
         customer = _text(ids[0]) or _text(ids[1])
         if customer is None:
             system = item.get("system")  # the notice of a new user id may name the customer by the one before alone

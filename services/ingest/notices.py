@@ -8,8 +8,9 @@ Rule 2: where the sender is named by the new id already, the old one is in the t
 Rule 3: what cannot be read is unknown, never guessed. An old number that is not named is ended by the BSUID that went
         with it.
 
-About templates: words come in either case, and a word that is not known here changes nothing, because Meta invents new
-ones. Source: https://developers.facebook.com/docs/whatsapp/business-management-api/webhooks/components.
+About templates: words come in either case. A word that is not known here changes nothing, because Meta invents new
+ones; the template is read from Meta then. Source: Meta, webhooks message_template_status_update,
+message_template_quality_update, message_template_components_update, template_category_update.
 """
 
 import re
@@ -22,8 +23,12 @@ from libs.common.phone import same_line
 from services.ingest.fields import user_id_of, wa_id_of
 from services.ingest.items import Sender
 
-TEMPLATE_STATUS = "message_template_status_update"
-TEMPLATE_CATEGORY = "template_category_update"
+TEMPLATE_FIELDS: Mapping[str, Literal["status", "category", "quality", "components"]] = {
+    "message_template_status_update": "status",
+    "template_category_update": "category",
+    "message_template_quality_update": "quality",
+    "message_template_components_update": "components",
+}
 
 _APPROVED = frozenset({"APPROVED", "REINSTATED", "UNPAUSED", "UNPAUSE", "UNARCHIVED"})
 _NOT_SENDABLE = frozenset(
@@ -33,6 +38,8 @@ _NOT_SENDABLE = frozenset(
     }
 )  # FLAGGED is a warning: the template can be used
 _CATEGORIES = frozenset({"UTILITY", "MARKETING", "AUTHENTICATION"})
+_QUALITIES = frozenset({"GREEN", "YELLOW", "RED", "UNKNOWN"})
+_MAX_REASON = 200
 
 _CHANGES = frozenset({"user_changed_number", "customer_changed_number", "user_changed_user_id"})
 _ALARMS = frozenset({"customer_identity_changed", "user_identity_changed"})
@@ -93,13 +100,20 @@ def _same_number(one: str, other: str) -> bool:
 def read_template_news(
     waba_id: str | None, field: str, item: Mapping[str, Any], received_at: datetime
 ) -> TemplateNews | None:
-    """The news in a webhook; None where it changes nothing."""
+    """The news in a webhook; None where it names no template."""
     name, language = item.get("message_template_name"), item.get("message_template_language")
     if waba_id is None or not isinstance(name, str) or not isinstance(language, str):
         return None
-    kind: Literal["status", "category"] = "status" if field == TEMPLATE_STATUS else "category"
-    word = _status(item) if kind == "status" else _category(item)
-    return None if word is None else TemplateNews(waba_id, name, language, kind, word, _at(item, received_at))
+    news = TemplateNews(waba_id, name, language, TEMPLATE_FIELDS[field], None, _at(item, received_at))
+    match news.kind:
+        case "status":
+            return news._replace(word=_status(item), reason=_reason(item))
+        case "category":
+            return news._replace(word=_known(item.get("new_category"), _CATEGORIES))  # none in a notice of what will be
+        case "quality":
+            return news._replace(word=_known(item.get("new_quality_score"), _QUALITIES))
+        case "components":
+            return news._replace(components=_components(item))
 
 
 def _status(item: Mapping[str, Any]) -> str | None:
@@ -111,10 +125,32 @@ def _status(item: Mapping[str, Any]) -> str | None:
     return event if event in _NOT_SENDABLE else None
 
 
-def _category(item: Mapping[str, Any]) -> str | None:
-    """A notice of what will change (``correct_category``) names no new category yet."""
-    word = _upper(item.get("new_category"))
-    return word if word in _CATEGORIES else None
+def _reason(item: Mapping[str, Any]) -> str | None:
+    """Why: of a rejection Meta's word for it, of a pause which one it is."""
+    info = item.get("other_info")
+    for found in (item.get("reason"), info.get("title") if isinstance(info, dict) else None):
+        word = _upper(found)
+        if word and word != "NONE":
+            return word[:_MAX_REASON]
+    return None
+
+
+def _components(item: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Header, body and footer as they are now. Of the buttons the webhook names only some, so none are taken."""
+    body, header, footer = (item.get(f"message_template_{name}") for name in ("element", "title", "footer"))
+    if not isinstance(body, str):
+        return None
+    found: list[dict[str, Any]] = [{"type": "BODY", "text": body}]
+    if isinstance(header, str) and header:
+        found.insert(0, {"type": "HEADER", "format": "TEXT", "text": header})
+    if isinstance(footer, str) and footer:
+        found.append({"type": "FOOTER", "text": footer})
+    return found
+
+
+def _known(value: object, words: frozenset[str]) -> str | None:
+    word = _upper(value)
+    return word if word in words else None
 
 
 def _upper(value: object) -> str | None:

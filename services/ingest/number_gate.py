@@ -63,12 +63,20 @@ class NumberGate:
 
     async def reject(self, batch: Sequence[Received[Item]]) -> list[Reject]:
         """The records that are for no number in the directory. One round trip, or none."""
-        asked = [(number, received) for received in batch if (number := _number_of(received.value)) is not None]
+        asked = [number for received in batch if (number := _number_of(received.value)) is not None]
         if not asked:
             return []
+        named = set(asked)
         async with self.pool.acquire() as db:
-            ours = await numbers.owners(db, sorted({number for (number, _waba), _ in asked}))
-        rejected = [(reason, number, one) for (number, waba), one in asked if (reason := _judge(number, waba, ours))]
+            ours = await numbers.owners(db, sorted({number for number, _waba in named}))
+        reasons = {one: reason for one in named if (reason := _judge(*one, ours))}
+        if not reasons:
+            return []
+        rejected = [
+            (reasons[number], number[0], received)
+            for received in batch
+            if (number := _number_of(received.value)) is not None and number in reasons
+        ]
         now = asyncio.get_running_loop().time()
         for kind, count in Counter((reason, number) for reason, number, _ in rejected).items():
             if (due := self._rejected.add(kind, kind[0], now, count)) is not None:
@@ -89,11 +97,11 @@ def _judge(number: str, waba: str | None, ours: Mapping[str, NumberOwner]) -> Re
 
 def _number_of(item: Item) -> _Number | None:
     match item:
+        case MessageStatus():  # most are
+            return None if item.phone_number_id is None else (item.phone_number_id, item.waba_id)
         case CustomerMessage() | GroupMessage() | CustomerCall() | CustomerPreference() | IdentityChange():
             return item.phone_number_id, item.waba_id
-        case MessageStatus(phone_number_id=str() as number):
-            return number, item.waba_id
-        case MessageStatus() | TemplateNews() | InboundSms() | Ignored():
+        case TemplateNews() | InboundSms() | Ignored():
             return None
 
 

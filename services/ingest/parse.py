@@ -58,8 +58,8 @@ IGNORED_FIELDS = frozenset(
         *("account_alerts", "account_review_update", "account_settings_update", "account_update"),
         *("automatic_events", "business_capability_update", "business_status_update", "business_username_update"),
         *("flows", "group_lifecycle_update", "group_participants_update", "group_settings_update"),
-        *("group_status_update", "history", "message_echoes", "message_template_components_update"),
-        *("message_template_quality_update", "messaging_handovers", "partner_solutions"),
+        *("group_status_update", "history", "message_echoes", "messaging_handovers"),
+        "partner_solutions",
         *("payment_configuration_update", "phone_number_name_update", "phone_number_quality_update", "security"),
         *("smb_app_state_sync", "smb_message_echoes", "standby", "template_correct_category_detection"),
         *("tracking_events", "user_id_update", "user_preferences"),
@@ -226,18 +226,18 @@ def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
     return MessageStatus(
         number,
         ProviderStatus(
-            channel="whatsapp",
-            provider="meta",
-            account=number,
-            provider_id=item_id(item),
-            status=status,
-            at=instant_of(item, received_at),
-            code=code_of(item.get("errors")),
-            callback=callback if isinstance(callback, str) and len(callback) <= MAX_ID else None,
-            item=item,
+            "whatsapp",
+            "meta",
+            number,
+            item_id(item),
+            status,
+            instant_of(item, received_at),
+            code_of(item.get("errors")),
+            callback if isinstance(callback, str) and len(callback) <= MAX_ID else None,
+            item,
         ),
         person_of(item, webhook.get("contact"), number="recipient_id", bsuid="recipient_user_id"),
-        waba_id=waba_of(webhook),
+        waba_of(webhook),
     )
 
 
@@ -252,7 +252,7 @@ def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
             return _preference(webhook, preference, received_at)
         case "messages", {"errors": [_, *_]}:
             return Ignored("errors")
-        case notices.TEMPLATE_STATUS | notices.TEMPLATE_CATEGORY, _:
+        case str(), _ if field in notices.TEMPLATE_FIELDS:
             return notices.read_template_news(waba_of(webhook), field, item, received_at) or Ignored(field)
         case None, {"event": str()}:
             return Ignored("account_update")  # an example of Meta's has lost the name of its field

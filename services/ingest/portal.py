@@ -16,16 +16,16 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from libs.common.db.pool import Connection
+from libs.common.directory.touched import touch
 from libs.common.events.content import OutBridge
 from libs.common.events.intents import LINK_WANTED, Actor, Intent
-from libs.common.events.outbound import DeliveryUpdate
 from libs.common.events.portal import PortalEvent, PortalLinkWanted, PortalMessage, PortalRead
 from libs.common.events.topics import OUTBOUND_INTENTS
 from libs.common.ids import MessageKey, portal_provider_id, wanted_link_id
 from libs.common.kafka.producer import Record
 from libs.common.kafka.records import Received, Reject
 from libs.common.sanitize import sanitize
-from libs.common.sending.status_effects import StatusEvents
+from libs.common.sending.status_effects import StatusEvents, told_of
 from libs.common.thread.message_status import Reached, advance
 from libs.common.thread.messages import delivery_update, lock_messages, write_states
 from services.ingest import portal_queries as queries
@@ -49,11 +49,13 @@ async def on_portal(batch: Sequence[Received[PortalEvent]], deps: Deps) -> list[
     async with deps.pool.acquire() as db:
         places = await queries.places(db, [(event.org_id, event.conversation_id) for event in events])
         placed = [(event, place) for event, place in zip(events, places, strict=True) if place is not None]
-        await queries.saw(db, _seen(placed, now))
+        seen = _seen(placed, now)
+        await queries.saw(db, seen)
+        await touch(db, [(org_id, customer_id) for org_id, customer_id, _ in seen])
         async with db.transaction():
-            updates = await _read(db, placed, now)
+            read = await _read(db, placed, now)
         stored = await queries.store_texts(db, _texts(placed, now), now)
-    records = status_records(StatusEvents(updates=updates))
+    records = status_records(read)
     records += [inbound_record(one, window_of(one.opened_at, one, deps), now) for one in stored]
     records += _wishes(placed, now)
     await deps.producer.publish(records)
@@ -76,12 +78,12 @@ def _seen(placed: Sequence[Placed], now: datetime) -> list[tuple[str, UUID, date
     return [(*key, at) for key, at in latest.items()]
 
 
-async def _read(db: Connection, placed: Sequence[Placed], now: datetime) -> list[DeliveryUpdate]:
+async def _read(db: Connection, placed: Sequence[Placed], now: datetime) -> StatusEvents:
     """Move what was read; the newest status of each message that was named rightly. Call inside a transaction."""
     readings = _readings(placed, now)
     messages = await lock_messages(db, set(readings))
     ours = {key for key, message in messages.items() if message.conversation_id in readings[key]}
-    updates: list[DeliveryUpdate] = []
+    read = StatusEvents()
     for key in sorted(await queries.shown_of(db, ours)):
         message = messages[key]
         conversation_id = message.conversation_id
@@ -92,9 +94,10 @@ async def _read(db: Connection, placed: Sequence[Placed], now: datetime) -> list
         if message.written.status != "read" and message.channel != "portal":
             message.read_channel = "portal"
         if (update := delivery_update(message)) is not None:
-            updates.append(update)
+            read.updates.append(update)
+            read.told.append(told_of(message, update, "read", is_new=message.state is not message.written))
     await write_states(db, messages.values())
-    return updates
+    return read
 
 
 def _readings(placed: Sequence[Placed], now: datetime) -> Mapping[MessageKey, Mapping[UUID, datetime]]:

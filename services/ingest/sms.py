@@ -51,7 +51,10 @@ async def mark_published(join_ids: Sequence[UUID], deps: Deps) -> None:
 
 
 async def publish_overdue(deps: Deps) -> None:
-    """Publish what is there of messages that waited for a part for too long."""
+    """Publish what is there of messages that waited for a part for too long. At rest this is one round trip."""
+    async with deps.pool.acquire() as db:
+        if not await sms_queries.any_overdue(db, WAIT):
+            return
     async with deps.pool.acquire() as db, db.transaction():
         overdue = await sms_queries.close_overdue(db, WAIT, AT_ONCE)
     if overdue:

@@ -20,7 +20,7 @@ from services.ingest.items import InboundSms
 from services.ingest.sms_queries import JoinRow, PartRow
 
 WAIT = timedelta(seconds=60)
-CHECK_EVERY = timedelta(seconds=1)
+CHECK_EVERY = timedelta(seconds=5)
 AT_ONCE = 200
 GAP = "[…]"
 """Stands in the text where a part is missing."""

@@ -307,6 +307,13 @@ select j.join_id, j.org_id, j.provider, j.account, j.sender, j.ref, j.total, tru
  limit $2
    for update skip locked
 """
+_ANY_OVERDUE = """
+select true from sms_joins j
+ where not j.published and j.opened_at <= now() - $1::interval
+   and (j.closed_at is null or j.closed_at <= now() - $2::interval)
+ order by j.opened_at
+ limit 1
+"""
 _PUBLISHED = "update sms_joins set published = true where join_id = any($1::uuid[]) and not published"
 _PURGE = """
 delete from sms_joins
@@ -314,6 +321,11 @@ delete from sms_joins
                           where j.opened_at < $1 and j.published order by j.opened_at limit $2 for update skip locked))
 returning 1
 """
+
+
+async def any_overdue(db: Connection, wait: timedelta) -> bool:
+    """Whether ``close_overdue`` would find any."""
+    return bool(await db.fetchval(_ANY_OVERDUE, wait, _TURN))
 
 
 async def close_overdue(db: Connection, wait: timedelta, limit: int) -> list[JoinRow]:

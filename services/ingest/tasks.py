@@ -16,10 +16,11 @@ ago is measured by this process, and what is stored is the database's time.
 | notices of changed ids | 8 days | what was written before one comes within 7 days |
 | expired links of the portal | 1 day | until then a customer may ask for a fresh one |
 | sessions of the portal that have ended | 1 day | |
-| parts of concatenated SMS | 8 days | a provider repeats a delivery for days, and a repeated part is known by its row |
+| parts of concatenated SMS | 15 days | a repeated or replayed part is known by its row; its topic keeps 14 days |
 | marks of addresses that are over | 1 day | |
 | parked records | as long as their dead letters | |
 | segments of a day, SMS answers of a conversation | 8 days, 2 days | people can see why an SMS was silent |
+| delivered free-form messages of a number's month | 400 days | people can see why one cost nothing |
 | numbers and accounts that organisations have left | 30 days | customers answer, and say STOP, at the old number |
 | refusals of the edge, edges that are gone, resends | 8 days | people can see why a message went twice or late |
 """
@@ -40,7 +41,7 @@ from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.parked import forget_parked
 from libs.common.periodic import Task
 from libs.common.retryable import is_statement_timeout
-from libs.common.sending import merge_slices, sms_caps
+from libs.common.sending import merge_slices, sms_caps, whatsapp_charges
 from libs.common.sending.coverage_queries import forget_edges, forget_refusals, store_caught_up
 from libs.common.sending.resending import forget_resends
 from libs.common.sending.statuses import forget_early, forget_nameless
@@ -55,9 +56,11 @@ WATERMARK_PERIOD = timedelta(seconds=1)
 PURGE_PERIOD = timedelta(minutes=10)
 KEPT = timedelta(days=8)
 NAMELESS_KEPT = timedelta(hours=1)
+PARTS_KEPT = WEBHOOKS.retention + timedelta(days=1)
 LINKS_KEPT = timedelta(days=1)
 ANSWERS_KEPT = timedelta(days=2)
 MARKS_KEPT = timedelta(days=1)
+MONTHS_KEPT = timedelta(days=400)
 _AT_ONCE = 2000
 
 
@@ -70,6 +73,7 @@ def tasks_of(deps: Deps, consumer: BatchConsumer) -> Mapping[str, Task]:
         "unknown_sms_numbers": (number_gate.LOG_EVERY, deps.sms_gate.log),
         "sms_parts": (sms_parts.CHECK_EVERY, lambda: sms.publish_overdue(deps)),
         "consents": (consent.PUBLISH_EVERY, lambda: consent.publish(pool, deps.producer)),
+        "charges": (whatsapp_charges.PERIOD, lambda: whatsapp_charges.charge_due(pool, pool.now)),
         "merges": (merge_slices.PERIOD, merge_slices.SliceMover(pool).move),
         "forget": (PURGE_PERIOD, lambda: purge(pool, pool.now)),
     }
@@ -102,10 +106,11 @@ async def purge(pool: Pool, now: Clock) -> None:
     await _purge(pool, purge_notices, now() - KEPT)
     await _purge(pool, purge_links, now() - LINKS_KEPT)
     await _purge(pool, purge_sessions, now() - LINKS_KEPT)
-    await _purge(pool, purge_joins, now() - KEPT)
+    await _purge(pool, purge_joins, now() - PARTS_KEPT)
     await _purge(pool, purge_marks, now() - MARKS_KEPT)
     await _purge(pool, sms_caps.forget_days, now() - KEPT)
     await _purge(pool, sms_caps.forget_answers, now() - ANSWERS_KEPT)
+    await _purge(pool, whatsapp_charges.forget_months, now() - MONTHS_KEPT)
     await _purge(pool, forget_former_numbers, now() - FORMER_KEPT)
     await _purge(pool, forget_parked, now() - OUTBOUND_INTENTS.dlq.retention)
     for some in (forget_edges, forget_refusals, forget_resends):

@@ -12,16 +12,20 @@ from datetime import datetime
 from uuid import UUID
 
 from libs.common import metrics
-from libs.common.directory import changes, templates
+from libs.common.directory import changes, holds, templates
 from libs.common.directory.address_marks import clear
+from libs.common.directory.holds import HoldChange
+from libs.common.directory.organisations import RefusedChange
 from libs.common.directory.reports import SignOfLife, TemplateNews
+from libs.common.directory.touched import touch
 from libs.common.events.directory import DirectoryChange
 from libs.common.kafka.producer import Record
 from libs.common.kafka.records import RawRecord, Received, Reject
 from libs.common.logging import get_logger
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
+from libs.common.sending.statuses import find_sends
 from services.ingest import consent, identity, learned_ids, queries, sms
-from services.ingest.events import inbound_record, status_records
+from services.ingest.events import closing, inbound_record, status_records
 from services.ingest.identity import Placeable
 from services.ingest.items import (
     CustomerCall,
@@ -39,6 +43,8 @@ from services.ingest.worker_deps import Deps, window_of
 
 log = get_logger()
 
+_PLACEABLE = (CustomerMessage, CustomerCall, IdentityChange)
+
 
 def read_webhook(record: RawRecord, deps: Deps) -> Item:
     """What a record of ``webhooks.v1`` says. Raises Undecodable."""
@@ -54,9 +60,9 @@ async def on_webhooks(batch: Sequence[Received[Item]], deps: Deps) -> list[Rejec
     texted, of_nobody = await deps.sms_gate.admit(batch)
     rejects = [*await deps.gate.reject(batch), *of_nobody]
     rejected = {(one.record.partition, one.record.offset) for one in rejects}
-    items = [one.value for one in batch if (one.record.partition, one.record.offset) not in rejected]
+    items = [one.value for one in batch if not rejected or (one.record.partition, one.record.offset) not in rejected]
     records: list[Record] = []
-    if placeable := [item for item in items if isinstance(item, CustomerMessage | CustomerCall | IdentityChange)]:
+    if placeable := [item for item in items if isinstance(item, _PLACEABLE)]:
         messages = [item for item in placeable if isinstance(item, CustomerMessage)]
         await learned_ids.learn_from_messages(deps.pool, messages, deps.now())
         records += await _store(await _placed(placeable, deps), deps)
@@ -118,14 +124,26 @@ async def _store(placed: Sequence[tuple[Placeable, Place]], deps: Deps) -> list[
         await clear(db, _signs_of_life(placed))
         if keywords:
             await consent.store_keywords(db, stored)
+        await touch(db, _callers(stored))
     now = deps.now()
     opened: set[UUID] = set()
     records: list[Record] = []
     for (_, place), one in zip(messages, stored, strict=True):
         window = window_of(one.opened_at, one, deps)
-        if place.conversation_id not in opened and window.is_open(now) and not _was_open(one, deps, now):
+        is_open = window.is_open(now)
+        opens = place.conversation_id not in opened and is_open and not _was_open(one, deps, now)
+        moves = one.message_id is None and is_open and one.opened_before != one.opened_at  # a call has no other line
+        if opens or moves:
+            log.info(
+                "window.opened",
+                org_id=one.org_id,
+                conversation_id=str(place.conversation_id),
+                channel="whatsapp",
+                outcome="opened" if opens else "moved",
+                **closing(window, now),
+            )
+        if opens:
             opened.add(place.conversation_id)
-            log.info("window.opened", org_id=one.org_id, conversation_id=str(place.conversation_id), channel="whatsapp")
         if one.message_id is not None:
             records.append(inbound_record(one, window, now))
     return records
@@ -139,6 +157,11 @@ def _signs_of_life(placed: Sequence[tuple[Placeable, Place]]) -> list[SignOfLife
         for address in item.sender.ids
         if address is not None
     ]
+
+
+def _callers(stored: Sequence[StoredMessage]) -> list[tuple[str, UUID]]:
+    """The customers who called. Of a call nothing is published."""
+    return [(one.org_id, one.customer_id) for one in stored if one.message_id is None and one.customer_id is not None]
 
 
 def _was_open(one: StoredMessage, deps: Deps, now: datetime) -> bool:
@@ -157,17 +180,30 @@ async def _store_of_groups(messages: Sequence[GroupMessage], deps: Deps) -> list
 
 
 async def _apply(statuses: Sequence[MessageStatus], deps: Deps) -> StatusEvents:
+    reported = [one.status for one in statuses]
     async with deps.pool.acquire() as db, db.transaction():
-        await learned_ids.learn_from_statuses(db, statuses, deps.now())
-        return await receive_statuses(db, [one.status for one in statuses], deps.now())
+        known = await find_sends(db, reported)
+        await learned_ids.learn_from_statuses(db, statuses, known, deps.now())
+        return await receive_statuses(db, reported, deps.now(), known)
 
 
 async def on_changes(batch: Sequence[Received[DirectoryChange]], deps: Deps) -> list[Reject]:
-    """Apply the directory's changes. Rejects those that were refused."""
-    async with deps.pool.acquire() as db, db.transaction():
-        refused = await changes.apply(db, [received.value for received in batch], platform_host=deps.platform_host)
+    """Apply the directory's changes. Rejects those that were refused.
+
+    Holds of conversations have a transaction of their own: they lock what the others may lock after something else.
+    """
+    async with deps.pool.acquire() as db:
+        async with db.transaction():
+            refused = await changes.apply(db, [received.value for received in batch], platform_host=deps.platform_host)
+        told = [(i, one.value) for i, one in enumerate(batch) if isinstance(one.value, HoldChange)]
+        async with db.transaction():
+            unknown = await holds.apply(db, [change for _, change in told])
     lost = {one.index: one for one in refused}
+    for place in unknown:
+        index = told[place][0]
+        detail = "the organisation has no such conversation"
+        lost.setdefault(index, RefusedChange(index, "unknown_conversation", detail))
     for index, received in enumerate(batch):
         if index not in lost:
             log.info("directory.applied", org_id=received.value.org_id, kind=received.value.type)
-    return [Reject(batch[one.index].record, one.reason, one.detail) for one in refused]
+    return [Reject(batch[one.index].record, one.reason, one.detail) for one in lost.values()]

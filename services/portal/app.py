@@ -5,25 +5,26 @@ import sys
 
 from starlette.routing import Route
 
+from libs.common import metrics
 from libs.common.bridge.link_codes import LinkCodes
 from libs.common.bridge.portal_keys import PurposeKeys
 from libs.common.open_service import open_service
+from libs.common.pages.cookies import FormTokens
+from libs.common.pages.static_files import StaticFiles
 from libs.common.redis import open_redis
 from libs.common.service import Service, run_service
 from libs.common.setting_types import secrets_in
 from services.portal.browser import Keys
 from services.portal.budget import MissBudget
 from services.portal.conversation import Conversation
-from services.portal.cookies import FormTokens
 from services.portal.deps import Deps
 from services.portal.guard import Endpoint, Guard, available
-from services.portal.html import Html
+from services.portal.html import STATIC, Html
 from services.portal.links import Links
 from services.portal.outbox import Outbox
 from services.portal.publishing import PATIENCE_SECONDS
 from services.portal.settings import PortalServiceSettings
 from services.portal.sites import Sites
-from services.portal.static_files import StaticFiles
 from services.portal.streams import Streams
 
 ROLE = "transom_portal"
@@ -36,7 +37,7 @@ async def run(settings: PortalServiceSettings, service: Service) -> None:
         open_service(settings, service, role=ROLE, delivery_timeout=PATIENCE_SECONDS) as opened,
         open_redis(settings.redis_url.get_secret_value(), prefix="portal") as redis,
     ):
-        masters, static = secrets_in(settings.portal_link_keys), StaticFiles()
+        masters, static = secrets_in(settings.portal_link_keys), StaticFiles(STATIC)
         html = Html(static)
         outbox = Outbox(opened.producer)
         streams = Streams(opened.pool, outbox, html)
@@ -51,6 +52,7 @@ async def run(settings: PortalServiceSettings, service: Service) -> None:
             trusted_proxies=settings.trusted_proxies,
         )
         sites = Sites(opened.pool, settings.platform)
+        metrics.SERVING.labels("portal").set(1)
         async with (
             service.background(outbox.run()),
             service.background(streams.watch()),

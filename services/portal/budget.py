@@ -13,8 +13,8 @@ from collections import OrderedDict
 from redis.asyncio.client import Pipeline
 
 from libs.common.bridge.portal_keys import PurposeKeys
+from libs.common.pages.cookies import as_text
 from libs.common.redis import Redis, Unavailable
-from services.portal.cookies import as_text
 
 MISSES = 10
 SECONDS = 60

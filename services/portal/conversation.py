@@ -17,16 +17,18 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from libs.common.errors import Transient
 from libs.common.events.portal import PortalMessage, PortalRead
+from libs.common.pages.forms import MOST_BYTES, form_of
+from libs.common.pages.writing import as_written, fault_of, form_id
 from services.portal import queries
-from services.portal.browser import MOST_BYTES, Browser, form_of
+from services.portal.browser import Browser
 from services.portal.deps import Deps
 from services.portal.guard import UNSENT, page_response
 from services.portal.languages import language_of
+from services.portal.marks import mark_of
 from services.portal.publishing import publish
 from services.portal.rows import StoredMessage, Thread
 from services.portal.threads import garage_of, is_on_its_way, phone_end, shown_message, unread
 from services.portal.views import GonePage, Refusal, ThreadPage, TroublePage, Unsent
-from services.portal.writing import as_written, fault_of, form_id
 
 ON_A_PAGE = 100
 _SEEN_EVERY = timedelta(minutes=1)
@@ -170,7 +172,7 @@ class Conversation:
             client_id=client_id or uuid4().hex,
             draft_key=thread.session_name.hex,
             now=self._deps.pool.now(),
-            last_event=str(messages[-1].message_id) if messages else "",
+            last_event=mark_of(messages),
             has_earlier=has_earlier,
             is_newest=is_newest,
             on_its_way=refusal is None and is_newest and is_on_its_way(thread, messages),

@@ -1,7 +1,6 @@
 """What holds for every answer of the portal: its headers, and that the host is known.
 
-Rule 1: every answer has the headers of ``HEADERS``, errors included. Nothing may be stored, framed, indexed or told to
-        another site, and no script or style runs that is not a file of ours.
+Rule 1: every answer has the headers of ``libs.common.pages.headers``, errors included.
 Rule 2: a host that is not ours gets 421. The probes of the operator are asked by address and answer on any host.
 Rule 3: a server that is away is a page that says so, with 503.
 """
@@ -9,39 +8,29 @@ Rule 3: a server that is away is a page that says so, with 503.
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libs.common.log_throttle import LogThrottle
 from libs.common.logging import get_logger
+from libs.common.pages.headers import with_headers
+from libs.common.pages.static_files import PREFIX
 from libs.common.retryable import is_retryable
+from libs.common.web import PROBES
 from services.portal.html import Html
 from services.portal.languages import language_of
 from services.portal.requests import path_to_try_again
 from services.portal.sites import Site, Sites
-from services.portal.static_files import PREFIX
 from services.portal.views import Page, TroublePage
 
 log = get_logger()
 _throttle = LogThrottle()
 
-PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 SITE = "portal.site"
 UNSENT = "portal.unsent"
 """Where a request keeps what it was to send, for the page that says that a server is away."""
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
-    " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "same-origin",
-    "X-Robots-Tag": "noindex, nofollow, noarchive",
-    "Cache-Control": "no-store",
-}
-_HSTS = "max-age=31536000"
 
 
 def page_response(html: Html, request: Request, page: Page, status: int = HTTPStatus.OK) -> Response:
@@ -93,7 +82,7 @@ class Guard:
         if scope["type"] != "http":
             return
         if scope["path"] in PROBES:
-            await self._app(scope, receive, _with_headers(send, None))
+            await self._app(scope, receive, with_headers(send, https=False))
             return
         hosts = Headers(scope=scope).getlist("host")
         try:
@@ -103,28 +92,15 @@ class Guard:
                 raise
             _away(error)
             if scope["path"].startswith(PREFIX):  # the style of the page that says so
-                await self._app(scope, receive, _with_headers(send, None))
+                await self._app(scope, receive, with_headers(send, https=False))
                 return
             trouble = TroublePage("away", again=path_to_try_again(scope["path"]))
             answer = page_response(self._html, Request(scope), trouble, HTTPStatus.SERVICE_UNAVAILABLE)
-            await answer(scope, receive, _with_headers(send, None))
+            await answer(scope, receive, with_headers(send, https=False))
             return
-        send = _with_headers(send, site)
+        send = with_headers(send, https=site is not None and site.origin.scheme == "https")
         if site is None:
             answer = page_response(self._html, Request(scope), TroublePage("not_here"), HTTPStatus.MISDIRECTED_REQUEST)
             await answer(scope, receive, send)
             return
         await self._app({**scope, SITE: site}, receive, send)
-
-
-def _with_headers(send: Send, site: Site | None) -> Send:
-    async def send_with_headers(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-            if site is not None and site.origin.scheme == "https":
-                headers.setdefault("Strict-Transport-Security", _HSTS)
-        await send(message)
-
-    return send_with_headers

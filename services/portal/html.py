@@ -7,20 +7,21 @@ Rule 3: a message is written by one template, in the page and in the stream.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, tzinfo
-from functools import cache
+from datetime import date, tzinfo
+from functools import cache, lru_cache
 from gettext import NullTranslations
 from pathlib import Path
 from typing import Any
 
 import orjson
-import phonenumbers
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
+from jinja2.environment import TemplateModule
 from markupsafe import Markup
 
-from services.portal.entries import N_, entry_of, pieces
-from services.portal.languages import Language, zone_of
-from services.portal.static_files import StaticFiles
+from libs.common.pages.entries import N_
+from libs.common.pages.environment import new_environment
+from libs.common.pages.languages import Language, zone_of
+from libs.common.pages.static_files import StaticFiles
 from services.portal.views import (
     Garage,
     GonePage,
@@ -35,9 +36,10 @@ from services.portal.views import (
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
+STATIC = Path(__file__).parent / "static"
 PAGE_BYTES = 50 * 1024
 """Of a page with its style sheet and script, before any compression."""
-_MESSAGES_BYTES = 24 * 1024
+_MESSAGES_BYTES = 20 * 1024
 """What the messages of a page may take. Frame, style sheet and script are less than the rest."""
 
 REFUSALS: dict[Refusal, str] = {
@@ -86,6 +88,7 @@ class Html:
     def __init__(self, static: StaticFiles) -> None:
         self._static = static
         self._environment: Callable[[NullTranslations], Environment] = cache(self._new_environment)
+        self._parts: Callable[[Language], TemplateModule] = lru_cache(maxsize=64)(self._parts_in)
 
     def page(self, page: Page, language: Language) -> str:
         """The document."""
@@ -122,33 +125,18 @@ class Html:
 
     def _message(self, message: ShownMessage, garage: Garage, language: Language) -> str:
         local = replace(message, at=message.at.astimezone(zone_of(garage.number)))
-        return self._render("message.html", language, one=local, garage=garage)
+        return str(self._parts(language).message(local, garage))  # type: ignore[attr-defined] # a macro
+
+    def _parts_in(self, language: Language) -> TemplateModule:
+        """The macros of ``parts.html``. Made once for a language: that costs more than a message does."""
+        return self._environment(language.words).get_template("parts.html").make_module({"language": language})
 
     def _render(self, template: str, language: Language, **values: Any) -> str:
         return self._environment(language.words).get_template(template).render(language=language, **values)
 
     def _new_environment(self, words: NullTranslations) -> Environment:
-        environment = Environment(
-            loader=FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-            extensions=["jinja2.ext.i18n"],
-        )
-        environment.install_gettext_translations(words, newstyle=True)  # type: ignore[attr-defined]
-        environment.globals["static"] = self._static.url
-        environment.filters |= {
-            "entry": entry_of,
-            "initial": _initial,
-            "pieces": pieces,
-            "tel": _tel,
-            "trouble": _TROUBLES.__getitem__,
-            "utc": _utc,
-            "wa_me": _wa_me,
-            "written": _written,
-        }
+        environment = new_environment(TEMPLATES, words, self._static)
+        environment.filters["trouble"] = _TROUBLES.__getitem__
         return environment
 
 
@@ -172,31 +160,3 @@ def _with_days(
             before = day
         found.append(Markup(part))  # noqa: S704 (written by a template that escapes)
     return found
-
-
-def _initial(name: str) -> str:
-    return next((letter.upper() for letter in name if letter.isalnum()), "•")[:1]
-
-
-def _utc(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _wa_me(number: str) -> str:
-    return f"https://wa.me/{_digits(number)}"
-
-
-def _tel(number: str) -> str:
-    return f"tel:+{_digits(number)}"
-
-
-def _digits(number: str) -> str:
-    return "".join(one for one in number if one in "0123456789")
-
-
-def _written(number: str) -> str:
-    try:
-        parsed = phonenumbers.parse(number)
-    except phonenumbers.NumberParseException:
-        return number
-    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.INTERNATIONAL)

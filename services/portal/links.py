@@ -19,9 +19,10 @@ from starlette.responses import RedirectResponse, Response
 from libs.common import metrics
 from libs.common.events.portal import PortalLinkWanted, PortalSignedIn
 from libs.common.logging import get_logger
+from libs.common.pages.cookies import as_text, set_cookie
+from libs.common.pages.forms import FEW_BYTES, form_of, fresh_id
 from services.portal import queries
-from services.portal.browser import FEW_BYTES, Browser, form_of, fresh_id
-from services.portal.cookies import as_text, set_cookie
+from services.portal.browser import Browser
 from services.portal.deps import Deps
 from services.portal.guard import page_response
 from services.portal.queries import LONGEST

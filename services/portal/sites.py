@@ -11,10 +11,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from libs.common.db.pool import Pool
+from libs.common.pages.origins import is_loopback_host, names_host
 from libs.common.portal_host import PortalOrigin, organisation_host, origin_of
 from libs.common.retryable import is_retryable
 from services.portal import queries
-from services.portal.requests import is_loopback_host, names_host
 from services.portal.views import Garage
 
 _KEPT_SECONDS = 30.0

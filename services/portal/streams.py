@@ -8,8 +8,8 @@ stream some twenty index entries a second (docs/architecture/portal.md).
 
 Rule 1: a stream ends as soon as its session has ended. While PostgreSQL is away it ends after ``UNCHECKED``.
 Rule 2: a session has at most ``OF_A_SESSION`` streams in a process, and a process ``AT_ALL``.
-Rule 3: an event's id is the message's own. After a reconnect the stream goes on behind Last-Event-ID; where that is
-        unknown, or too much is new, ``event: reset`` asks for the page again.
+Rule 3: an event's id is the mark of the page that has it (``marks``). After a reconnect the stream goes on behind
+        Last-Event-ID. Where the page has not exactly what is stored up to there, ``event: reset`` asks for it again.
 Rule 4: what a stream tells counts as read: pages keep one open only while they are visible. The outbox publishes it,
         so that Kafka holds up no question and no end of a session.
 """
@@ -24,11 +24,12 @@ from uuid import UUID
 from libs.common import metrics
 from libs.common.db.pool import Pool
 from libs.common.events.portal import PortalRead
+from libs.common.pages.languages import Language
 from libs.common.periodic import log_trouble
 from libs.common.retryable import is_retryable
 from services.portal import queries
 from services.portal.html import Html
-from services.portal.languages import Language
+from services.portal.marks import known_to, mark_of
 from services.portal.outbox import Outbox
 from services.portal.rows import StoredMessage, Thread
 from services.portal.threads import garage_of, shown_message, unread
@@ -44,22 +45,22 @@ _RESET = "id:\nevent: reset\ndata: {}\n\n"
 _BEAT = ": \n\n"
 _QUEUE = 100
 
-State = tuple[str, bool]
+_UNKNOWN = "unknown"
 
 
 @dataclass(eq=False, slots=True)
 class Stream:
     """One open page.
 
-    ``told``: the state of each message as the page has it; None before the first look. ``digest``: that of the last
-    look (``queries.digests_of``).
+    ``told``: the state of each message as the page has it; None before the first look. ``mark``: where the page
+    stands. ``digest``: that of the last look (``queries.digests_of``).
     """
 
     thread: Thread
     language: Language
-    last: str | None
+    mark: str
     checked_at: float
-    told: dict[UUID, State] | None = None
+    told: dict[UUID, str | None] | None = None
     digest: str | None = ""
     blocks: "asyncio.Queue[str | None]" = field(default_factory=lambda: asyncio.Queue(_QUEUE))
 
@@ -87,7 +88,7 @@ class Streams:
         """A stream of this session. None: there are too many."""
         if self._stopping or len(self._open) >= AT_ALL or self._of_session[thread.session_hash] >= OF_A_SESSION:
             return None
-        stream = Stream(thread, language, last_event_id or None, asyncio.get_running_loop().time())
+        stream = Stream(thread, language, last_event_id or "", asyncio.get_running_loop().time())
         self._open.add(stream)
         self._of_session[thread.session_hash] += 1
         metrics.PORTAL_STREAMS.set(len(self._open))
@@ -167,20 +168,19 @@ class Streams:
     def _tell(self, stream: Stream, messages: Sequence[StoredMessage]) -> list[StoredMessage]:
         """Say what changed since the last look; returns the messages that the page did not have."""
         if stream.told is None:
-            stream.told = known = _known(messages, stream.last)
-            if stream.last is not None and messages and not known:
-                stream.put(_RESET)
-                stream.told = {m.message_id: _state(m) for m in messages}
+            known = known_to(stream.mark, messages) if stream.mark else 0
+            stream.told = {m.message_id: _state(m) for m in messages[:known]}
+            if known is None and messages:
+                stream.put(_RESET)  # what comes after the page is loaded again
                 return []
         fresh = [m for m in messages if m.message_id not in stream.told]
-        for message in messages:
-            if stream.told.get(message.message_id) != _state(message):
-                stream.told[message.message_id] = _state(message)
-                stream.put(
-                    self._html.event(
-                        shown_message(message), garage_of(stream.thread), stream.language, str(message.message_id)
-                    )
-                )
+        changed = [m for m in messages if stream.told.get(m.message_id, _UNKNOWN) != _state(m)]
+        for number, message in enumerate(changed, 1):
+            stream.told[message.message_id] = _state(message)
+            if number == len(changed):  # a page that has only some of them does not stand there yet
+                stream.mark = mark_of(messages)
+            shown, garage = shown_message(message), garage_of(stream.thread)
+            stream.put(self._html.event(shown, garage, stream.language, stream.mark))
         return fresh
 
     def _close(self, stream: Stream) -> None:
@@ -192,11 +192,5 @@ class Streams:
             metrics.PORTAL_STREAMS.set(len(self._open))
 
 
-def _known(messages: Sequence[StoredMessage], last: str | None) -> dict[UUID, State]:
-    """What a page has that knows the message ``last``: it and those before it. Empty where it is not among them."""
-    place = next((n for n, m in enumerate(messages) if str(m.message_id) == last), -1)
-    return {m.message_id: _state(m) for m in messages[: place + 1]}
-
-
-def _state(message: StoredMessage) -> State:
-    return message.status, message.read_at is not None
+def _state(message: StoredMessage) -> str | None:
+    return shown_message(message).state

@@ -4,6 +4,7 @@ from libs.common.bridge.redis_gate import RedisGate
 from libs.common.open_service import open_service
 from libs.common.redis import open_redis
 from libs.common.service import Service, run_service
+from services.router.bridge_counts import BridgeCounts
 from services.router.portal_unread import UnreadAnswers
 from services.router.reconcile import Reconciler
 from services.router.settings import RouterSettings
@@ -23,7 +24,8 @@ async def run(settings: RouterSettings, service: Service) -> None:
             doubt=settings.window_doubt,
         )
         reconciler = Reconciler(deps, settings.reconcile_after)
-        tasks = {**reconciler.tasks, **UnreadAnswers(deps, settings.reconcile_after).tasks}
+        unread, counts = UnreadAnswers(deps, settings.reconcile_after), BridgeCounts(opened.pool, opened.pool.now)
+        tasks = {**reconciler.tasks, **unread.tasks, **counts.tasks}
         async with opened.consumer(TOPOLOGY, deps) as consumer, opened.periodic(tasks):
             await service.serve(checks=opened.checks(consumer))
 

@@ -14,10 +14,8 @@ from services.router.facts import Attempt
 FactT = TypeVar("FactT")
 
 
-def command_of(
-    attempt: Attempt, intent: Intent, decision: Decision, now: datetime
-) -> WhatsappCommand | SmsCommand | None:
-    """The command; None where nothing is to be sent."""
+def command_of(attempt: Attempt, intent: Intent, decision: Decision, now: datetime) -> bytes | None:
+    """The value of the command; None where nothing is to be sent."""
     match decision:
         case Session(channel="whatsapp"):
             return _whatsapp(attempt, intent, "session", intent.content, now)
@@ -25,9 +23,9 @@ def command_of(
             content = template if isinstance(template, OutTemplate) else OutTemplate(**dict(template))
             return _whatsapp(attempt, intent, "template", content, now)
         case Session(channel="sms"):
-            return _sms(attempt, intent, None)
+            return _sms(attempt, intent, None).encode()
         case Bridge(reason=reason):
-            return _sms(attempt, intent, reason)
+            return _sms(attempt, intent, reason).encode()
         case Session() | Silent() | Rejected():
             return None
         case _:
@@ -44,25 +42,30 @@ def utc(instant: datetime) -> datetime:
 
 def _whatsapp(
     attempt: Attempt, intent: Intent, route: Literal["session", "template"], content: Any, now: datetime
-) -> WhatsappCommand:
+) -> bytes:
     facts = attempt.facts
     named = None if intent.to is None else normalise(intent.to.phone)
     address = address_of(facts.addresses, named)
-    return WhatsappCommand(
-        message_id=intent.intent_id,
-        attempt=attempt.number,
-        org_id=intent.org_id,
-        conversation_id=_present(facts.conversation_id),
-        sequence=attempt.sequence,
-        route=route,
-        phone_number_id=_present(facts.phone_number_id),
-        to=address.to,
-        recipient=address.recipient,
-        named=named is not None,
-        content={name: value for name, value in content if value is not None},
-        created_at=utc(intent.created_at),
-        expires_at=None if intent.expires_at is None else utc(intent.expires_at),
-        not_before=now + facts.wait if facts.wait else None,
+    wait = facts.wait
+    return WhatsappCommand.encode_fields(
+        {
+            "message_id": intent.intent_id,
+            "attempt": attempt.number,
+            "org_id": intent.org_id,
+            "conversation_id": _present(facts.conversation_id),
+            "sequence": attempt.sequence,
+            "route": route,
+            "phone_number_id": _present(facts.phone_number_id),
+            "to": address.to,
+            "recipient": address.recipient,
+            "named": named is not None,
+            "content": {name: value for name, value in content if value is not None},
+            "quotes": facts.quoted,
+            "purpose": intent.purpose if route == "template" else None,
+            "created_at": utc(intent.created_at),
+            "expires_at": None if intent.expires_at is None else utc(intent.expires_at),
+            "not_before": now + wait if wait else None,
+        }
     )
 
 

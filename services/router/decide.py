@@ -15,18 +15,28 @@ from typing import ClassVar, Literal
 from uuid import UUID
 
 from libs.common.events.content import OutBridge, OutTemplate, OutText, TemplateFields
+from libs.common.events.fields import ConsentPurpose
 from libs.common.events.intents import LINK_WANTED, Actor, BadIntent, Intent
 from libs.common.events.outbound import BridgeReason, Channel, Route
 from libs.common.phone import normalise
 from libs.common.sms_reach import MOST_SEGMENTS, SmsObstacle, obstacle, parts_of, too_long
-from services.router import template_parameters
+from libs.common.template_parameters import Fault, faults
 from services.router.facts import Facts
 
 SilentReason = (
-    SmsObstacle | Literal["intent_expired", "whatsapp_consent_off", "credit_exhausted", "bridge_already_sent"]
+    SmsObstacle
+    | Literal[
+        "intent_expired",
+        "conversation_held",
+        "whatsapp_consent_off",
+        "credit_exhausted",
+        "bridge_already_sent",
+    ]
 )
 TemplateFault = Literal["template_not_approved", "template_parameters"]
-ConsentFault = Literal["whatsapp_consent_off", "marketing_consent_off"]
+ConsentFault = Literal[
+    "whatsapp_consent_off", "transactional_consent_off", "service_reminders_consent_off", "marketing_consent_off"
+]
 RejectedReason = (
     TemplateFault
     | ConsentFault
@@ -107,18 +117,24 @@ def decide(intent: Intent | BadIntent, facts: Facts, now: datetime) -> Decision:
         return Rejected("not_permitted")
     if intent.expires_at is not None and now >= intent.expires_at:  # 3
         return Silent("intent_expired")
+    if actor.kind == "ai" and facts.held(now):  # 3b
+        return Silent("conversation_held")
     if isinstance(intent.content, OutBridge):  # 3c
         return _ask_by_sms(intent, facts, now)
     if isinstance(intent.content, OutTemplate):
-        fault: RejectedReason | None = _template_fault(intent.content, facts) or _consent_fault(facts)  # 4, 5
-        if fault is None and facts.unreachable(now) and (facts.nowhere or facts.marked_since):  # 5b
-            fault = "whatsapp_unreachable"
-        return Rejected(fault) if fault else Template(intent.content, "template_requested")  # 6
+        return _as_template(intent, intent.content, facts, now)
     if (live := _live_channel(intent, facts, now)) is not None:  # 7
         return Session(live, "live_channel")
     if intent.channel == "sms" and (unusable := obstacle(facts.sms, now, sms_parts(intent))) is not None:  # 7b
         return Silent(unusable)
     return _on_whatsapp(intent, facts, now)
+
+
+def _as_template(intent: Intent, template: OutTemplate, facts: Facts, now: datetime) -> Decision:
+    fault: RejectedReason | None = _template_fault(template, facts) or _consent_fault(intent, facts)  # 4, 5
+    if fault is None and facts.unreachable(now) and (facts.nowhere or facts.marked_since):  # 5b
+        fault = "whatsapp_unreachable"
+    return Rejected(fault) if fault else Template(template, "template_requested")  # 6
 
 
 def _on_whatsapp(intent: Intent, facts: Facts, now: datetime) -> Decision:
@@ -131,7 +147,7 @@ def _on_whatsapp(intent: Intent, facts: Facts, now: datetime) -> Decision:
     if intent.actor.kind == "ai" and facts.credit_exhausted:  # 10
         return Silent("credit_exhausted")
     fallback = None if unreachable or facts.template_spent else intent.fallback_template
-    if fallback is not None and not _template_fault(fallback, facts) and not _consent_fault(facts):  # 11
+    if fallback is not None and not _template_fault(fallback, facts) and not _consent_fault(intent, facts):  # 11
         return Template(fallback, "fallback_template")
     return _bridge(intent, facts, now)
 
@@ -164,18 +180,17 @@ def _unanswerable(intent: Intent, facts: Facts) -> RejectedReason | None:
         return "unknown_conversation"
     if intent.conversation_id is not None and facts.conversation_id is None:
         return "unknown_conversation"
-    return None
+    return "invalid_intent" if facts.reply_unknown else None
 
 
 def _is_unsupported(intent: Intent) -> bool:
     """Row 1, and 1b: what an SMS cannot carry, and a bridge that is not for this actor to ask for."""
-    match intent.content:
-        case OutBridge():
-            return not _may_ask_for_bridge(intent.actor)
-        case OutText(text=text):
-            return intent.channel == "sms" and too_long(text)
-        case content:
-            return intent.channel == "sms" and not isinstance(content, OutTemplate)
+    content = intent.content
+    if isinstance(content, OutBridge):
+        return not _may_ask_for_bridge(intent.actor)
+    if intent.channel != "sms":
+        return False
+    return too_long(content.text) if isinstance(content, OutText) else not isinstance(content, OutTemplate)
 
 
 def _may_ask_for_bridge(actor: Actor) -> bool:
@@ -188,15 +203,29 @@ def _template_fault(template: TemplateFields, facts: Facts) -> TemplateFault | N
     found = facts.template
     if found is None or found.status != "APPROVED":
         return "template_not_approved"
-    if not template_parameters.match(found.body, found.parameter_format, template.parameters):
-        return "template_parameters"
-    return None
+    return "template_parameters" if parameter_faults(template, facts) else None
 
 
-def _consent_fault(facts: Facts) -> ConsentFault | None:
-    """Row 5."""
+def parameter_faults(template: TemplateFields, facts: Facts) -> list[Fault]:
+    """What is wrong with the values of a template that is known."""
+    if facts.template is None:
+        return []
+    return faults(facts.template.asked, template.parameters, template.header, template.buttons)
+
+
+_PURPOSE_OFF: dict[ConsentPurpose, ConsentFault] = {
+    "transactional": "transactional_consent_off",
+    "service_reminders": "service_reminders_consent_off",
+    "marketing": "marketing_consent_off",
+}
+
+
+def _consent_fault(intent: Intent, facts: Facts) -> ConsentFault | None:
+    """Row 5. A template that is sent for a purpose needs its consent, whatever its category."""
     if not facts.whatsapp_consent:
         return "whatsapp_consent_off"
+    if intent.purpose is not None and not facts.consents_to(intent.purpose):
+        return _PURPOSE_OFF[intent.purpose]
     if facts.template is not None and facts.template.category == "MARKETING" and not facts.marketing_consent:
         return "marketing_consent_off"
     return None

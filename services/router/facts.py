@@ -9,15 +9,20 @@ later version may add fields with defaults; it never changes the meaning of one.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import orjson
+
 from libs.common.directory.addressing import KnownAddresses
+from libs.common.events.fields import ConsentPurpose
 from libs.common.events.intents import BadIntent, Intent
-from libs.common.events.outbound import BridgeReason, Channel, OutboundRefused, WindowState
+from libs.common.events.outbound import BridgeReason, Channel, OutboundRefused
 from libs.common.ids import MessageKey
 from libs.common.sms_policy import SmsPolicy, Taken
 from libs.common.sms_reach import SmsReach
+from libs.common.template_parameters import Asked, asked_by
 from libs.common.thread.failure_reasons import closed_by
 from libs.common.window import DOUBT_WAIT, Window
 
@@ -28,12 +33,30 @@ THROTTLED_WAIT = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class TemplateFacts:
-    """The template that an intent names (its content, else its fallback), as Meta has it."""
+    """The template that an intent names (its content, else its fallback), as Meta has it.
+
+    ``header`` and ``buttons`` are JSON as the copy holds it, ``null`` where there is none. None in facts of a release
+    before the rule: they are not judged.
+    """
 
     status: str
     category: str
     parameter_format: str
     body: str
+    header: str | None = None
+    buttons: str | None = None
+
+    @property
+    def asked(self) -> Asked:
+        """What a send of it gives."""
+        return _asked(self.parameter_format, self.body, self.header, self.buttons)
+
+
+@lru_cache(maxsize=4096)
+def _asked(parameter_format: str, body: str, header: str | None, buttons: str | None) -> Asked:
+    parts = [None if part is None else orjson.loads(part) for part in (header, buttons)]
+    asked = asked_by(parameter_format, body, *parts)
+    return asked if header is not None and buttons is not None else asked._replace(header=None, buttons=None)
 
 
 class Facts(NamedTuple):
@@ -74,6 +97,12 @@ class Facts(NamedTuple):
     last_refused_at: datetime | None = None
     last_inbound_channel: Channel | None = None
     last_inbound_at: datetime | None = None
+    held_until: datetime | None = None
+    """Until then staff hold the conversation; None: they do not."""
+    quoted: str | None = None
+    """Meta's id of the message that the intent quotes; None where it quotes none, or one that is not on WhatsApp."""
+    reply_unknown: bool = False
+    """The intent quotes a message that is not of this conversation."""
 
     customer_id: UUID | None = None
     phone: str | None = None
@@ -94,6 +123,8 @@ class Facts(NamedTuple):
     sms_explicit: bool = False
     """The customer has consented to SMS explicitly, not by default."""
     marketing_consent: bool = False
+    transactional_consent: bool = True
+    service_reminders_consent: bool = True
 
     template: TemplateFacts | None = None
     slot_holder: UUID | None = None
@@ -156,9 +187,23 @@ class Facts(NamedTuple):
             hourly=self.sms_hourly_answers,
         )
 
+    def consents_to(self, purpose: ConsentPurpose) -> bool:
+        """Whether the customer consents to a template for this purpose."""
+        match purpose:
+            case "transactional":
+                return self.transactional_consent
+            case "service_reminders":
+                return self.service_reminders_consent
+            case "marketing":
+                return self.marketing_consent
+
     def open(self, now: datetime) -> bool:
         """Whether a free-form message decided at ``now``, and sent when it may be, arrives in time, margin included."""
         return self.window.is_open(now + self.wait, self.margin)
+
+    def held(self, now: datetime) -> bool:
+        """Whether staff hold the conversation, so that AI is silent in it."""
+        return self.held_until is not None and now < self.held_until
 
     def unreachable(self, now: datetime) -> bool:
         """Whether there is no address for WhatsApp, or it is marked: nothing arrives there."""
@@ -210,17 +255,19 @@ class Facts(NamedTuple):
             case _:
                 return NO_WAIT
 
-    def window_state(self, now: datetime) -> WindowState | None:
-        """The window as it is published with the decision; ``open`` is the router's own test, margin included.
+    def window_state(self, now: datetime) -> dict[str, Any] | None:
+        """The fields of a ``WindowState``, as it is published with the decision. None without a conversation.
 
-        None without a conversation.
+        ``open`` is the router's own test, margin included.
         """
         if self.conversation_id is None:
             return None
         window = self.window
-        return WindowState(
-            opened_at=window.last_customer_at, closes_at=window.closes_at, open=window.is_open(now, self.margin)
-        )
+        return {
+            "opened_at": window.last_customer_at,
+            "closes_at": window.closes_at,
+            "open": window.is_open(now, self.margin),
+        }
 
 
 @dataclass(slots=True)
@@ -253,7 +300,7 @@ _DEFAULTS = tuple(Facts._field_defaults.get(name, _ALWAYS) for name in Facts._fi
 _INSTANTS = (
     *("last_customer_at", "identity_changed_at", "first_refused_at", "last_refused_at", "last_inbound_at"),
     *("wa_id_at", "bsuid_at", "phone_at", "no_phone_until", "sms_stopped_until"),
-    *("marked_at", "marked_until", "first_decided_at"),
+    *("marked_at", "marked_until", "first_decided_at", "held_until"),
 )
 _IDS = ("conversation_id", "customer_id", "slot_holder")
 
@@ -271,6 +318,8 @@ def facts_to_json(facts: Facts) -> dict[str, Any]:
     if facts.template is not None:
         template = facts.template
         found["template"] = [template.status, template.category, template.parameter_format, template.body]
+        if template.header is not None and template.buttons is not None:
+            found["template_parts"] = [template.header, template.buttons]
     return found
 
 
@@ -290,5 +339,5 @@ def facts_from_json(found: Mapping[str, Any]) -> Facts:
         if values.get(name) is not None:
             values[name] = tuple(values[name])
     if "template" in values:
-        values["template"] = TemplateFacts(*values["template"])
+        values["template"] = TemplateFacts(*values["template"], *found.get("template_parts", ()))
     return Facts(**values)

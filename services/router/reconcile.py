@@ -23,7 +23,7 @@ from libs.common import metrics
 from libs.common.bisection import run_bisected
 from libs.common.bridge import queries as slot_queries
 from libs.common.bridge.slot import Slot
-from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
+from libs.common.events.outbound import NewStatus, OutboundRefused
 from libs.common.events.topics import OUTBOUND_REFUSED, OUTBOUND_SMS, OUTBOUND_WHATSAPP
 from libs.common.ids import AttemptKey
 from libs.common.kafka.producer import Record
@@ -202,9 +202,7 @@ class Reconciler:
             return
         async with self.deps.pool.acquire() as db, db.transaction():
             messages = await lock_messages(db, {(stale.org_id, stale.message_id) for stale in ends})
-        updates: list[DeliveryUpdate] = [
-            update for one in messages.values() if (update := delivery_update(one)) is not None
-        ]
+        updates: list[NewStatus] = [update for one in messages.values() if (update := delivery_update(one)) is not None]
         await self.deps.producer.publish([update_record(update) for update in updates])
 
     async def _decide(self, waiting: Sequence[OutboundRefused]) -> None:

@@ -59,7 +59,8 @@ select s.org_id, s.message_id, s.attempt, s.expires_at, $2
  cross join lateral (
        select s.org_id, s.message_id, s.attempt, s.expires_at
          from sends s
-        where s.channel = p.channel and s.state = 'pending' and s.expires_at <= $1
+        where s.channel = p.channel and s.state = 'pending' and s.settled_at is null and s.unknown_since is null
+          and s.expires_at <= $1
         order by s.expires_at
         limit $3) s
 on conflict do nothing

@@ -18,15 +18,15 @@ import orjson
 from pydantic import ValidationError
 
 from libs.common.errors import Permanent
-from libs.common.events.base import misfit
+from libs.common.events.base import Part, misfit
+from libs.common.events.content import IntentContent, OutText
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import (
     Channel,
-    DeliveryUpdate,
+    NewStatus,
     OutboundDecision,
     OutboundRefused,
     Route,
-    WindowState,
 )
 from libs.common.ids import AttemptKey, MessageKey
 from libs.common.sanitize import sanitize
@@ -42,7 +42,7 @@ VERSION = 1
 class RecordedDecision(NamedTuple):
     """One attempt's decision and its message, as ``decisions`` and ``messages`` hold them.
 
-    ``record``, ``command`` and ``content`` are JSON.
+    ``record``, ``command``, ``content`` and ``window_state`` are JSON.
 
     ``message_channel``: where the thread shows the message. ``seq`` and ``status_at`` are of its present ``status``.
     ``failure`` and ``provider_code`` are set while that is ``failed``. Where the message's id belongs to another
@@ -56,7 +56,7 @@ class RecordedDecision(NamedTuple):
     route: Route
     channel: Channel | None
     reason: str
-    window_state: WindowState | None
+    window_state: str | None
     slot_holder: UUID | None
     record: str
     command: str | None
@@ -67,6 +67,7 @@ class RecordedDecision(NamedTuple):
     user_id: str | None
     sequence: int | None
     content: str | None
+    reply_to: str | None
     occurred_at: datetime | None
     status: Status | None
     seq: int | None
@@ -82,24 +83,27 @@ class RecordedDecision(NamedTuple):
     def attempt_key(self) -> AttemptKey:
         return self.org_id, self.intent_id, self.attempt
 
-    def decision_event(self) -> OutboundDecision:
-        return OutboundDecision(
-            intent_id=self.intent_id,
-            attempt=self.attempt,
-            org_id=self.org_id,
-            conversation_id=self.conversation_id,
-            route=self.route,
-            channel=self.channel,
-            reason=self.reason,
-            window=self.window_state,
-            decided_at=self.decided_at,
+    def decision_event(self) -> bytes:
+        """The value of the event that publishes the decision."""
+        return OutboundDecision.encode_fields(
+            {
+                "intent_id": self.intent_id,
+                "attempt": self.attempt,
+                "org_id": self.org_id,
+                "conversation_id": self.conversation_id,
+                "route": self.route,
+                "channel": self.channel,
+                "reason": self.reason,
+                "window": None if self.window_state is None else orjson.Fragment(self.window_state),
+                "decided_at": self.decided_at,
+            }
         )
 
-    def delivery_update(self) -> DeliveryUpdate | None:
+    def delivery_update(self) -> NewStatus | None:
         """The event that publishes the message's status; None while that is pending."""
         if self.status is None or self.status == "pending" or self.seq is None or self.status_at is None:
             return None
-        return DeliveryUpdate(
+        return NewStatus(
             message_id=self.intent_id,
             org_id=self.org_id,
             conversation_id=self.conversation_id,
@@ -119,13 +123,16 @@ def record_of(attempt: Attempt, decision: Decision, now: datetime) -> RecordedDe
     """
     intent, facts = attempt.intent, attempt.facts
     status, failure = _status(decision, facts, now)
+    window = facts.window_state(now)
     kind: str
     actor: str | None
-    content = command = None
+    content = command = reply_to = None
     if isinstance(intent, Intent):
         kind, actor, user_id = intent.content.kind, intent.actor.kind, intent.actor.user_id
-        content = intent.content.model_dump_json(exclude_none=True)
+        content = _content(intent.content)
         command = command_of(attempt, intent, decision, now)
+        if intent.reply_to is not None and not facts.reply_unknown:
+            reply_to = str(intent.reply_to)
     else:
         kind, actor, user_id = "invalid", intent.actor_kind, intent.user_id
     return RecordedDecision(
@@ -136,10 +143,10 @@ def record_of(attempt: Attempt, decision: Decision, now: datetime) -> RecordedDe
         route=decision.route,
         channel=decision.channel,
         reason=decision.reason,
-        window_state=facts.window_state(now),
+        window_state=None if window is None else orjson.dumps(window, option=orjson.OPT_UTC_Z).decode(),
         slot_holder=decision.slot_holder if isinstance(decision, Silent) else None,
         record=pack(intent, facts, now, attempt.refused),
-        command=None if command is None else stored(command.encode().decode()),
+        command=None if command is None else stored(command.decode()),
         decided_at=now,
         message_channel=_message_channel(intent, decision),
         kind=kind,
@@ -147,6 +154,7 @@ def record_of(attempt: Attempt, decision: Decision, now: datetime) -> RecordedDe
         user_id=None if user_id is None else sanitize(user_id),
         sequence=attempt.sequence,
         content=None if content is None else stored(content),
+        reply_to=reply_to,
         occurred_at=utc(intent.created_at or now),
         status=status,
         seq=0 if status == "pending" else 1,
@@ -154,6 +162,11 @@ def record_of(attempt: Attempt, decision: Decision, now: datetime) -> RecordedDe
         provider_code=None,
         status_at=None if status == "pending" else now,
     )
+
+
+def _content(content: IntentContent) -> str:
+    """The content without fields that are null. A text has none, and is written in half the time."""
+    return content.encode().decode() if isinstance(content, OutText) else content.model_dump_json(exclude_none=True)
 
 
 def _status(decision: Decision, facts: Facts, now: datetime) -> tuple[Literal["pending", "sent", "failed"], str | None]:
@@ -198,13 +211,22 @@ def pack(
 ) -> str:
     """The record as text for a json column. A BadIntent is kept without what made it bad, which may be anything."""
     if isinstance(intent, Intent):
-        found: dict[str, Any] = {"v": VERSION, "intent": orjson.Fragment(intent.model_dump_json(exclude_none=True))}
+        found: dict[str, Any] = {"v": VERSION, "intent": _given(intent)}
     else:
         found = {"v": VERSION, "bad": asdict(intent)}
     found |= {"facts": facts_to_json(facts), "now": now}
     if refused is not None:
         found["refused"] = orjson.Fragment(refused.encode()) if isinstance(refused, OutboundRefused) else refused
-    return stored(orjson.dumps(found, default=str, option=orjson.OPT_UTC_Z).decode())
+    return stored(orjson.dumps(found, default=_given_or_text, option=orjson.OPT_UTC_Z).decode())
+
+
+def _given(part: Part) -> dict[str, Any]:
+    """The fields of an intent, or of a part of it, that are not null."""
+    return {name: value for name, value in vars(part).items() if value is not None}
+
+
+def _given_or_text(value: Any) -> Any:
+    return _given(value) if isinstance(value, Part) else str(value)
 
 
 def intent_of(record: Mapping[str, Any]) -> Intent | BadIntent:

@@ -102,5 +102,6 @@ def apply_caps(
                 pass
         if segments:
             running[intent.org_id] += segments
-            use.taken[index] = attempt.counted = Taken(intent.org_id, now.date(), segments)
+            bridges = 1 if isinstance(decided, Bridge) else 0
+            use.taken[index] = attempt.counted = Taken(intent.org_id, now.date(), segments, bridges)
     return found, use

@@ -35,8 +35,9 @@ from libs.common.clock import Clock
 from libs.common.countries import country_of
 from libs.common.db.pool import Connection, Pool
 from libs.common.errors import Transient
+from libs.common.events.content import OutTemplate
 from libs.common.events.intents import BadIntent, Intent, decode_intent
-from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
+from libs.common.events.outbound import NewStatus, OutboundRefused
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_DECISIONS, OUTBOUND_SMS, OUTBOUND_WHATSAPP
 from libs.common.ids import AttemptKey, MessageKey
 from libs.common.kafka.producer import Producer, Record
@@ -49,9 +50,9 @@ from libs.common.thread.message_status import PROVIDER_REFUSED
 from libs.common.thread.messages import LocalFailure, fail_locally
 from services.router import contacts, queries, sms_caps
 from services.router.bridging import apply_holders, bridge_requests, known_holders
-from services.router.decide import Decision, Rejected, decide
+from services.router.decide import Decision, Rejected, decide, parameter_faults
+from services.router.fact_queries import WindowRule, attempts_of
 from services.router.facts import Attempt
-from services.router.queries import WindowRule
 from services.router.recorded_decision import RecordedDecision, intent_of, record_of
 from services.router.refusal_actions import RefusalAction, RefusedMessage, action_for
 from services.router.sms_caps import SmsUse
@@ -86,18 +87,20 @@ async def on_intents(batch: Sequence[Received[Intent | BadIntent]], deps: Deps) 
     arrived: dict[MessageKey, Received[Intent | BadIntent]] = {}
     for received in batch:
         arrived.setdefault((received.value.org_id, received.value.intent_id), received)
-    async with deps.pool.acquire() as db:
+    async with deps.pool.acquire(kept_plans=True) as db:
         now = deps.now()
         wanted = [(received.value.bounded(now), 1) for received in arrived.values()]
-        attempts = await queries.attempts_of(db, wanted, deps.rule, now)
+        attempts = await attempts_of(db, wanted, deps.rule, now)
         fresh = [attempt for attempt in attempts if not attempt.decided]
         recorded, stale = await decide_and_record(db, fresh, deps, now)
+        decided_now = set(recorded)
         missing = [(*key, 1) for key in arrived if key not in recorded]
         recorded |= {decision.key: decision for decision in await queries.recorded(db, missing)}
     await deps.redis_gate.sync(held=stale)
     await deps.producer.publish([record for key in arrived for record in records_of(recorded[key])])
-    for key, received in arrived.items():
-        log_decision(recorded[key], received.record, now, _fault_of(received.value))
+    for (key, received), attempt in zip(arrived.items(), attempts, strict=True):
+        fault = _fault_of(attempt, recorded[key].reason)
+        log_decision(recorded[key], received.record, now, fault, known=key not in decided_now)
 
 
 async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) -> list[Reject]:
@@ -127,14 +130,20 @@ async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) ->
         updates = {(u.org_id, u.message_id): u for u in await fail_locally(db, ended)} if ended else {}
     await deps.redis_gate.sync(held=stale)
     records: dict[AttemptKey, list[Record]] = {}
+    fresh, told = set(decided), set[AttemptKey]()
     for received in known:
         key = next_attempt(received.value)
         if key in recorded:
             records[key] = list(records_of(recorded[key]))
-            log_decision(recorded[key], received.record, now)
+            log_decision(recorded[key], received.record, now, known=key[:2] not in fresh)
+            fresh.discard(key[:2])
         else:
-            records[key] = [update_record(updates[key[:2]])] if actions[key] == "end" else []
-            _log_refusal(received.value, actions[key])
+            update = updates.get(key[:2]) if actions[key] == "end" else None
+            records[key] = [] if update is None else [update_record(update)]
+            _log_refusal(
+                received.value, actions[key], update, known=messages[key[:2]].status == "failed" or key in told
+            )
+            told.add(key)
     await deps.producer.publish([record for some in records.values() for record in some])
     async with deps.pool.acquire() as db:
         await refusals.forget(db, {(r.value.org_id, r.value.intent_id, r.value.attempt) for r in batch})
@@ -215,7 +224,7 @@ async def _next_attempts(
     if not refused:
         return []
     rows = [messages[refusal.org_id, refusal.intent_id] for refusal in refused]
-    attempts = await queries.attempts_of(
+    attempts = await attempts_of(
         db, [(intent_of(message.record), message.attempt + 1) for message in rows], deps.rule, now
     )
     for attempt, refusal, message in zip(attempts, refused, rows, strict=True):
@@ -234,7 +243,7 @@ async def _next_attempts(
 def records_of(recorded: RecordedDecision) -> Iterator[Record]:
     """The records of a decision: the decision itself, and the sender's command or the message's status."""
     key = str(recorded.conversation_id or recorded.intent_id).encode()
-    yield Record(OUTBOUND_DECISIONS, key, recorded.decision_event().encode())
+    yield Record(OUTBOUND_DECISIONS, key, recorded.decision_event())
     if recorded.command is not None:
         topic = OUTBOUND_SMS if recorded.channel == "sms" else OUTBOUND_WHATSAPP
         yield Record(topic, key, recorded.command.encode())
@@ -242,7 +251,7 @@ def records_of(recorded: RecordedDecision) -> Iterator[Record]:
         yield update_record(update)
 
 
-def update_record(update: DeliveryUpdate) -> Record:
+def update_record(update: NewStatus) -> Record:
     return Record(DELIVERY_UPDATES, update.key, update.encode())
 
 
@@ -250,8 +259,13 @@ def next_attempt(refusal: OutboundRefused) -> AttemptKey:
     return refusal.org_id, refusal.intent_id, refusal.attempt + 1
 
 
-def log_decision(recorded: RecordedDecision, record: RawRecord, now: datetime, fault: str | None = None) -> None:
-    """Log a rejected intent. ``fault``: which fields are wrong, and how; never their values."""
+def log_decision(
+    recorded: RecordedDecision, record: RawRecord, now: datetime, fault: str | None = None, *, known: bool
+) -> None:
+    """Log a decision. ``known``: it was recorded before, and is published again.
+
+    ``fault``: which fields of a rejected intent are wrong, and how; never their values.
+    """
     log.info(
         "intent.decided",
         org_id=recorded.org_id,
@@ -262,24 +276,35 @@ def log_decision(recorded: RecordedDecision, record: RawRecord, now: datetime, f
         channel=recorded.channel,
         reason=recorded.reason,
         lag_ms=record.lag_ms(int(now.timestamp() * 1000)),
+        outcome="known" if known else "decided",
         **({} if fault is None else {"detail": fault[:_FAULT_IN_LOG]}),
     )
 
 
-def _log_refusal(refusal: OutboundRefused, action: RefusalAction) -> None:
+def _log_refusal(refusal: OutboundRefused, action: RefusalAction, ended: NewStatus | None, *, known: bool) -> None:
+    """Log a refusal after which nothing is decided. ``ended``: the end of the message, where the refusal is its end."""
     log.info(
-        "send.failed" if action == "end" else "send.refused",
+        "send.refused" if ended is None else "send.failed",
         org_id=refusal.org_id,
         intent_id=str(refusal.intent_id),
         attempt=refusal.attempt,
-        reason=refusal.reason,
-        outcome=action,
+        reason=refusal.reason if ended is None else ended.reason,
+        outcome="known" if known and ended is not None else action,
         provider_code=refusal.provider_code,
+        **({} if ended is None else {"channel": ended.channel}),
     )
 
 
-def _fault_of(intent: Intent | BadIntent) -> str | None:
-    return intent.detail if isinstance(intent, BadIntent) else None
+def _fault_of(attempt: Attempt, reason: str) -> str | None:
+    """Which fields of a rejected intent are wrong, and how."""
+    intent = attempt.intent
+    if isinstance(intent, BadIntent):
+        return intent.detail
+    if reason != "template_parameters" or not isinstance(intent.content, OutTemplate):
+        return None
+    return "; ".join(
+        f"content.{fault.field}: {fault.code}" for fault in parameter_faults(intent.content, attempt.facts)
+    )
 
 
 def _is_stranger(attempt: Attempt, decision: Decision) -> bool:

@@ -14,7 +14,7 @@ from libs.common.db.pool import Connection, Pool
 from libs.common.directory.sms_stops import share_lines
 from libs.common.events.directory import SmsProviderName
 from libs.common.gsm7 import economical
-from libs.common.ids import SendKey, callback_data
+from libs.common.ids import AttemptKey, SendKey, callback_data
 from libs.common.logging import get_logger
 from libs.common.providers import Provider, Route, Transport
 from libs.common.providers.accounts import AccountKey, SmsAccount, SmsAccounts
@@ -32,6 +32,8 @@ from libs.common.sending.outcomes import (
 )
 from libs.common.sending.resending import ResendRounds, given_up
 from libs.common.sending.rows import Claim, PendingEvents, SendRow, Settled
+from libs.common.sending.sms_charges import SpentByMessage
+from libs.common.sending.spent import Spent
 from libs.common.sending.statuses import keep_provider_ids
 from libs.common.thread.failure_reasons import failure_reason
 from services.sms_bridge import country_pauses, effects, evidence_queries, queries, search, spend
@@ -43,7 +45,6 @@ from services.sms_bridge.providers import OutgoingSms, SmsProvider
 
 log = get_logger()
 
-CALLS_AT_ONCE = 160  # of one number at most 128
 _LONGEST_VALIDITY = timedelta(hours=4)
 """A phone that is off for longer does not get the SMS: hours after its reason it would only confuse."""
 
@@ -78,6 +79,8 @@ class SmsAdapter:
         self._config = config
         self._search = search.SearchConfig(link_codes, config.portal_host, grace, settling)
         self._pace = settling
+        self._spent: dict[AttemptKey, Spent] = {}
+        """What transactions charge, until their commit is known."""
         self._resend_rounds = {
             key: ResendRounds(pool, key.name, rest=settling + grace, all_given_up=True) for key in providers
         }
@@ -135,7 +138,11 @@ class SmsAdapter:
         self, db: Connection, settled: Sequence[Settled], now: datetime
     ) -> Mapping[SendKey, PendingEvents]:
         """See ``services.sms_bridge.effects``."""
-        news = await effects.apply(db, settled, now, self._config)
+        for one in settled:
+            self._spent.pop(_charge_key(one.row), None)  # what an earlier try noted, whose transaction was rolled back
+        spent = SpentByMessage(Spent)
+        news = await effects.apply(db, settled, now, self._config, spent)
+        self._spent |= spent
         await country_pauses.begin(db, settled, now)
         return news
 
@@ -181,10 +188,13 @@ class SmsAdapter:
         return evidence | {key: Inconclusive() for key in again if key not in released}
 
     async def committed(self, settled: Sequence[Settled]) -> None:
-        """Set Redis to the slots in PostgreSQL, and log the bridges that were sent."""
+        """Set Redis to the slots in PostgreSQL, and log the bridges that were sent and what the SMS cost."""
         outcomes = slot_outcomes(settled)
         await self._redis_gate.sync(held=outcomes.held, released=outcomes.released)
+        told = Spent()
         for one in settled:
+            if (spent := self._spent.pop(_charge_key(one.row), None)) is not None:
+                told.join(spent)
             if isinstance(one.final, tuple) and is_bridge(one.row):
                 log.info(
                     "bridge.sent",
@@ -194,6 +204,7 @@ class SmsAdapter:
                     message_id=str(status_message_id(one.row)),
                     attempt=one.row.attempt,
                 )
+        told.log()
 
     def _verdict(
         self,
@@ -257,6 +268,10 @@ class SmsAdapter:
             _log_refused(row, "unknown_account", "the organisation's sms_account is not configured here")
             return Refused(None, failure_reason("sms_unavailable"))
         return account
+
+
+def _charge_key(row: SendRow) -> AttemptKey:
+    return row.org_id, status_message_id(row), row.attempt
 
 
 def _unsendable(row: SendRow, why: str) -> Refused:

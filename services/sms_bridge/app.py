@@ -7,13 +7,14 @@ import aiohttp
 from libs.common.answers import departures
 from libs.common.bridge.link_codes import LinkCodes
 from libs.common.bridge.redis_gate import RedisGate
+from libs.common.open_files import allow_calls
 from libs.common.open_service import open_service
 from libs.common.redis import open_redis
 from libs.common.sending.engine import open_engine
 from libs.common.service import Service, run_service
 from libs.common.setting_types import secrets_in
 from services.sms_bridge import prices, unconfirmed
-from services.sms_bridge.adapter import CALLS_AT_ONCE, SmsAdapter
+from services.sms_bridge.adapter import SmsAdapter
 from services.sms_bridge.providers.opening import open_accounts
 from services.sms_bridge.settings import SmsBridgeSettings
 from services.sms_bridge.topology import TOPOLOGY
@@ -22,11 +23,12 @@ from services.sms_bridge.worker import Deps
 
 async def run(settings: SmsBridgeSettings, service: Service) -> None:
     """Send until the service is to end."""
+    allow_calls(settings.sms_in_flight, "TRANSOM_SMS_IN_FLIGHT")
     async with (
         open_service(settings, service) as opened,
         open_redis(settings.redis_url.get_secret_value()) as redis,
         aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CALLS_AT_ONCE), trace_configs=[departures()]
+            connector=aiohttp.TCPConnector(limit=settings.sms_in_flight), trace_configs=[departures()]
         ) as http,
     ):
         accounts = settings.accounts
@@ -42,7 +44,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             settling=settings.send_settling,
         )
         async with (
-            open_engine(opened, adapter, settings.timings, CALLS_AT_ONCE) as engine,
+            open_engine(opened, adapter, settings.timings, settings.sms_in_flight) as engine,
             opened.periodic(
                 {
                     "sms_unconfirmed": unconfirmed.task(opened.pool, providers.values()),

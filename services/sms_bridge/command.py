@@ -13,7 +13,7 @@ from services.sms_bridge.compose import Composed, Unwritable, compose, host_of_l
 def command_of(row: SendRow) -> SmsCommand | None:
     """The command of the row. None: another release wrote it, and this one cannot read it."""
     try:
-        return SmsCommand.model_validate(row.command)
+        return SmsCommand.model_validate(row.whole_command)
     except ValidationError:
         return None
 

@@ -31,7 +31,7 @@ from libs.common.providers import fault_of
 from libs.common.sending import sms_caps, sms_charges
 from libs.common.sending.outcomes import Accepted, Refused, Rerouted
 from libs.common.sending.rows import PendingEvents, SendRow, Settled
-from libs.common.sending.sms_charges import Charge, Figure
+from libs.common.sending.sms_charges import Charge, Figure, SpentByMessage
 from libs.common.sending.status_effects import store_provider_ids
 from libs.common.sending.statuses import ProviderId
 from libs.common.sms_reach import parts_of
@@ -84,9 +84,12 @@ def slot_outcomes(settled: Sequence[Settled]) -> SlotOutcomes:
 
 
 async def apply(
-    db: Connection, settled: Sequence[Settled], now: datetime, config: BridgeConfig
+    db: Connection, settled: Sequence[Settled], now: datetime, config: BridgeConfig, spent: SpentByMessage
 ) -> dict[SendKey, PendingEvents]:
-    """Record the effects in the transaction that ends the sends. Returns the events to publish for each."""
+    """Record the effects in the transaction that ends the sends. Returns the events to publish for each.
+
+    ``spent`` takes what is charged, by the message that it stands at.
+    """
     settled = await _in_their_conversations(db, settled)
     news = {one.row.key: PendingEvents() for one in settled}
     events = {
@@ -98,8 +101,8 @@ async def apply(
     await queries.write_bridges(db, [b for row, _ in accepted if (b := _bridge_message(row, config)) is not None], now)
     taken = [i for row, ids in accepted for i in provider_ids(row, ids)]
     # before the statuses that came early: one of them may tell the price
-    await sms_charges.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
-    await sms_charges.keep_figures(db, [f for row, ids in accepted for f in _figures(row, ids)])
+    await sms_charges.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now, spent=spent)
+    await sms_charges.keep_figures(db, [f for row, ids in accepted for f in _figures(row, ids)], spent)
     effects = await store_provider_ids(db, taken, now)
     await evidence_queries.add_unconfirmed(db, taken, now)
     updates = await fail_locally(db, [f for one in settled if (f := _failure(one, now)) is not None])
@@ -116,6 +119,8 @@ async def apply(
 
     for update in [*effects.updates, *updates]:
         events[update.org_id, update.message_id].updates.append(update)
+    for told in effects.told:
+        events[told.org_id, told.message_id].told.append(told)
     for refusal in effects.refusals:  # a status that came before its id says that plain text is to be decided again
         events[refusal.org_id, refusal.intent_id].refusals.append(refusal)
     for row, _ in accepted:
@@ -155,7 +160,7 @@ async def _in_their_conversations(db: Connection, settled: Sequence[Settled]) ->
     """The same sends under their present conversations: one may have been merged into another meanwhile."""
     moved = await queries.merged(db, {(one.row.org_id, one.row.conversation_id) for one in settled})
     return [
-        replace(one, row=replace(one.row, conversation_id=moved[at]))
+        replace(one, row=one.row._replace(conversation_id=moved[at]))
         if (at := (one.row.org_id, one.row.conversation_id)) in moved
         else one
         for one in settled
@@ -228,6 +233,7 @@ def _charge(row: SendRow, ids: Sequence[Accepted]) -> Charge:
         provider=row.provider,
         category="bridge" if is_bridge(row) else "sms",
         account=ids[0].account if ids else "",
+        sender=row.account,
         provider_ids=tuple(got.provider_id for got in ids),
         segments=parts * max(1, len(ids)),
         country=country_of(str(row.command.get("to") or "")),

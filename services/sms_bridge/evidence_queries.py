@@ -8,14 +8,16 @@ from uuid import UUID
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.ids import SendKey, callback_data
+from libs.common.phone import spellings
 from libs.common.providers import Provider
 from libs.common.providers.accounts import AccountKey
 from libs.common.sending.rows import SendRow
 from libs.common.sending.statuses import ProviderId
 
 # An id is known from an answer that came late, or from a status that echoes the reference of the send. That status must
-# be of the same two numbers, as far as they are shown: an account may mask the numbers of customers. "offset 0": each
-# send is looked up by its keys, whatever the planner estimates for tables that grow.
+# be of the same two lines, as far as they are shown: a provider may write a number in another spelling of its line, and
+# an account may mask the numbers of customers. "offset 0": each send is looked up by its keys, whatever the planner
+# estimates for tables that grow.
 _IDS_OF_SENDS = """
 select u.org_id, u.send_id, u.attempt, p.account, p.provider_id, null as status, null as code
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, send_id, attempt)
@@ -25,12 +27,12 @@ select u.org_id, u.send_id, u.attempt, p.account, p.provider_id, null as status,
 union
 select u.org_id, u.send_id, u.attempt, e.account, e.provider_id, e.status, e.code
   from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[])
-    as u (org_id, send_id, attempt, callback, sender, recipient)
+    as u (org_id, send_id, attempt, callback, senders, recipients)
  cross join lateral (
        select e.* from early_statuses e where e.callback = u.callback offset 0) e
  where e.provider = $8 and e.account = $7
-   and coalesce(e.item ->> 'From', u.sender) = u.sender
-   and (coalesce(e.item ->> 'To', u.recipient) = u.recipient or e.item ->> 'To' !~ '^[+]?[0-9]+$')
+   and coalesce(e.item ->> 'From' = any (string_to_array(u.senders, ' ')), true)
+   and coalesce(e.item ->> 'To' = any (string_to_array(u.recipients, ' ')) or e.item ->> 'To' !~ '^[+]?[0-9]+$', true)
  order by provider_id
 """
 
@@ -41,8 +43,13 @@ select provider_id from provider_ids where provider = $3 and account = $1 and pr
 
 _CALLS_IN_FLIGHT = """
 select distinct s.account as sender, coalesce(s.command ->> 'to', '') as recipient
-  from sends s
- where s.channel = 'sms' and s.state = 'claimed' and s.account = any($1::text[])
+  from send_claims c
+ cross join lateral unnest(c.org_ids, c.message_ids, c.attempts) as k (org_id, message_id, attempt)
+ cross join lateral (
+       select s.account, s.command from sends s
+        where s.org_id = k.org_id and s.message_id = k.message_id and s.attempt = k.attempt
+          and s.state = 'claimed' and s.claim_id = c.claim_id offset 0) s
+ where c.channel = 'sms' and c.accounts && $1::text[] and s.account = any($1::text[])
 """
 
 _RECORD_LIST_OUTAGE = """
@@ -127,13 +134,18 @@ async def ids_of_sends(
     if not sends:
         return found
     rows = [
-        (*s.key, callback_data(*s.key), s.account, str(s.command.get("to") or ""))
+        (*s.key, callback_data(*s.key), _spelled(s.account), _spelled(str(s.command.get("to") or "")))
         for s in sorted(sends, key=lambda s: s.key)
     ]
     for row in await db.fetch(_IDS_OF_SENDS, *as_columns(rows), account, provider):
         known = KnownId(row["account"], row["provider_id"], row["status"], row["code"])
         found.setdefault((row["org_id"], row["send_id"], row["attempt"]), []).append(known)
     return found
+
+
+def _spelled(number: str) -> str:
+    """All spellings of the number's line, with spaces between; of a name, the name."""
+    return " ".join({number, *spellings(number)})
 
 
 async def known_ids(db: Connection, provider: Provider, account: str, provider_ids: Collection[str]) -> set[str]:

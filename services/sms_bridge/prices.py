@@ -14,6 +14,7 @@ from libs.common.logging import get_logger
 from libs.common.periodic import Task
 from libs.common.sending import sms_charges
 from libs.common.sending.sms_charges import Figure, Unpriced
+from libs.common.sending.spent import Spent
 from services.sms_bridge.providers import SmsLookup, SmsProvider
 
 log = get_logger()
@@ -45,8 +46,13 @@ async def ask(pool: Pool, provider: SmsProvider, now: Clock) -> None:
         async with pool.acquire() as db, db.transaction():
             due = await sms_charges.take_unpriced(db, *provider.key, now(), _AT_ONCE)
         figures = await _figures(lookup, due)
+        spent = sms_charges.SpentByMessage(Spent)
         async with pool.acquire() as db, db.transaction():
-            await sms_charges.keep_figures(db, figures)
+            await sms_charges.keep_figures(db, figures, spent)
+        told = Spent()
+        for one in spent.values():
+            told.join(one)
+        told.log()
         if len({(one.org_id, one.message_id, one.attempt) for one in due}) < _AT_ONCE:
             return
 

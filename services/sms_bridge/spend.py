@@ -43,7 +43,7 @@ async def beyond_the_day(
             refused[row.key] = Refused(None, failure_reason("spend_cap_reached", facts.closed_by(now)))
             spent[row.org_id] -= 0 if moves else segments
         elif moves:
-            taken.append(Taken(row.org_id, today, segments))
+            taken.append(_taken(row, today))
             if (one := _moved_from(row)) is not None:
                 given.append(one)
             spent[row.org_id] += segments
@@ -55,14 +55,12 @@ async def beyond_the_day(
 def _moved_from(row: SendRow) -> Taken | None:
     """What the SMS gives back of the day on which it is counted, where it goes on a later one."""
     day = counted_on(row)
-    return None if day is None or row.resends else Taken(row.org_id, day, _segments(row))
+    return None if day is None or row.resends else _taken(row, day)
 
 
 def not_bought(settled: Sequence[Settled]) -> list[Taken]:
     """What the sends that ended without an acceptance give back. One of unknown outcome may have been bought. Pure."""
-    return [
-        Taken(row.org_id, day, _segments(row)) for row in _unbought(settled) if (day := counted_on(row)) is not None
-    ]
+    return [_taken(row, day) for row in _unbought(settled) if (day := counted_on(row)) is not None]
 
 
 def unsent_answers(settled: Sequence[Settled]) -> list[Unsent]:
@@ -91,6 +89,10 @@ def counted_on(row: SendRow) -> date | None:
         return row.claimed_at.date()
     command = command_of(row)
     return None if command is None else command.day
+
+
+def _taken(row: SendRow, day: date) -> Taken:
+    return Taken(row.org_id, day, _segments(row), 1 if is_bridge(row) else 0)
 
 
 def _segments(row: SendRow) -> int:

@@ -20,6 +20,7 @@ from libs.common.periodic import Task, log_set_aside
 from libs.common.providers import Provider
 from libs.common.sending.queries import keep_pending_events
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
+from libs.common.sending.status_lines import log_statuses
 from libs.common.thread.message_status import UNKNOWN_OUTCOME, ProviderStatus
 from libs.common.thread.messages import LocalFailure, fail_locally
 from services.sms_bridge import evidence_queries
@@ -115,3 +116,13 @@ async def _apply(pool: Pool, provider: Provider, answers: Sequence[_Answer], now
                 news = {"refusals": [refusal.model_dump(mode="json")], "message_ids": [str(asked.message_id)]}
                 await keep_pending_events(db, [(key, news)])
         await evidence_queries.remove_unconfirmed(db, [(one.account, one.provider_id) for one in over])
+    log_statuses(effects.told)
+    for failure in lost:
+        log.warning(
+            "send.failed",
+            org_id=failure.org_id,
+            message_id=str(failure.message_id),
+            attempt=failure.attempt,
+            channel="sms",
+            reason=failure.reason,
+        )

@@ -47,7 +47,6 @@ from services.whatsapp_sender.graph import Graph
 from services.whatsapp_sender.payloads import payload
 from services.whatsapp_sender.recipients import learn
 
-CALLS_AT_ONCE = 320  # of one number at most 256; at 100 ms each that is 2,560 of its sends per second
 _COUNTED_FOR = timedelta(seconds=1)
 _LOOKED_AT = 1000
 """So many of the latest second calls are checked for a late acceptance of the first call."""
@@ -99,6 +98,7 @@ class WhatsappAdapter:
             to=row.command.get("to"),
             recipient=row.command.get("recipient"),
             callback=callback_data(row.org_id, row.message_id, row.attempt),
+            quotes=row.command.get("quotes"),
         )
         outcome = await self._graph.send(row.account, body, token=claim.prepared.token)
         self._resend_limit.add(outcome)
@@ -243,7 +243,7 @@ class WhatsappAdapter:
 def is_readable(row: SendRow) -> bool:
     """Whether this release can read the command. A later release may have stored the row."""
     try:
-        CONTENT.validate_python(WhatsappCommand.model_validate(row.command).content)
+        CONTENT.validate_python(WhatsappCommand.model_validate(row.whole_command).content)
     except ValidationError:
         return False
     return True
@@ -296,6 +296,8 @@ def _news(rows: Sequence[SendRow], effects: StatusEvents) -> dict[SendKey, Pendi
     keys = {(row.org_id, row.message_id): row.key for row in rows}
     for update in effects.updates:
         news[keys.get((update.org_id, update.message_id), rows[0].key)].updates.append(update)
+    for told in effects.told:
+        news[keys.get((told.org_id, told.message_id), rows[0].key)].told.append(told)
     for refusal in effects.refusals:
         news[keys.get((refusal.org_id, refusal.intent_id), rows[0].key)].refusals.append(refusal)
     return news

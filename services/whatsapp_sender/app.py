@@ -1,11 +1,12 @@
 """The WhatsApp sender: commands from ``outbound.whatsapp.v1`` to the Graph API."""
 
 from libs.common.events.topics import WEBHOOKS
+from libs.common.open_files import allow_calls
 from libs.common.open_service import open_service
 from libs.common.sending.coverage import Waits
 from libs.common.sending.engine import open_engine
 from libs.common.service import Service, run_service
-from services.whatsapp_sender.adapter import CALLS_AT_ONCE, WhatsappAdapter
+from services.whatsapp_sender.adapter import WhatsappAdapter
 from services.whatsapp_sender.graph import open_graph
 from services.whatsapp_sender.settings import WhatsappSenderSettings
 from services.whatsapp_sender.topology import TOPOLOGY
@@ -13,6 +14,7 @@ from services.whatsapp_sender.worker import Deps
 
 
 async def run(settings: WhatsappSenderSettings, service: Service) -> None:
+    allow_calls(settings.whatsapp_in_flight, "TRANSOM_WHATSAPP_IN_FLIGHT")
     async with (
         open_service(settings, service) as opened,
         open_graph(
@@ -20,7 +22,7 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
             version=settings.graph_version,
             token=settings.whatsapp_token.get_secret_value(),
             timeout_seconds=settings.send_timeout_seconds,
-            connections=CALLS_AT_ONCE,
+            connections=settings.whatsapp_in_flight,
             now=opened.pool.now,
         ) as graph,
     ):
@@ -33,7 +35,7 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
             partitions=lambda: opened.producer.partitions(WEBHOOKS),
         )
         async with (
-            open_engine(opened, adapter, settings.timings, CALLS_AT_ONCE) as engine,
+            open_engine(opened, adapter, settings.timings, settings.whatsapp_in_flight) as engine,
             opened.consumer(TOPOLOGY, Deps(engine)) as consumer,
         ):
             await service.serve(checks=opened.checks(consumer, sending=engine.unready))

@@ -33,7 +33,8 @@ def asked_wait(headers: Mapping[str, str], now: datetime) -> timedelta | None:
 
     None when it asks for none, or for none at all ("0"): then the row waits by its own curve.
     """
-    found = retry_after(headers, now) or _usage(headers.get("X-Business-Use-Case-Usage", ""))
+    usage = headers.get("X-Business-Use-Case-Usage")
+    found = retry_after(headers, now) or (_usage(usage) if usage else None)
     return None if found is None else min(found, _LONGEST)
 
 

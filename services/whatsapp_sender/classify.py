@@ -125,11 +125,10 @@ def _by_status(status: int, after: timedelta | None, *, answered: bool) -> SendO
 
 
 def _wamid(body: object) -> str | None:
-    match body:
-        case {"messages": [{"id": str(wamid)}, *_]} if wamid:
-            return wamid
-        case _:
-            return None
+    sent = body.get("messages") if isinstance(body, dict) else None
+    first = sent[0] if isinstance(sent, list) and sent else None
+    wamid = first.get("id") if isinstance(first, dict) else None
+    return wamid if isinstance(wamid, str) and wamid else None
 
 
 def _recipient(body: object) -> tuple[str | None, str | None]:
@@ -137,15 +136,14 @@ def _recipient(body: object) -> tuple[str | None, str | None]:
 
     They are Meta's own and may differ from the address that the message was sent to.
     """
-    match body:
-        case {"contacts": [dict(contact)]}:
-            number, bsuid = from_wa_id(contact.get("wa_id")), contact.get("user_id")
-            return (
-                None if number is None else number[1:],
-                bsuid if isinstance(bsuid, str) and 0 < len(bsuid) <= MAX_ID else None,
-            )
-        case _:
-            return None, None
+    contacts = body.get("contacts") if isinstance(body, dict) else None
+    if not isinstance(contacts, list) or len(contacts) != 1 or not isinstance(contact := contacts[0], dict):
+        return None, None
+    number, bsuid = from_wa_id(contact.get("wa_id")), contact.get("user_id")
+    return (
+        None if number is None else number[1:],
+        bsuid if isinstance(bsuid, str) and 0 < len(bsuid) <= MAX_ID else None,
+    )
 
 
 def _code(value: object) -> str | None:

@@ -38,6 +38,8 @@ class WhatsappFacts:
     marketing_allowed: bool
     template_status: str | None = None
     template_category: str | None = None
+    purpose_allowed: bool = True
+    """Whether the customer consents to what the template is sent for."""
     seen: tuple[Accepted, ...] = ()
     arrived: bool = False
     """Whether the message has reached the customer by an earlier attempt."""
@@ -87,4 +89,5 @@ def _objection(route: str, address: WhatsAppAddress, facts: WhatsappFacts, now: 
         return None if facts.window.is_open(now) else "window_closed"
     if facts.template_status != "APPROVED":
         return "template_not_approved"
-    return "consent_off" if facts.template_category == "MARKETING" and not facts.marketing_allowed else None
+    unwanted = facts.template_category == "MARKETING" and not facts.marketing_allowed
+    return "consent_off" if unwanted or not facts.purpose_allowed else None

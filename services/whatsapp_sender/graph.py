@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 
 from libs.common.addresses import segment
-from libs.common.answers import Departure, departures, read_answer
+from libs.common.answers import JsonBody, read_answer
 from libs.common.clock import Clock
 from libs.common.sending.outcomes import RetryLater, SendOutcome, Unknown
 from services.whatsapp_sender.backoff_policies import UNREACHABLE, asked_wait
@@ -32,20 +32,19 @@ class Graph:
 
     async def send(self, number: str, body: dict[str, Any], *, token: str | None) -> SendOutcome:
         """Send one message from ``number`` (a phone_number_id). Ends within the session's timeout; raises nothing."""
-        departure = Departure()
+        sent = JsonBody(orjson.dumps(body))
         try:
             async with self._http.post(
                 f"{self._base}/{segment(number)}/messages",
-                data=orjson.dumps(body),
-                headers={"Authorization": f"Bearer {token or self._token}", "Content-Type": "application/json"},
+                data=sent,
+                headers={"Authorization": f"Bearer {token or self._token}"},
                 allow_redirects=False,
-                trace_request_ctx=departure,
             ) as response:
                 answer = await _json(response)
                 wait = asked_wait(response.headers, self._now())
                 return classify(number, response.status, answer, wait, template=body.get("type") == "template")
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            if departure.never_left(error):
+            if not sent.left:
                 return RetryLater("account", UNREACHABLE, "never_left")
             return Unknown("timeout" if isinstance(error, TimeoutError) else "connection_lost")
 
@@ -59,7 +58,6 @@ async def open_graph(
         connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=_KEEP_ALIVE_SECONDS),
         timeout=aiohttp.ClientTimeout(total=timeout_seconds, connect=timeout_seconds * _CONNECT_SHARE),
         cookie_jar=aiohttp.DummyCookieJar(),
-        trace_configs=[departures()],
     ) as http:
         yield Graph(http, base_url=base_url, version=version, token=token, now=now)
 

@@ -19,16 +19,21 @@ from libs.common.events.content import (
 )
 
 
-def payload(content: OutContent, *, to: str | None, recipient: str | None, callback: str) -> dict[str, Any]:
+def payload(
+    content: OutContent, *, to: str | None, recipient: str | None, callback: str, quotes: str | None = None
+) -> dict[str, Any]:
     """The request's JSON. At least one of ``to`` (E.164) and ``recipient`` is given.
 
-    ``callback`` comes back in every status.
+    ``callback`` comes back in every status. ``quotes`` is Meta's id of the message that this one answers; a reaction
+    names its message itself, and Meta takes no other beside it.
     """
     address: dict[str, Any] = {}
     if to is not None:
         address["to"] = to if to.startswith("+") else f"+{to}"
     if recipient is not None:
         address["recipient"] = recipient
+    if quotes is not None and not isinstance(content, OutReaction):
+        address["context"] = {"message_id": quotes}
     kind, what = _content(content)
     return {
         "messaging_product": "whatsapp",

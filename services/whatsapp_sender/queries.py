@@ -5,13 +5,14 @@ They work on many rows of many tenants at once, and each names the tenant of eve
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.addressing import KnownAddresses
 from libs.common.directory.consents import CONSENTS
+from libs.common.events.fields import ConsentPurpose
 from libs.common.ids import SendKey, callback_data
 from libs.common.sending.outcomes import Accepted
 from libs.common.sending.rows import SendRow
@@ -25,7 +26,7 @@ from services.whatsapp_sender.gate import WhatsappFacts
 _FACTS = f"""
 select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_customer_at, c.identity_changed_at,
        c.first_refused_at, c.last_refused_at,
-       k.whatsapp_consent, k.marketing_consent,
+       k.whatsapp_consent, k.marketing_consent, k.transactional_consent, k.service_reminders_consent,
        t.status as template_status, t.category as template_category,
        c.wa_id, c.wa_id_at, c.bsuid, c.bsuid_at, p.phone, p.phone_at,
        case when u.named is not null
@@ -102,6 +103,7 @@ async def facts(
             ),
             whatsapp_allowed=r["whatsapp_consent"],
             marketing_allowed=r["marketing_consent"],
+            purpose_allowed=_purpose_allowed(rows[r["n"] - 1], r),
             template_status=r["template_status"],
             template_category=r["template_category"],
             seen=s.ids if (s := seen.get(rows[r["n"] - 1].key)) else (),
@@ -110,6 +112,12 @@ async def facts(
         )
         for r in found
     }
+
+
+def _purpose_allowed(row: SendRow, found: Any) -> bool:
+    """Whether the customer consents to what a template is sent for. A row with a later purpose is set aside anyway."""
+    purpose = row.command.get("purpose")
+    return purpose not in get_args(ConsentPurpose) or bool(found[f"{purpose}_consent"])
 
 
 _CUSTOMERS = f"""

@@ -1,7 +1,7 @@
 """Binds the ids by which Meta's answers name recipients to their customers, before the answers are recorded.
 
 Rule 1: an answer with the ids that the gate has read causes no statement.
-Rule 2: a failed binding harms no message: it is logged, and the statuses of the message name the same ids again.
+Rule 2: a failed binding harms no message: it is logged. Statuses bind an id that the send did not go to.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,9 +1,9 @@
 """``make bench``: every figure beside the floor that was measured in the same run, on the machine that the run
 describes.
 
-``python -m tests.bench [--quick] [--only NAME]… [--runs N] [--json FILE] [--no-growth]``. Servers given as
-TRANSOM_KAFKA_BOOTSTRAP, TRANSOM_POSTGRES_DSN and TRANSOM_REDIS_URL are used instead of those of ``deploy/local``; a
-database and topics of the bench's own are made on them.
+``python -m tests.bench [--quick] [--only NAME]… [--runs N] [--json FILE] [--markdown FILE] [--no-growth]``. Servers
+given as TRANSOM_KAFKA_BOOTSTRAP, TRANSOM_POSTGRES_DSN and TRANSOM_REDIS_URL are used instead of those of
+``deploy/local``; a database and topics of the bench's own are made on them.
 """
 
 import argparse
@@ -27,7 +27,9 @@ from deploy.local.servers.local_servers import Given, LocalServers
 from libs.common.errors import TransomError
 from tests.bench import seed, table
 from tests.bench.machine import Machine
-from tests.bench.plan import FULL, NAMES, QUICK, Bench, Findings, Size
+from tests.bench.plan import PARTS, run
+from tests.bench.rounds import Bench, Findings
+from tests.bench.size import FULL, QUICK, Size
 from tests.bench.stage import Stage, sandbox
 from tests.support.servers import Kind, _version
 
@@ -37,12 +39,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="one round of everything, fewer records, no growth",
+        help="one round of everything but processes, fewer records, no growth",
     )
-    parser.add_argument("--only", choices=NAMES, action="append", help="this part alone; may be repeated")
-    parser.add_argument("--runs", type=int, help="rounds of each figure (3, of latency 5, with --quick 1)")
+    parser.add_argument("--only", choices=tuple(PARTS), action="append", help="this part alone; may be repeated")
+    parser.add_argument("--runs", type=int, help="rounds of each figure (3, with --quick 1)")
     parser.add_argument("--no-growth", action="store_true", help="leave the large population out")
     parser.add_argument("--json", type=Path, help="write everything found to this file too")
+    parser.add_argument("--markdown", type=Path, help="write the table of the README to this file too")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the processes' logs")
     return parser.parse_args()
 
@@ -60,7 +63,7 @@ async def _bench(
         stage = Stage(servers, folder, databases)
         await seeded.enter_async_context(sandbox(stage))
         bench = Bench(stage, size, lambda what: console.print(f"[dim]{what}[/]", highlight=False))
-        await bench.run(options.only or NAMES)
+        await run(bench, options.only or [part for part in PARTS if not (options.quick and part == "processes")])
         return bench.found
 
 
@@ -114,12 +117,15 @@ def main() -> int:
     console.print(f"\n{machine}\n{where}", highlight=False)
     table.show(console, found.figures, found.growth)
     for part, shares in found.shares.items():
-        console.print(f"processor, {part}: {table.shares(shares)}", highlight=False)
+        took = f", {found.seconds[part]:,.0f} s" if part in found.seconds else ""
+        console.print(f"processor, {part}: {table.shares(shares)}{took}", highlight=False)
     console.print(f"took {time.monotonic() - began:.0f} s", highlight=False)
     table.failures(console, found.failures)
     if options.json:
         report = {"machine": asdict(machine), "servers": where, **asdict(found)}
         options.json.write_text(json.dumps(report, indent=1))
+    if options.markdown:
+        options.markdown.write_text(table.markdown(found.figures, found.growth))
     return 1 if found.failures else 0
 
 

@@ -2,7 +2,8 @@
 
 Rule 1: runs alternate with their floor, so a ratio is the median of the ratios of neighbours: what slows the machine
         for a minute slows both.
-Rule 2: a target is judged by the median, and nothing is rounded in its favour.
+Rule 2: a target is judged by the median, and nothing is rounded in its favour. Only ratios are judged: an absolute
+        figure is an aim for one kind of machine.
 Rule 3: a figure that is worse beyond the limit with many stored conversations has missed it when its runs lie apart
         from those with few; where they overlap, chance does as much, and nothing is claimed either way.
 """
@@ -46,15 +47,15 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What was promised: ``ratio`` of the floor, or an absolute ``value`` in the figure's unit."""
+    """What was promised: a ``ratio`` to the floor, or an ``aim`` in the figure's unit."""
 
-    of: Literal["ratio", "value"]
+    of: Literal["ratio", "aim"]
     bound: float
 
     def reached(self, figure: "Figure") -> bool | None:
-        """None when it cannot be judged."""
-        found = figure.ratio if self.of == "ratio" else figure.service.median
-        if found is None:
+        """None for an aim, and where there is no floor."""
+        found = figure.ratio
+        if self.of == "aim" or found is None:
             return None
         return found >= self.bound if figure.better == "more" else found <= self.bound
 
@@ -85,7 +86,7 @@ class Growth:
     better: Better
     few: Spread
     many: Spread
-    limit: float = 0.15
+    limit: float = 0.10
 
     @property
     def worse(self) -> float:

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import platform
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -50,8 +52,9 @@ class Shares:
 
 @dataclass(frozen=True, slots=True)
 class CpuClock:
-    """Processor time spent until now, in seconds."""
+    """Processor time spent until ``at``, in seconds; ``at`` is monotonic."""
 
+    at: float
     total: float
     busy: float
     stolen: float
@@ -63,7 +66,9 @@ class CpuClock:
             int(word) / _TICKS for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
         )
         busy = user + nice + system + irq + softirq
-        return cls(total=busy + idle + iowait + steal, busy=busy, stolen=steal, ours=_our_seconds())
+        return cls(
+            at=time.monotonic(), total=busy + idle + iowait + steal, busy=busy, stolen=steal, ours=_our_seconds()
+        )
 
     def since(self, before: "CpuClock") -> Shares:
         """How it was spent between the two readings."""
@@ -73,14 +78,37 @@ class CpuClock:
 
 
 def _our_seconds() -> float:
-    """Of this process and all below it. What has ended counts through its parent, which has waited for it."""
-    me = psutil.Process()
+    return tree_seconds(os.getpid())
+
+
+def tree_seconds(pid: int) -> float:
+    """Processor time of a process and all below it. What has ended counts through its parent, which has waited for it.
+
+    0 where there is no such process.
+    """
     total = 0.0
-    for process in [me, *me.children(recursive=True)]:
+    for process in tree(pid):
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
             total += times.user + times.system + times.children_user + times.children_system
     return total
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    """The process and all below it; nothing where there is no such process."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    return []
+
+
+def pin(pid: int, cores: Collection[int]) -> None:
+    """Let every thread of a process and of all below it run on these cores only. What they start inherits that."""
+    for process in tree(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for thread in process.threads():
+                with contextlib.suppress(ProcessLookupError):
+                    os.sched_setaffinity(thread.id, cores)
 
 
 def _cpu_model() -> str:

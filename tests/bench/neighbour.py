@@ -11,6 +11,7 @@ import asyncpg
 from tests.bench.delays import IDLE
 from tests.bench.figures import percentile
 from tests.bench.rates import ROUTER_TOPICS, SENDER_TOPICS
+from tests.bench.rounds import Bench
 from tests.bench.stage import Ground, Running, Stage, ask
 
 ROWS = 100_000
@@ -38,6 +39,24 @@ class Pair:
 
     without: tuple[float, float]
     beside: tuple[float, float]
+
+
+async def part(bench: Bench) -> None:
+    """The floor of a lone message beside a flood is the same message without it."""
+    name = f"intent → provider call beside {ROWS:,} rows of a throttled number"
+    later = "later than without them"
+    try:
+        for number in range(1, bench.size.rounds + 1):
+            bench.say(f"neighbour, round {number}: {bench.size.few:,} conversations")
+            found = await pair(bench.stage, bench.size.few, bench.size.pace_seconds)
+            for p, without, beside in zip(("p50", "p99"), found.without, found.beside, strict=True):
+                bench.values(f"{name}, {p}", "floor").append(without)
+                bench.values(f"{name}, {p}").append(beside)
+                bench.values(f"{later}, {p}").append(beside - without)
+    finally:
+        for p in ("p50", "p99"):
+            bench.figure(f"{name}, {p}", "ms", "less")
+            bench.figure(f"{later}, {p}", "ms", "less")
 
 
 async def pair(stage: Stage, population: int, seconds: float) -> Pair:

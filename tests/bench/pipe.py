@@ -6,7 +6,7 @@ few times a second.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -17,6 +17,9 @@ from libs.common.kafka.topics import declare, delete
 
 _LOOK_SECONDS = 0.1
 _CHUNK = 5_000
+
+Publish = Callable[[Topic, bytes, bytes], Awaitable[None]]
+"""Topic, key, value."""
 
 
 @asynccontextmanager
@@ -45,6 +48,21 @@ async def fill(connection: KafkaConnection, topic: Topic, records: Iterable[tupl
         await producer.stop()
 
 
+@asynccontextmanager
+async def producing(connection: KafkaConnection) -> AsyncIterator[Publish]:
+    """Puts one record after the other on topics; each is acknowledged when the call returns."""
+    producer = AIOKafkaProducer(**connection.client_options())
+    await producer.start()
+    try:
+
+        async def publish(topic: Topic, key: bytes, value: bytes) -> None:
+            await producer.send_and_wait(connection.name(topic.name), value=value, key=key)
+
+        yield publish
+    finally:
+        await producer.stop()
+
+
 async def until(connection: KafkaConnection, topic: Topic, count: int) -> None:
     """Return once the topic holds ``count`` records."""
     async with _reader(connection, topic) as consumer:
@@ -55,12 +73,17 @@ async def until(connection: KafkaConnection, topic: Topic, count: int) -> None:
 
 async def instants(connection: KafkaConnection, topic: Topic) -> list[float]:
     """The timestamps of everything in the topic, in seconds, in no particular order."""
-    found: list[float] = []
+    return [at for at, _ in await read(connection, topic)]
+
+
+async def read(connection: KafkaConnection, topic: Topic) -> list[tuple[float, bytes]]:
+    """Timestamp (seconds) and value of everything in the topic, in no particular order."""
+    found: list[tuple[float, bytes]] = []
     async with _reader(connection, topic) as consumer:
         ends = await consumer.end_offsets(sorted(consumer.assignment()))
         while len(found) < sum(ends.values()):
             for records in (await consumer.getmany(timeout_ms=200)).values():
-                found += [record.timestamp / 1000 for record in records]
+                found += [(record.timestamp / 1000, record.value) for record in records]
     return found
 
 

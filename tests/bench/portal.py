@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from libs.common.events.topics import PORTAL_MESSAGES
 from tests.bench.figures import Better, percentile
 from tests.bench.rates import Who
-from tests.bench.seed import THREAD_MESSAGES
+from tests.bench.rounds import Bench, Side
+from tests.bench.seed import THREAD_MESSAGES, messages
 from tests.bench.stage import BenchError, Running, Stage, ask
 from tests.bench.traffic import reader_headers
 
@@ -32,6 +33,27 @@ FIGURES: Mapping[str, tuple[str, Better]] = {
 """The unit of each figure, and which way is better."""
 SLOWEST = frozenset({_PAGE_P99, _SHOWN_P99})
 """The slowest of a few: chance, when populations are compared."""
+
+
+async def part(bench: Bench) -> None:
+    """Its figures and their floor are of the largest population."""
+    largest = bench.populations[-1]
+    of = f", {messages(largest):,} messages"
+    runs: list[tuple[str, Side, Who, int]] = [(of, "few", "service", largest), (of, "floor", "floor", largest)]
+    if largest != bench.size.few:
+        runs += [("", "few", "service", bench.size.few)]
+    try:
+        for number in range(1, bench.size.rounds + 1):
+            for suffix, side, who, population in runs:
+                bench.say(f"portal, round {number}: {who}, {population:,} conversations")
+                for name, value in (await portal(bench.stage, who, population, bench.size.portal_seconds)).items():
+                    bench.values(name + suffix, side).append(value)
+    finally:
+        for name, (unit, better) in FIGURES.items():
+            bench.figure(name, unit, better, of=of)
+            few, many = bench.spread(name), bench.spread(name + of)
+            if few is not None and many is not None and name not in SLOWEST:
+                bench.grown(name, unit, better, few, many)
 
 
 async def portal(stage: Stage, who: Who, population: int, seconds: float) -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import asyncpg
+import orjson
 
 from libs.common.clock import utc_now
 from libs.common.events.topics import (
@@ -26,7 +27,7 @@ from libs.common.events.topics import (
     Topic,
 )
 from tests.bench import pipe, traffic
-from tests.bench.figures import steady
+from tests.bench.figures import Stretch, interpolated, steady
 from tests.bench.stage import BenchError, Ground, Running, Stage, ask
 
 Who = Literal["service", "floor"]
@@ -69,7 +70,9 @@ def webhook_records(population: int, count: int, active: int) -> Records:
     at, run = utc_now(), uuid4().hex[:8]
     for i, n in enumerate(traffic.rounds(population, count, seed=count, active=active)):
         # a second message of a customer is later, so that every message moves its window
-        yield traffic.webhook_record(n, f"wamid.{run}.{i}", at + timedelta(seconds=i // min(population, active)))
+        yield traffic.webhook_record(
+            n, traffic.wamid(n, f"{run}.{i}"), at + timedelta(seconds=i // min(population, active))
+        )
 
 
 def sms_records(population: int, count: int, active: int) -> Records:
@@ -81,21 +84,21 @@ def sms_records(population: int, count: int, active: int) -> Records:
 def intents(population: int, count: int, active: int) -> Records:
     at = utc_now()
     for n in traffic.rounds(population, count, seed=count, active=active):
-        yield traffic.intent(n, uuid4(), at)
+        yield traffic.intent(n, traffic.new_id(at), at)
 
 
 def commands(population: int, count: int, active: int) -> Records:
     at = utc_now()
     begin = int(at.timestamp() * 1000) * 1000  # sequences grow from run to run, as the router's do
     for i, n in enumerate(traffic.rounds(population, count, seed=count, active=active)):
-        yield traffic.whatsapp_command(n, uuid4(), begin + i, at)
+        yield traffic.whatsapp_command(n, traffic.new_id(at), begin + i, at)
 
 
 def texts(population: int, count: int, active: int) -> Records:
     at = utc_now()
     begin = int(at.timestamp() * 1000) * 1000
     for i, n in enumerate(traffic.rounds(population, count, seed=count, active=active)):
-        yield traffic.sms_command(n, uuid4(), begin + i, at)
+        yield traffic.sms_command(n, traffic.new_id(at), begin + i, at)
 
 
 THROUGH = Work("ingest", "through", INGEST_TOPICS, WEBHOOKS, webhook_records, INBOUND_MESSAGES)
@@ -107,10 +110,15 @@ TEXTING = Work("sms-bridge", "", SENDER_TOPICS, OUTBOUND_SMS, texts, None)
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Records per second, and the processor time that the process itself spent on each, in microseconds."""
+    """Records per second, and the processor time of each in microseconds.
+
+    ``own_us``: what the process itself spent. ``all_us``: what everything spent but the providers; None where servers
+    are given.
+    """
 
     rate: float
     own_us: float
+    all_us: float | None = None
 
 
 async def rate(
@@ -118,33 +126,67 @@ async def rate(
 ) -> Pace:
     """How fast a full topic is worked off, once the first tenth is over."""
     async with stage.ground(population, work.topics) as ground:
-        records = await asyncio.to_thread(lambda: list(work.make(population, count, active)))
-        await pipe.fill(ground.connection, work.source, records)
-        if work.sink is None and who == "service":
-            await _thread(ground, records)
-        before = await _settled(ground, who) if work.sink is None else 0
+        topic = await filled(ground, work, who, count, active=active)
         load = FULL if active == traffic.ACTIVE else APART
         runs = ground.service(work.service, load=load) if who == "service" else ground.floor(work.floor)
-        async with runs as running:
-            try:
-                async with asyncio.timeout(_PATIENCE_SECONDS):
-                    if work.sink is not None:
-                        await pipe.until(ground.connection, work.sink, count)
-                    else:
-                        while await _settled(ground, who) - before < count:  # noqa: ASYNC110 -- the database can only be polled
-                            await asyncio.sleep(_LOOK_SECONDS)
-            except TimeoutError:
-                running.check()
-                raise BenchError(
-                    f"{running.name} did not get {count} records done in {_PATIENCE_SECONDS:.0f} s"
-                ) from None
-        found = (
-            await _settled_at(ground, who, count)
-            if work.sink is None
-            else await pipe.instants(ground.connection, work.sink)
-        )
-        stretch = steady(found)
-        return Pace(stretch.rate, running.seconds_between(stretch.begin, stretch.end) / stretch.count * 1e6)
+        async with runs as running, stage.spending() as spent:
+            stretch = await topic.worked_off(running)
+        own = running.seconds_between(stretch.begin, stretch.end) / stretch.count * 1e6
+        if not spent:
+            return Pace(stretch.rate, own, None)
+        everything = interpolated(spent, stretch.end) - interpolated(spent, stretch.begin)
+        return Pace(stretch.rate, own, everything / stretch.count * 1e6)
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A full topic, of which so many records come out in ``sink``.
+
+    Without a sink the end of the work stands in the database, and ``keys`` has organisation and id of each record.
+    """
+
+    ground: Ground
+    who: Who
+    count: int
+    sink: Topic | None
+    keys: Sequence[tuple[str, str]] = ()
+
+    async def worked_off(self, running: Running) -> Stretch:
+        """Wait until all of it is done; when that was, once the first tenth was over. Raises BenchError."""
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                return steady(await (self._settled() if self.sink is None else self._published(self.sink)))
+        except TimeoutError:
+            running.check()
+            raise BenchError(f"{running.name} did not get {self.count} done in {_PATIENCE_SECONDS:.0f} s") from None
+
+    async def _published(self, sink: Topic) -> list[float]:
+        await pipe.until(self.ground.connection, sink, self.count)
+        return await pipe.instants(self.ground.connection, sink)
+
+    async def _settled(self) -> list[float]:
+        """Only the last tenth is looked at until it is settled: a look costs processor time."""
+        db = await asyncpg.connect(self.ground.dsn)
+        try:
+            for keys in (self.keys[-(len(self.keys) // 10) :], self.keys):
+                columns = [list(column) for column in zip(*keys, strict=True)]
+                while len(found := await db.fetch(_SETTLED_AT[self.who], *columns)) < len(keys):  # noqa: ASYNC110 -- the database can only be polled
+                    await asyncio.sleep(_LOOK_SECONDS)
+            return [row[0].timestamp() for row in found]
+        finally:
+            await db.close()
+
+
+async def filled(ground: Ground, work: Work, who: Who, count: int, *, active: int = traffic.ACTIVE) -> Filled:
+    """Put so many records into the work's source, and what must stand in the database before them."""
+    records = await asyncio.to_thread(lambda: list(work.make(ground.population, count, active)))
+    await pipe.fill(ground.connection, work.source, records)
+    if work.sink is not None:
+        return Filled(ground, who, count, work.sink)
+    if who == "service":
+        await _thread(ground, records)
+    commands = [orjson.loads(value) for _, value in records]
+    return Filled(ground, who, count, None, [(one["org_id"], one["message_id"]) for one in commands])
 
 
 async def at_rest(stage: Stage, service: str, population: int, topics: Sequence[Topic]) -> float:
@@ -216,27 +258,17 @@ async def _thread(ground: Ground, records: list[tuple[bytes, bytes]]) -> None:
         await db.close()
 
 
-_SETTLED = {
-    "service": "select count(*) from sends where state = 'accepted'",
-    "floor": "select count(*) from floor_sends where state = 'accepted'",
-}
 _SETTLED_AT = {
-    "service": "select settled_at from sends where state = 'accepted' order by settled_at desc limit $1",
-    "floor": "select settled_at from floor_sends where state = 'accepted' order by settled_at desc limit $1",
+    "service": """
+select s.settled_at
+  from unnest($1::text[], $2::uuid[]) u (org_id, message_id)
+  join sends s on s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = 1
+ where s.state = 'accepted'
+""",
+    "floor": """
+select s.settled_at
+  from unnest($1::text[], $2::uuid[]) u (org_id, message_id)
+  join floor_sends s on s.id = u.message_id
+ where s.state = 'accepted'
+""",
 }
-
-
-async def _settled(ground: Ground, who: Who) -> int:
-    db = await asyncpg.connect(ground.dsn)
-    try:
-        return int(await db.fetchval(_SETTLED[who]))
-    finally:
-        await db.close()
-
-
-async def _settled_at(ground: Ground, who: Who, count: int) -> list[float]:
-    db = await asyncpg.connect(ground.dsn)
-    try:
-        return [row[0].timestamp() for row in await db.fetch(_SETTLED_AT[who], count)]
-    finally:
-        await db.close()

@@ -28,10 +28,13 @@ from libs.common.settings import KafkaSettings
 from tests.bench import pipe
 from tests.bench.figures import interpolated
 from tests.bench.floors.raw import READY
+from tests.bench.machine import CpuClock, tree_seconds
 from tests.bench.traffic import PORTAL, PORTAL_KEYS, SECRET, TWILIO_ACCOUNT
 
 _START_SECONDS, _STOP_SECONDS, _RUN_SECONDS = 45.0, 10.0, 180.0
 _LOOK_SECONDS = 0.1
+_SPENDING_SECONDS = 0.5  # a look at all processes of the run costs some milliseconds
+_READY_LOOK_SECONDS = 0.02
 _OK = 200
 
 
@@ -41,13 +44,17 @@ class BenchError(Exception):
 
 @dataclass(slots=True)
 class Running:
-    """A process of a run. ``peak_mb``: the most resident memory it was seen to have."""
+    """A process of a run. ``peak_mb``: the most resident memory it was seen to have.
+
+    ``ready_seconds``: from its start until it said that it is ready.
+    """
 
     name: str
     process: Popen[bytes]
     port: int
     log: Path
     peak_mb: float = 0.0
+    ready_seconds: float = 0.0
     spent: list[tuple[float, float]] = field(default_factory=list)
     """When it was looked at, and its processor time until then, in seconds."""
 
@@ -63,11 +70,17 @@ class Running:
             return float(found)
         return 0.0
 
-    def look(self) -> None:
-        """Note what it has spent and what it weighs."""
+    def processor_seconds(self) -> float:
+        """Processor time that it has spent until now; 0 when it has ended."""
         with contextlib.suppress(psutil.NoSuchProcess):
             times = psutil.Process(self.process.pid).cpu_times()
-            self.spent.append((utc_now().timestamp(), times.user + times.system))
+            return float(times.user + times.system)
+        return 0.0
+
+    def look(self) -> None:
+        """Note what it has spent and what it weighs."""
+        if seconds := self.processor_seconds():
+            self.spent.append((utc_now().timestamp(), seconds))
         self.resident_mb()
 
     def seconds_between(self, begin: float, end: float) -> float:
@@ -89,6 +102,7 @@ class Stage:
     folder: Path
     databases: Mapping[int, str]
     sandbox: str = ""
+    sandbox_pid: int | None = None
     resident: dict[tuple[str, int, str], list[float]] = field(default_factory=dict)
     """Peak memory of the runs by service, population and load, in MB and in the order of the runs."""
 
@@ -112,6 +126,29 @@ class Stage:
         )
         async with pipe.topics(connection, topics):
             yield Ground(self, population, env, connection)
+
+    @contextlib.asynccontextmanager
+    async def spending(self) -> AsyncIterator[list[tuple[float, float]]]:
+        """When was looked, and the processor time until then of this run's processes and servers, providers left out.
+
+        Nothing where servers are given: those are not this run's.
+        """
+        spent: list[tuple[float, float]] = []
+        if self.servers.given.kafka_bootstrap or self.servers.given.postgres_dsn:
+            yield spent
+            return
+
+        async def look() -> None:
+            while True:
+                providers = 0.0 if self.sandbox_pid is None else tree_seconds(self.sandbox_pid)
+                spent.append((utc_now().timestamp(), CpuClock.read().ours - providers))
+                await asyncio.sleep(_SPENDING_SECONDS)
+
+        looking = asyncio.create_task(look())
+        try:
+            yield spent
+        finally:
+            looking.cancel()
 
     @contextlib.asynccontextmanager
     async def process(
@@ -156,8 +193,10 @@ class Ground:
         """A ready service, started as ``transom run`` does. Its peak memory is recorded under ``load``."""
         port = free_port()
         argv = ["-m", "deploy.cli", "run", name, "--port", str(port)]
+        began = utc_now()
         async with self.stage.process(name, argv, self.env, port) as running:
-            await _until(running, lambda: _answers(f"{running.url}/readyz"))
+            await _until(running, lambda: _answers(f"{running.url}/readyz"), _READY_LOOK_SECONDS)
+            running.ready_seconds = (utc_now() - began).total_seconds()
             yield running
         if load is not None:
             self.stage.resident.setdefault((name, self.population, load), []).append(running.peak_mb)
@@ -201,7 +240,7 @@ async def sandbox(stage: Stage) -> AsyncIterator[Running]:
     argv += ["--twilio-token", SANDBOX_KEYS["TRANSOM_TWILIO_AUTH_TOKENS"]]
     async with stage.process("sandbox", argv, {}, port) as running:
         await _until(running, lambda: _answers(f"{running.url}/_control/health"))
-        stage.sandbox = running.url
+        stage.sandbox, stage.sandbox_pid = running.url, running.process.pid
         yield running
 
 
@@ -232,12 +271,12 @@ async def _watch(running: Running) -> None:
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _until(running: Running, done: Any) -> None:
+async def _until(running: Running, done: Any, every: float = _LOOK_SECONDS) -> None:
     try:
         async with asyncio.timeout(_START_SECONDS):
             while not await asyncio.to_thread(done):
                 running.check()
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(every)
     except TimeoutError:
         raise BenchError(f"{running.name} was not ready after {_START_SECONDS:.0f} s (log: {running.log})") from None
 

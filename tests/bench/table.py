@@ -7,6 +7,7 @@ from rich.table import Table
 
 from tests.bench.figures import Figure, Growth, Spread, Target
 from tests.bench.machine import Shares
+from tests.bench.targets import TARGETS
 
 _SMALL = 10
 
@@ -50,6 +51,26 @@ def show(console: Console, figures: Sequence[Figure], growth: Sequence[Growth]) 
         console.print(table)
 
 
+def markdown(figures: Sequence[Figure], growth: Sequence[Growth]) -> str:
+    """For the README: the figures that were promised one by one (``TARGETS``), and which grew by more than they may."""
+    rows = ["| figure | Transom | floor | ratio | target |", "| --- | --- | --- | --- | --- |"]
+    for figure in figures:
+        if figure.name in TARGETS:
+            floor = "" if figure.floor is None else f"{number(figure.floor.median)} {figure.unit}"
+            ratio = "" if figure.ratio is None else _ratio(figure)
+            goals = [_target(figure, target) + _judged(target.reached(figure)) for target in figure.targets]
+            found = spread(figure.service, figure.unit)
+            rows.append(f"| {figure.name} | {found} | {floor} | {ratio} | {'; '.join(goals)} |")
+    if growth:
+        beyond = [f"{one.name} ({one.worse:+.0%}{_judged(one.reached)})" for one in growth if one.worse > one.limit]
+        listed = f"; the others: {', '.join(beyond)}" if beyond else ""
+        rows += [
+            "",
+            f"Growth: {len(growth) - len(beyond)} of {len(growth)} figures within {growth[0].limit:.0%}{listed}.",
+        ]
+    return "\n".join(rows) + "\n"
+
+
 def spread(found: Spread, unit: str) -> str:
     """``3,120 (2,980 to 3,300) /s``; one run alone has no extremes."""
     if len(found.values) == 1:
@@ -82,8 +103,12 @@ def _ratio(figure: Figure) -> str:
     return f"{found:.0%}" if figure.better == "more" else f"{found:.1f} x"
 
 
+def _judged(reached: bool | None) -> str:  # noqa: FBT001 -- an answer, not an option
+    return "" if reached is None else ": reached" if reached else ": missed"
+
+
 def _target(figure: Figure, target: Target) -> str:
     sign = "≥" if figure.better == "more" else "≤"
-    if target.of == "value":
-        return f"{sign} {number(target.bound)} {figure.unit}"
+    if target.of == "aim":
+        return f"aim: {sign} {number(target.bound)} {figure.unit}"
     return f"{sign} {target.bound:.0%} of floor" if figure.better == "more" else f"{sign} {target.bound:.1f} x floor"

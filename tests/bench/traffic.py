@@ -4,18 +4,19 @@ Conversation number ``n`` is known by its number alone: ids, phone and business 
 ``seed``'s SQL alike.
 """
 
+import base64
 import hashlib
 import hmac
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from uuid import UUID
 
 import orjson
 
 from libs.common.bridge.portal_keys import PurposeKeys
+from libs.common.pages.cookies import as_text, cookie_name
 from libs.common.portal_host import PortalOrigin
-from services.portal.cookies import as_text, cookie_name
 
 ORGS = 100
 SECRET = "bench-app-secret"  # signs webhooks on this machine only
@@ -48,6 +49,17 @@ def wa_id(n: int) -> str:
 
 def bsuid(n: int) -> str:
     return f"GB.{n:020d}"
+
+
+def wamid(n: int, one: str) -> str:
+    """Meta's id of a message to or from this customer. As Meta's do, it begins with the customer and ends by chance."""
+    return "wamid." + base64.b64encode(f"{wa_id(n)}{hashlib.md5(one.encode()).hexdigest()}".encode()).decode()
+
+
+def new_id(at: datetime) -> UUID:
+    """A UUIDv7: ids of the same time lie together in an index."""
+    millis, chance = int(at.timestamp() * 1000), random.getrandbits(74)
+    return UUID(int=millis << 80 | 7 << 76 | chance >> 62 << 64 | 2 << 62 | chance & (1 << 62) - 1)
 
 
 ACTIVE = 1_000
@@ -127,6 +139,48 @@ def webhook(n: int, wamid: str, at: datetime) -> bytes:
             "entry": [{"id": waba_id(n), "changes": [{"field": "messages", "value": value}]}],
         }
     )
+
+
+def status(n: int, wamid: str, word: str, at: datetime, callback: str | None) -> dict[str, object]:
+    """A status of a message to the customer of conversation ``n``, priced where Meta prices it."""
+    found: dict[str, object] = {
+        "id": wamid,
+        "status": word,
+        "timestamp": str(int(at.timestamp())),
+        "recipient_id": wa_id(n),
+        "recipient_user_id": bsuid(n),
+    }
+    if callback is not None:
+        found["biz_opaque_callback_data"] = callback
+    if word in ("sent", "delivered"):
+        found["pricing"] = {"billable": True, "pricing_model": "PMP", "type": "regular", "category": "service"}
+    return found
+
+
+def statuses_webhook(found: Sequence[tuple[int, dict[str, object]]]) -> dict[str, object]:
+    """One body with these statuses, each with the number of its conversation: an entry for each business number."""
+    entries: dict[str, tuple[int, list[dict[str, object]], dict[str, dict[str, object]]]] = {}
+    for n, one in found:
+        _, statuses, contacts = entries.setdefault(number_id(n), (n, [], {}))
+        statuses.append(one)
+        contacts[wa_id(n)] = contact(n)
+    return {
+        "object": "whatsapp_business_account",
+        "entry": [
+            {"id": waba_id(n), "changes": [{"field": "messages", "value": _of_number(n, statuses, contacts)}]}
+            for n, statuses, contacts in entries.values()
+        ],
+    }
+
+
+def _of_number(n: int, statuses: list[dict[str, object]], contacts: dict[str, dict[str, object]]) -> dict[str, object]:
+    metadata = {"display_phone_number": f"4477{n % ORGS:08d}", "phone_number_id": number_id(n)}
+    return {
+        "messaging_product": "whatsapp",
+        "metadata": metadata,
+        "contacts": list(contacts.values()),
+        "statuses": statuses,
+    }
 
 
 def signed_request(host: str, body: bytes) -> bytes:

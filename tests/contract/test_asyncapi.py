@@ -50,6 +50,7 @@ def test_a_service_may_write_and_read_what_it_declares(topology: Topology[Any]) 
     principal = next(one for one in PRINCIPALS if one.name == topology.service)
     assert set(principal.writes) == {publisher.topic for publisher in topology.publishers}
     assert set(principal.reads) == {subscriber.topic for subscriber in topology.subscribers}
+    assert set(principal.follows) == set(topology.follows)
 
 
 def _read() -> Iterator[dict[str, Any]]:

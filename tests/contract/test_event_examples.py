@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from libs.common.events.base import Event
-from libs.common.events.directory import decode_directory_change
+from libs.common.events.directory import CHANGES, decode_directory_change
 from libs.common.events.inbound import (
     InboundMessage,
     MetaWebhook,
@@ -20,18 +20,11 @@ from libs.common.events.inbound import (
     VonageStatusWebhook,
 )
 from libs.common.events.intents import decode_intent
+from libs.common.events.notices import NOTICES
 from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, OutboundRefused, SmsCommand, WhatsappCommand
 from libs.common.events.portal import PORTAL_EVENTS, decode_portal_event
 
 EXAMPLES = Path(__file__).parents[2] / "libs/common/events/examples"
-DIRECTORY = (
-    "org.upserted.v1",
-    "org.credit.v1",
-    "number.upserted.v1",
-    "number.removed.v1",
-    "customer.upserted.v1",
-    "consent.changed.v1",
-)
 EVENTS = (
     OutboundDecision,
     WhatsappCommand,
@@ -44,10 +37,11 @@ EVENTS = (
     TwilioSmsWebhook,
     VonageSmsWebhook,
     VonageStatusWebhook,
+    *NOTICES,
 )
 DECODERS: dict[str, Callable[[bytes], Any]] = {
     "outbound.intent.v1": decode_intent,
-    **dict.fromkeys(DIRECTORY, decode_directory_change),
+    **dict.fromkeys((one.TYPE for one in CHANGES), decode_directory_change),
     **dict.fromkeys((one.TYPE for one in PORTAL_EVENTS), decode_portal_event),
     **{event.TYPE: event.decode for event in EVENTS},
 }

@@ -1,5 +1,6 @@
 """The sandbox as a process: it prints one line when it starts, stops on a signal, and does not outlive its parent."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from deploy.local.sandbox.client import SandboxClient
 from deploy.local.sandbox.ledger import RecordLog
+from deploy.local.servers.ports import free_port
 from tests.support.sandbox import ROOT, launched
 
 COMMAND = [sys.executable, "-m", "deploy.local.sandbox"]
@@ -92,3 +94,47 @@ def test_a_shelf_keeps_the_newest_and_counts_all() -> None:
     assert [record["i"] for record in log.after(8, 100)] == [8, 9]
     assert [record["i"] for record in log.after(8, 1)] == [8]
     assert log.after(10, 100) == []
+
+
+ASK = """
+import asyncio, sys
+import aiohttp
+
+async def ask(url):
+    async with aiohttp.ClientSession() as http, http.get(url) as answer:
+        print(answer.status)
+
+try:
+    asyncio.run(ask(sys.argv[1]))
+except aiohttp.ClientConnectorCertificateError:
+    print("untrusted")
+"""
+
+
+def test_it_speaks_tls_to_those_who_trust_its_authority(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("of-a-file\n")
+    port = free_port()
+    options = ["--tls-port", str(port), "--tls-names", "sandbox,localhost", "--tls-folder", str(tmp_path)]
+    given = os.environ | {"SANDBOX_TOKEN_FILE": str(tmp_path / "token")}
+    with subprocess.Popen([*COMMAND, *options], cwd=ROOT, env=given, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("sandbox ready on http://")
+        trusting = os.environ | {"SSL_CERT_FILE": str(tmp_path / "authority.pem")}
+        for environment, host, answered in (
+            (trusting, "localhost", "200"),
+            (trusting, "127.0.0.1", "untrusted"),  # no name of its certificate
+            (dict(os.environ), "localhost", "untrusted"),
+        ):
+            url = f"https://{host}:{port}/_control/health"
+            asked = subprocess.run(
+                [sys.executable, "-c", ASK, url], env=environment, capture_output=True, text=True, check=True
+            )
+            assert asked.stdout == f"{answered}\n"
+        process.terminate()
+
+
+def test_a_file_that_it_cannot_read_is_named(tmp_path: Path) -> None:
+    given = os.environ | {"SANDBOX_TOKEN_FILE": str(tmp_path / "missing")}
+    done = subprocess.run(COMMAND, cwd=ROOT, env=given, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"sandbox: SANDBOX_TOKEN_FILE: {tmp_path / 'missing'} cannot be read (FileNotFoundError)\n"

@@ -1,11 +1,7 @@
-"""One system for all end-to-end tests that leave the servers alone.
-
-These tests come last, so that it does not run idle beside the others.
-"""
+"""One system for all end-to-end tests that leave the servers alone. It ends with the last of them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -23,7 +19,6 @@ from tests.support.topics import OwnTopics
 Place = Callable[[str], Awaitable[Servers]]
 """Makes what a system runs on, under a name of its own; it is gone when the run ends."""
 
-HERE = Path(__file__).parent
 PARTITIONS = 2
 SHORT = {
     "SEND_TIMEOUT_SECONDS": "2",
@@ -34,12 +29,7 @@ SHORT = {
 }
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.is_relative_to(HERE))
-
-
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def a_place(
     run_servers: RunServers, kafka_admin: AIOKafkaAdminClient, database_template: str, redis_server: str
 ) -> AsyncIterator[Place]:
@@ -59,7 +49,7 @@ async def a_place(
         yield make
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def shared_system(
     a_place: Place, run_servers: RunServers, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[System]:
@@ -76,7 +66,7 @@ async def system(shared_system: System) -> AsyncIterator[System]:
     _in_order(shared_system)
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def shared_field(
     a_place: Place, run_servers: RunServers, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Field]:

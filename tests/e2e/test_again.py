@@ -1,6 +1,7 @@
 """The same once more: redeliveries, duplicates, odd orders, races. One outcome, one message, one SMS."""
 
 import asyncio
+import json
 from typing import Any
 
 import redis.asyncio as redis
@@ -67,9 +68,15 @@ async def test_the_whole_past_again_has_the_same_outcomes(system: System) -> Non
     await system.quiet()
 
     assert await everything(system) == before
+    stands = await system.value(
+        "select coalesce(jsonb_object_agg(alias, conversation_id), '{}') from conversation_aliases"
+    )
+    merged = stands if isinstance(stands, dict) else json.loads(stands)
     told: dict[tuple[Any, ...], Any] = {}
     for record in system.published.all("outbound.decisions.v1"):
-        decision = record.event
+        conversation_id = record.event["conversation_id"]
+        # of a conversation that an earlier test merged, the repeat names the one that stands
+        decision = {**record.event, "conversation_id": merged.get(conversation_id, conversation_id)}
         key = decision["org_id"], decision["intent_id"], decision["attempt"]
         assert told.setdefault(key, decision) == decision
 

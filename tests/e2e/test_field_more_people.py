@@ -103,7 +103,8 @@ async def test_whoever_replies_by_user_id_alone_is_whom_a_status_named(
     (intent,) = await system.intend(ana.first_contact(actor="staff", content={"kind": "template", **FILLED}))
     call = await field.standin.receives(lambda call: call.sender == garage.phone_number_id)
     card = {"wa_id": "551187001122", "user_id": user, "profile": {"name": "Ana"}}
-    await at.status(call.id, status, recipient_id="551187001122", contacts=[card])
+    echo = {"biz_opaque_callback_data": call.body["biz_opaque_callback_data"]}  # the answer may not be recorded yet
+    await at.status(call.id, status, recipient_id="551187001122", contacts=[card], **echo)
     await system.reaches(intent, status)
     context = {"context": {"from": garage.display_number[1:], "id": call.id}} if quotes else {}
     message = await at.writes(sender={"from": None, "from_user_id": user} | context, contacts=[{"user_id": user}])

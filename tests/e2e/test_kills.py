@@ -194,6 +194,7 @@ async def leases_end(system: System, intents: list[dict[str, Any]]) -> None:
     """The claims of one that was killed are over, as they are in the end."""
     ids = [intent["intent_id"] for intent in intents]
     await system.rows("update sends set lease_until = now() where message_id = any($1::uuid[])", ids)
+    await system.rows("update send_claims set lease_until = now() where message_ids && $1::uuid[]", ids)
 
 
 async def resends(system: System, intents: list[dict[str, Any]]) -> list[int]:

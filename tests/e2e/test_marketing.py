@@ -22,7 +22,6 @@ async def test_who_typed_stop_gets_no_marketing_until_start_and_all_the_rest(sys
     phone = a_phone()
     agreed = {"customer_id": str(uuid4()), "name": "Kim", "phone": phone, "consents": {"marketing": True}}
     garage = await a_garage(system, customers=[agreed], templates=[TEMPLATE, SUMMER])
-    await system.sandbox.template(**{**SUMMER, "waba_id": garage.waba_id})
     kim = garage.customer(phone)
     await kim.writes("Is my car ready?")
     first = await kim.is_sent(actor="staff", content=OFFER)

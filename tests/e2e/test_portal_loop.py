@@ -6,6 +6,7 @@ from playwright.async_api import Browser, expect
 
 from tests.support.browser import phone
 from tests.support.garages import LATE, a_garage
+from tests.support.scraped import scraped_from
 from tests.support.system import System
 
 LINK = re.compile(r"Portal: (\S+/([0-9A-Za-z]{11}))$")
@@ -16,6 +17,7 @@ async def test_a_phone_follows_its_sms_into_the_portal_and_gets_the_answer_there
 ) -> None:
     portal = system.add("portal", "portal")
     await system.start("portal")
+    assert await scraped_from(portal.url, "transom_serving", requests="portal") == 1  # an alert misses it
     garage = await a_garage(system, portal_host=f"localhost:{portal.port}")
     kim = await garage.customer_who_wrote(LATE)
     announced = await kim.is_sent("The brakes are done.")

@@ -1,6 +1,7 @@
 """Servers that fall silent, go and come back, under load. Nothing is lost, and no conversation gets a second bridge."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from libs.common.db.migrate import migrate
 from tests.e2e.conftest import SHORT
 from tests.support.garages import LATE, a_garage
 from tests.support.load import under_load
+from tests.support.scraped import scraped_from
 from tests.support.servers import RunServers
 from tests.support.system import SERVICES, Servers, System
 from tests.support.topics import OwnTopics
@@ -121,7 +123,9 @@ async def test_while_the_database_is_silent_webhooks_are_taken_and_afterwards_al
     await system.quiet()
     await asyncio.to_thread(hurt.postgres.pause)
     try:
+        measured = await sends_due(system)
         intent_id = await kim.is_sent()
+        sent_at = time.time()
         wrote = await system.sandbox.customer_writes(garage.phone_number_id, lee.phone, text="Hello?")
 
         async def taken() -> bool:
@@ -134,6 +138,9 @@ async def test_while_the_database_is_silent_webhooks_are_taken_and_afterwards_al
         await system.until(lambda: unready(system, "router"), "the router says that it cannot work")
         await system.services["ingest"].ready()
         assert await kim.whatsapps() == []
+        # the alerts' metrics do not read as healthy: they grow old
+        assert await undecided_since(system) <= sent_at
+        assert await sends_due(system) == measured
     finally:
         await asyncio.to_thread(hurt.postgres.resume)
     await system.reaches(intent_id, "read")
@@ -203,6 +210,17 @@ async def test_an_answer_that_is_lost_while_the_edge_cannot_reach_kafka_leads_to
     await system.quiet()
     assert len(await kim.whatsapps()) == 1
     assert await system.value("select sum(times) from webhook_refusals where kind = 'refused'") > 0
+
+
+async def undecided_since(system: System) -> float:
+    name = "transom_kafka_caught_up_timestamp_seconds"
+    return await scraped_from(system.services["router"].url, name, topic="outbound.intents.v1")
+
+
+async def sends_due(system: System) -> float:
+    return await scraped_from(
+        system.services["whatsapp-sender"].url, "transom_sends_due_timestamp_seconds", channel="whatsapp"
+    )
 
 
 async def unready(system: System, name: str) -> bool:

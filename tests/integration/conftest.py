@@ -4,13 +4,17 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.topics import PORTAL_MESSAGES, WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.redis import open_redis
+from services.sms_bridge import topology as sms_bridge
+from services.whatsapp_sender import topology as whatsapp_sender
 from tests.support.consumer_bench import Bench
+from tests.support.inbox import RunningInbox, an_inbox_of_its_own
 from tests.support.portal_site import PortalSite, a_portal_site
 from tests.support.published import Published, published_on
 from tests.support.router import OUTPUTS, Router, a_router
@@ -19,14 +23,14 @@ from tests.support.sms_world import (
     SmsWorld,
     an_sms_world,
 )
-from tests.support.topics import OwnTopics
+from tests.support.topics import OwnTopics, used_by
 
 PARTITIONS = 2
 
 
 @pytest_asyncio.fixture
 async def kafka_of_senders(kafka_bootstrap: str, topics: OwnTopics) -> KafkaConnection:
-    await topics.create()
+    await topics.create([*used_by(sms_bridge.TOPOLOGY, whatsapp_sender.TOPOLOGY), WEBHOOKS])
     return KafkaConnection(kafka_bootstrap, topics.prefix)
 
 
@@ -74,3 +78,12 @@ async def bench(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Bench]
     connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
     async with Producer(connection) as producer, AIOKafkaProducer(bootstrap_servers=kafka_bootstrap) as raw:
         yield Bench(connection, producer, raw)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def inbox(
+    postgres_dsn: str, database_template: str, kafka_admin: AIOKafkaAdminClient, kafka_bootstrap: str
+) -> AsyncIterator[RunningInbox]:
+    """One running inbox for a file of tests; each test has an organisation of its own (``inbox.an_org``)."""
+    async with an_inbox_of_its_own(postgres_dsn, database_template, kafka_admin, kafka_bootstrap) as made:
+        yield made

@@ -96,7 +96,10 @@ def test_a_step_is_no_segment(step: str) -> None:
         segment(step)
 
 
-CONFIGURED = {"base_url", "version", "self._base", "_API", "self._account", "self._callback"}
+CONFIGURED = {
+    *("base_url", "version", "self._base_url", "self._version"),
+    *("self._base", "_API", "self._account", "self._callback"),
+}
 
 
 def bare(tree: ast.AST) -> Iterator[str]:

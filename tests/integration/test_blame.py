@@ -13,6 +13,7 @@ from libs.common.events.outbound import WhatsappCommand
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.thread.message_status import ProviderStatus
 from tests.support.published import Published
+from tests.support.scraped import scraped
 from tests.support.sending import ORG, Conversation, Garage, Line, accept, again, kim
 
 SECOND = timedelta(seconds=1)
@@ -308,9 +309,11 @@ async def test_131047_counts_from_the_send_whenever_its_status_is_told(
     command = await garage.command(conversation)
     called_at = garage.now()
     wamid = await sent(line, garage, command)
+    counted = scraped("transom_sends_after_window_closed_total")
     await garage.execute("update conversations set last_customer_at = $1", called_at + 2 * SECOND)
     effects = await receives(garage, wamid, failed("131047"), after=3 * SECOND)
     assert [r.reason for r in effects.refusals] == ["window_closed"]
+    assert scraped("transom_sends_after_window_closed_total") == counted + 1
     [row] = await garage.fetch("select last_refused_at, first_refused_at from conversations")
     assert (row["last_refused_at"], row["first_refused_at"]) == (called_at, None)
     garage.now.forward(5 * SECOND)
@@ -323,8 +326,10 @@ async def test_131047_of_a_fallback_template_closes_no_window(
 ) -> None:
     _, command = await to_closed(garage, sandbox)
     await garage.execute("update messages set kind = 'text' where message_id = $1", command.message_id)
+    counted = scraped("transom_sends_after_window_closed_total")
     effects = await receives(garage, await sent(line, garage, command), failed("131047"))
     assert [r.reason for r in effects.refusals] == ["template_refused"]
+    assert scraped("transom_sends_after_window_closed_total") == counted
     [row] = await garage.fetch("select last_refused_at from conversations")
     assert row["last_refused_at"] is None
 

@@ -22,6 +22,7 @@ REQUIRED = {
         "TWILIO_AUTH_TOKENS": "s3cret-twilio",
         "PORTAL_LINK_KEYS": "s3cret-link" * 3,
     },
+    "inbox": {"JWT_KEYS": "s3cret-key" * 4},
 }
 AWAY = {
     "POSTGRES_DSN": f"postgresql://u:s3cret-password@{NOWHERE}/transom",
@@ -29,7 +30,12 @@ AWAY = {
     "KAFKA_BOOTSTRAP": NOWHERE,
 }
 
-UNNEEDED = {("whatsapp-sender", "REDIS_URL"), ("ingest", "REDIS_URL"), ("ingest", "POSTGRES_DSN")}
+UNNEEDED = {
+    ("whatsapp-sender", "REDIS_URL"),
+    ("inbox", "REDIS_URL"),
+    ("ingest", "REDIS_URL"),
+    ("ingest", "POSTGRES_DSN"),
+}
 """What a service starts without."""
 
 
@@ -65,6 +71,19 @@ def test_a_server_that_is_away_is_named_with_its_variable(service: str, name: st
     )
     assert f"TRANSOM_{name}" in line
     assert "s3cret" not in line
+
+
+def test_a_service_takes_its_settings_from_files(tmp_path: Path) -> None:
+    settings = REQUIRED["sms-bridge"] | AWAY
+    for name, value in settings.items():
+        (tmp_path / name).write_text(f"{value}\n")
+    env = environment(**{f"{name}_FILE": str(tmp_path / name) for name in settings})
+    line = complaint("run", "sms-bridge", "--port", "0", env=env)
+    assert NOWHERE in line or "TRANSOM_POSTGRES_DSN" in line  # the configuration was right; the server is away
+    (tmp_path / "POSTGRES_DSN").write_text("")
+    refused = complaint("run", "sms-bridge", "--port", "0", env=env)
+    assert f"TRANSOM_POSTGRES_DSN_FILE names {tmp_path / 'POSTGRES_DSN'}, which is empty" in refused
+    assert "s3cret" not in line + refused
 
 
 def test_a_margin_as_long_as_the_window_is_refused() -> None:

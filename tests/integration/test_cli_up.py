@@ -18,10 +18,12 @@ import psutil
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from deploy.cli.doctor.catalogue import CATALOGUE
 from deploy.local.portal_visitor import PortalVisitor
 from deploy.local.watchdog import TOKEN, bearers
 from tests.support.child_guard import ends_with_us
 from tests.support.command import COMMAND, complaint, environment, running, transom
+from tests.support.doctor import assert_secretless
 from tests.support.sandbox import ROOT
 from tests.support.waiting import eventually
 
@@ -128,24 +130,53 @@ def printed_link(run: Up) -> str:
     return line.split()[1]
 
 
+def inbox_links(run: Up) -> list[str]:
+    """Those of the three people of the garage."""
+    links = [line.split()[1] for line in run.out.read_text().splitlines() if line.startswith("inbox: ")]
+    assert len(links) == 3
+    return links
+
+
+async def opens_once(link: str) -> bool:
+    """Whether the link opens the inbox with the example's conversation. The second time the provider asks who it is."""
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with aiohttp.ClientSession(cookie_jar=jar) as http:
+        async with http.get(link) as answer:
+            opened = answer.url.path.startswith("/inbox/") and "Is my car ready?" in await answer.text()
+        async with http.get(link) as again:
+            return opened and "Who signs in?" in await again.text()
+
+
 async def answers(url: str) -> int:
     async with aiohttp.ClientSession() as http, http.get(url) as answer:
         return answer.status
 
 
 @pytest.mark.timeout(400)
-async def test_up_serves_until_ctrl_c_and_again_on_the_same_folder_until_it_is_killed(open_folder: Path) -> None:
+async def test_up_under_nohup_serves_until_ctrl_c_and_again_on_the_same_folder_until_it_is_killed(
+    open_folder: Path,
+) -> None:
     folder = open_folder / "data of mine"
-    with up(folder) as first:
+    with up(folder, ignored=(signal.SIGINT, signal.SIGHUP)) as first:
         await first.ready()
+        first.process.send_signal(signal.SIGHUP)  # the shell is gone
         env = sourced(folder)
-        for name in ("INGEST", "ROUTER", "WHATSAPP_SENDER", "SMS_BRIDGE", "PORTAL_SERVICE"):
+        for name in ("INGEST", "ROUTER", "WHATSAPP_SENDER", "SMS_BRIDGE", "PORTAL_SERVICE", "INBOX_SERVICE"):
             assert await answers(env[f"TRANSOM_{name}_URL"] + "/readyz") == 200
+        for link in inbox_links(first):
+            assert await opens_once(link)
         async with PortalVisitor() as kim:
             await kim.opens(printed_link(first))
             assert "Is my car ready?" in await kim.page()
         migrated = await asyncio.to_thread(transom, "migrate", env=environment() | dict(env))
         assert migrated.stdout == "the schema is up to date\n"
+        looked = await asyncio.to_thread(transom, "doctor", "--json", env=environment() | dict(env))
+        report = json.loads(looked.stdout)
+        assert (looked.returncode, looked.stderr) == (0, "")
+        # Everything is as it should be, and each area has looked; other roles' sessions PostgreSQL does not show.
+        assert {one["code"] for one in report["findings"] if one["severity"] != "ok"} <= {"transactions_unseen"}
+        assert {one["area"] for one in report["findings"] if one["severity"] == "ok"} == set(CATALOGUE)
+        assert_secretless(looked.stdout, {env[name] for name in env if name.endswith(("TOKEN", "SECRET", "KEYS"))})
         assert await first.ends(signal.SIGINT) == 0
 
     with up(folder) as second:
@@ -173,15 +204,6 @@ async def test_up_that_is_ended_while_it_starts_leaves_nothing_and_starts_again_
     with up(folder) as again:
         await again.ready()
         await again.ends(signal.SIGTERM)
-
-
-async def test_up_under_nohup_outlives_the_shell_s_hangup_and_ends_when_asked(open_folder: Path) -> None:
-    with up(open_folder / "data", ignored=(signal.SIGINT, signal.SIGHUP)) as run:
-        await run.ready()
-        run.process.send_signal(signal.SIGHUP)
-        env = sourced(open_folder / "data")
-        assert await answers(env["TRANSOM_INGEST_URL"] + "/readyz") == 200
-        assert await run.ends(signal.SIGINT) == 0
 
 
 async def test_one_run_at_a_time_has_a_folder(open_folder: Path) -> None:
@@ -220,7 +242,7 @@ async def test_the_demo_tells_the_whole_story_on_given_servers_and_leaves_nothin
     before = set(await kafka_admin.list_topics())
     given = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "POSTGRES_DSN": database, "REDIS_URL": redis_url}
     env = environment(**given, SEND_LEASE_SECONDS="5")  # with which no sender would start: not meant for the demo
-    code, story = await demo(env)
+    code, story = await demo(env | {"PATH": str(Path(sys.executable).parent)})  # no browser: pictures take their time
     assert code == 0, story
     assert "every step was observed" in story
     for step in (
@@ -230,11 +252,15 @@ async def test_the_demo_tells_the_whole_story_on_given_servers_and_leaves_nothin
         "delivered",
         "still closed",
         "again",
-        "“Thank you! It is ready at five.” → SMS, in the same conversation",
+        "the inbox as ",
+        "the portal as ",
+        "AI credit exhausted, window open: the canned reply goes out",
+        "“Thank you! It is ready at five. While you were away we wrote: “Your Polo needs new tyres. Shall we?””",
         "no further SMS: the next reply is silent",
         "in the portal, read there; no further SMS",
         "AI credit exhausted: the reply is silent",
-        "DustyCars   nothing",
+        "“No problem. The Golf waits for you. While you were away we wrote: “Shall we keep it overnight?”",
+        "DustyCars   no SMS",
     ):
         assert step in story
     assert not {topic for topic in set(await kafka_admin.list_topics()) - before if topic.startswith(LENT)}

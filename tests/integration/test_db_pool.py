@@ -218,3 +218,29 @@ async def test_a_pool_knows_the_servers_clock(database: str) -> None:
         told, bound = pool.now(), pool.now.bound
         after = await db.fetchval("select clock_timestamp()")
         assert before - bound <= told <= after + bound
+
+
+_PLANS = "select generic_plans, custom_plans from pg_prepared_statements where statement = $1"
+_BY_KEY = "select relname from pg_class where oid = any($1::oid[])"
+
+
+async def test_plans_are_kept_for_what_runs_for_every_message_and_for_nothing_else(database: str) -> None:
+    counted = []
+    async with open_pool(database, application_name="transom-test", size=1) as pool:
+        for kept_plans, executions in ((True, 3), (False, 2), (True, 1)):
+            for _ in range(executions):
+                async with pool.acquire(kept_plans=kept_plans) as db:
+                    await db.fetch(_BY_KEY, [])
+                    [found] = await db.fetch(_PLANS, _BY_KEY)
+            counted.append(tuple(found))
+    assert counted == [(3, 0), (3, 2), (4, 2)]
+
+
+async def test_a_kept_plan_reads_the_index_of_a_table_that_is_still_empty(database: str) -> None:
+    async with open_pool(database, application_name="transom-test", size=1) as pool:
+        async with pool.acquire() as db:
+            await db.execute("create table things (id int primary key)")
+            await db.execute("vacuum things")
+        for kept_plans, wanted in ((False, "Seq Scan"), (True, "Index")):
+            async with pool.acquire(kept_plans=kept_plans) as db:
+                assert wanted in "".join(line for (line,) in await db.fetch("explain select from things where id = 1"))

@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
 
 from libs.common.db.pool import Pool, open_pool
-from libs.common.directory import consents
+from libs.common.directory import consents, holds
 from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import purge_notices
 from libs.common.directory.merge import Merge, merge_customers
@@ -17,15 +17,37 @@ from libs.common.directory.organisations import forget_former_numbers
 from libs.common.directory.sms_stops import stopped_lines
 from libs.common.kafka import parked
 from libs.common.providers import WHATSAPP_BY_META
-from libs.common.sending import conversation_order, pause_queries, refusals, resending
+from libs.common.sending import (
+    claim_queries,
+    conversation_order,
+    pause_queries,
+    refusals,
+    resending,
+    whatsapp_charges,
+)
 from libs.common.sending import coverage_queries as coverage
 from libs.common.sending import queries as sends
 from libs.common.sending.merge_slices import move_some
 from libs.common.sending.status_effects import receive_statuses, store_provider_ids
 from libs.common.sending.statuses import ProviderId, forget_early, forget_nameless
+from libs.common.sending.waiting_queries import waiting
 from libs.common.thread import conversations
 from libs.common.thread.conversations import SenderFilter
 from libs.common.thread.message_status import ProviderStatus
+from services.inbox import (
+    feed_queries,
+    head_queries,
+    heads,
+    notice_queries,
+    parked_queries,
+    read_queries,
+    sending_queries,
+    session_queries,
+    template_sync_queries,
+    word_queries,
+)
+from services.inbox.feed import Change
+from services.inbox.notices import NEWEST
 from services.ingest import sms_queries as inbound_queries
 from services.ingest.queries import purge_links
 from services.router import portal_unread_queries, reconcile_queries
@@ -33,6 +55,7 @@ from services.sms_bridge import evidence_queries as sms_queries
 from services.whatsapp_sender import queries as whatsapp_queries
 from tests.support import world
 from tests.support.explaining import Explaining
+from tests.support.inbox_world import RULE
 from tests.support.ingest import ORG, now
 from tests.support.threads import Threads
 from tests.support.webhooks import NUMBER
@@ -61,12 +84,29 @@ select 'acme', uuidv7(), 1, c, case when state <> 'pending' then p end, uuidv7()
       kind),
        (values ('whatsapp', 'meta', '106400000000777', 4), ('sms', 'twilio', '+447700900555', 1)) as v (c, p, a,
            share), generate_series(1, $1::int * share / 5) n
+ where state <> 'claimed' or n <= 300 -- in flight: as many as senders have places, however much waits
+""",
+    """
+insert into send_claims (claim_id, channel, lease_until, accounts, org_ids, message_ids, attempts)
+select claim_id, channel, lease_until, array[account], array[org_id], array[message_id], array[attempt]
+  from sends where state = 'claimed'
 """,
     """
 insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, sequence,
     occurred_at, received_at)
 select org_id, message_id, conversation_id, 'out', 'whatsapp', 'text', '{}', 'pending', sequence, created_at, created_at
   from sends where state = 'unknown'
+""",
+    """
+insert into message_pricing (org_id, message_id, provider_id, attempt, type, category, at)
+select 'acme', message_id, 'wamid', 1, 'regular', 'utility', now() - interval '1 hour' from messages
+""",
+    """
+insert into charges (org_id, message_id, attempt, conversation_id, channel, provider, category, account, at,
+    price_due_at)
+select 'acme', message_id, 2, conversation_id, 'whatsapp', 'meta', 'utility', '106400000000777', now(),
+       now() - interval '1 hour'
+  from messages where conversation_id is not null
 """,
     """
 insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, record, command, decided_at)
@@ -91,6 +131,15 @@ insert into pauses (channel, provider, account, scope, until_at, reason, kind, p
 select 'whatsapp', 'meta', 'account ' || n, 'all', now() + interval '1 hour', '131042', case when n % 2 = 0
     then 'fault' else 'throttle' end, 'answer',
        case when n % 4 = 0 then now() - interval '1 hour' end
+  from generate_series(1, $1::int) n
+""",
+    """
+insert into conversation_holds (conversation_id, org_id, user_id, at, until_at, published)
+select uuidv7(), 'acme', 'kim', now() - n * interval '1 second', now(), n % 10 = 0 from generate_series(1, $1::int) n
+""",
+    """
+insert into inbox_sends (org_id, intent_id, user_id, body_hash, sent_at)
+select 'acme', uuidv7(), 'kim', '', now() + interval '1 hour' - interval '9 days' * (n % 2)
   from generate_series(1, $1::int) n
 """,
     """
@@ -164,6 +213,68 @@ insert into sms_parts (provider, account, provider_id, org_id, join_id, number, 
 select j.provider, j.account, 'part ' || j.ref, j.org_id, j.join_id, 1, 'x', now(), now() from sms_joins j
 """,
     """
+insert into conversation_heads (conversation_id, org_id, last_at, channel, unread_since)
+select uuidv7(), case when n % 100 = 0 then 'org ' || n else 'acme' end, now(), 'whatsapp',
+    now() - interval '1 hour' from generate_series(1, $1::int) n
+""",
+    """
+insert into parked_messages (org_id, message_id, conversation_id, kind, actor, content, written_at, expires_at, state,
+                             intent_id)
+select 'acme', uuidv7(), conversation_id, 'kept', 'staff', '{}', now() - interval '9 days', now() - interval '8 days',
+       case when random() < 0.5 then 'waiting' else 'sent' end, uuidv7()
+  from conversation_heads where org_id = 'acme'
+""",
+    """
+insert into parked_releases (org_id, intent_id, conversation_id, intent, released_at)
+select org_id, intent_id, conversation_id, '{}', now() - interval '1 hour' from parked_messages
+""",
+    """
+insert into inbox_notices (org_id, type, conversation_id, message_id, since, at, published)
+select 'acme', case when n % 2 = 0 then 'delivery.failed.v1' else 'conversation.unread.v1' end, uuidv7(),
+       case when n % 2 = 0 then uuidv7() end, case when n % 2 = 1 then now() end, now() - interval '9 days', n % 3 > 0
+    from generate_series(1, $1::int) n
+""",
+    """
+insert into members (org_id, user_id, first_seen_at, seen_at) values ('acme', 'kim', now() - interval '99 days', now())
+""",
+    """
+insert into member_reads (org_id, user_id, conversation_id, read_sequence)
+select 'acme', 'kim', conversation_id, 9 from conversation_heads
+""",
+    """
+insert into inbox_feeds (org_id, last) select 'acme', $1::int
+""",
+    """
+insert into inbox_changes (org_id, change, conversation_id, kind, at)
+select 'acme', n, uuidv7(), 'conversation', now() - interval '9 days' from generate_series(1, $1::int) n
+""",
+    """
+insert into inbox_sessions (session_hash, org_id, user_id, capabilities, created_at, seen_at, ends_at)
+select sha256(n::text::bytea), 'acme', 'kim', '{}', now(), now(), now() - interval '9 days'
+  from generate_series(1, $1::int) n
+""",
+    """
+insert into template_history (org_id, template_id, event, source, at)
+select 'acme', uuidv7(), 'drafted', 'person', now() - interval '9 days' from generate_series(1, $1::int) n
+""",
+    """
+insert into template_syncs (org_id, waba_id, due_at)
+select 'acme', 100000 + n, now() - interval '1 hour' from generate_series(1, $1::int) n
+""",
+    """
+insert into service_months (org_id, phone_number_id, month, delivered)
+select 'acme', 100000 + n, '2020-01-01', 1 from generate_series(1, $1::int) n
+""",
+    """
+insert into conversations (org_id, customer_id) select 'acme', customer_id from customers
+""",
+    """
+insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, occurred_at,
+    received_at)
+select 'acme', uuidv7(), conversation_id, 'in', 'sms', 'text', '{"kind": "text", "text": "x"}', 'received', now(), now()
+  from conversations
+""",
+    """
 insert into conversation_merges (loser, org_id, winner, since) select uuidv7(), 'acme', uuidv7(), 0
     from generate_series(1, $1::int) n
 """,
@@ -231,26 +342,93 @@ async def _covered(db: Any) -> None:
     await resending.lately_released(db, "meta", now() - DAY, TAKEN)
 
 
+async def _parked_texts(db: Any) -> None:
+    places = "select org_id, conversation_id from parked_messages where state = 'waiting' limit $1"
+    keys = [tuple(row) for row in await db.db.fetch(places, TAKEN)]
+    assert len(keys) == TAKEN
+    await parked_queries.openings(db, keys, now())
+    await parked_queries.waiting(db, keys, now() - 9 * DAY)
+    await parked_queries.failed(db, [(ORG, uuid4()) for _ in range(TAKEN)])
+    await parked_queries.unpublished(db, now(), TAKEN)
+
+
+async def _notices(db: Any) -> None:
+    found = await notice_queries.organisations_after(db, "", TAKEN)
+    assert ORG in {one.org_id for one in found}
+    await notice_queries.overdue(db, {one.org_id: now() for one in found}, 1)
+    await notice_queries.left(db, now(), TAKEN)
+    await notice_queries.new_of(db, ORG, "kim")
+    assert len(await notice_queries.bell(db, ORG, "kim", NEWEST, 50)) == 50
+    await notice_queries.seen(db, ORG, "kim", NEWEST)
+
+
+async def _sent_by_people(db: Any) -> None:
+    note = sending_queries.Note(ORG, uuid4(), "kim", b"", now())
+    assert (await sending_queries.note(db, note, MINUTE, TAKEN)).too_many
+    await sending_queries.before(db, ORG, note.intent_id)
+
+
+async def _heads(db: Any) -> None:
+    found = await head_queries.conversations_after(db, UUID(int=0), TAKEN)
+    assert len(found) == TAKEN
+    keys = [(org_id, id_) for id_, org_id, _missing in found]
+    assert len(await heads.refresh(db, keys, RULE)) == TAKEN
+    messages = "select org_id, message_id from messages where direction = 'in' limit $1"
+    await word_queries.write_words(db, [tuple(row) for row in await db.db.fetch(messages, TAKEN)])
+    await word_queries.write_customers(db, keys)
+
+
+async def _feed(db: Any) -> None:
+    assert (await feed_queries.since(db, [(ORG, 10)], TAKEN))[ORG, 10].changes
+    await feed_queries.add(db, [Change(ORG, uuid4(), None, "conversation") for _ in range(TAKEN)])
+    await feed_queries.newest_mark(db, ORG)
+    await feed_queries.stored_at(db, ORG, 10)
+    await feed_queries.turned(db, [(ORG, now() + DAY)], now() + DAY + MINUTE, length=DAY, closing_soon=MINUTE)
+
+
+async def _read_marks(db: Any) -> None:
+    (kim,) = await read_queries.members_after(db, ("", ""), TAKEN, TAKEN)
+    assert kim.crowded
+    await read_queries.fold(db, ORG, "kim", 0)
+
+
 WORKS: dict[str, Work] = {
+    "heads": _heads,
+    "feed": _feed,
+    "read marks": _read_marks,
+    "account of templates": lambda db: template_sync_queries.claim(db, now(), MINUTE),
+    "forget changes": lambda db: feed_queries.forget(db, now() - DAY, TAKEN),
+    "forget sessions": lambda db: session_queries.purge_sessions(db, now() - DAY, TAKEN),
+    "forget history of templates": lambda db: template_sync_queries.forget_history(db, now() - DAY, TAKEN),
+    "forget months": lambda db: whatsapp_charges.forget_months(db, now() - DAY, TAKEN),
     "claim": lambda db: sends.candidates(db, WHATSAPP_BY_META, {META: TAKEN, "account 10": TAKEN}, now(), MINUTE),
     "accounts": lambda db: sends.accounts_after(db, WHATSAPP_BY_META, now(), "", TAKEN),
-    "keep behind": lambda db: conversation_order.defer_blocked(db, "whatsapp", META, now(), MINUTE, limit=TAKEN),
+    "keep behind": lambda db: conversation_order.defer_blocked(db, "whatsapp", [META], now(), MINUTE, limit=TAKEN),
     "free": lambda db: conversation_order.release_blocked(db, [(ORG, uuid4()) for _ in range(TAKEN)]),
     "free in time": lambda db: conversation_order.release_due(db, "whatsapp", now(), TAKEN),
-    "ended claims": lambda db: sends.ended_claims(db, "whatsapp", now(), TAKEN),
+    "ended claims": lambda db: claim_queries.ended_claims(db, "whatsapp", now(), TAKEN),
+    "forget claims": lambda db: claim_queries.forget_claims(db, "whatsapp", now(), TAKEN),
     "overdue": lambda db: sends.overdue(db, "whatsapp", now(), TAKEN),
     "unknown": _evidence,
     "unpublished": _news,
-    "waiting": lambda db: sends.waiting(db, "whatsapp", TAKEN),
+    "waiting": lambda db: waiting(db, "whatsapp", now(), TAKEN),
     "pauses": _paused,
     "early statuses": _statuses,
     "reconcile": _reconciled,
     "unread in the portal": _unread_in_portal,
     "inbound sms": _sms,
     "cover": _covered,
+    "charges": lambda db: whatsapp_charges.charge_some(db, now(), TAKEN),
     "consents": lambda db: consents.unpublished(db, TAKEN),
     "unheard": lambda db: sms_queries.take_unconfirmed(db, "AC1", now(), TAKEN),
     "merges": lambda db: move_some(db, TAKEN),
+    "parked texts": _parked_texts,
+    "notices": _notices,
+    "holds": lambda db: holds.unpublished(db, TAKEN),
+    "sends of people": _sent_by_people,
+    "forget sends of people": lambda db: sending_queries.forget(db, now() - DAY, TAKEN),
+    "forget parked texts": lambda db: parked_queries.purge(db, now() - DAY, TAKEN),
+    "forget told notices": lambda db: notice_queries.forget(db, now() - DAY, TAKEN),
     "forget early statuses": lambda db: forget_early(db, now() - DAY, TAKEN),
     "forget nameless statuses": lambda db: forget_nameless(db, now() - DAY, TAKEN),
     "forget notices": lambda db: purge_notices(db, now() - DAY, TAKEN),

@@ -8,8 +8,10 @@ import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import aiohttp
+import orjson
 import pytest
 from starlette.types import Receive, Scope, Send
 
@@ -243,7 +245,12 @@ async def test_requests_that_wait_for_their_turn_count_as_what_they_cost(log_lin
     async with a_service(request_bytes=1_000_000) as place:
         client = await place.connect()
         client.send(b"GET /take HTTP/1.1\r\n\r\n" * 2_000)
-        assert b" 413 " in await client.closed()
+        head, _, body = (await client.closed()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 413 ")
+        assert b"content-type: application/problem+json\r\n" in head
+        detail = "the request is too large"
+        problem = {"type": "about:blank", "title": HTTPStatus(413).phrase, "status": 413, "detail": detail}
+        assert orjson.loads(body) == problem
         assert place.taker.asked < 300
         await place.answers()
     assert "request" in {line["reason"] for line in log_lines.of("http.refused")}

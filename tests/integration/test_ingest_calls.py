@@ -7,6 +7,7 @@ import pytest
 
 from libs.common.events.topics import INBOUND_MESSAGES
 from tests.support.ingest import DAY, Ingest, now
+from tests.support.logs import LogLines
 from tests.support.webhooks import BSUID, WA_ID, a_contact, a_message, a_value, a_webhook, of_messages
 
 OURS = "447700900123"
@@ -116,11 +117,31 @@ async def test_a_call_that_nobody_takes_opens_nothing(ingest: Ingest, webhooks: 
     assert await opened_at(ingest) == before
 
 
+async def test_a_call_is_noted_for_whoever_shows_the_conversation(ingest: Ingest) -> None:
+    await wrote_long_ago(ingest)
+    touched = "select k.phone from touched_customers t join customers k using (org_id, customer_id)"
+    assert await ingest.rows(touched) == []
+    await ingest.post(a_call_status("ACCEPTED", now()))
+    await opened_at(ingest)
+    assert [row["phone"] for row in await ingest.rows(touched)] == [f"+{WA_ID}"]
+
+
 async def test_an_accepted_call_that_is_told_late_opens_nothing_anew(ingest: Ingest) -> None:
     await wrote_long_ago(ingest)
     at = now() - timedelta(days=1, hours=12)
     await ingest.post(a_call_status("ACCEPTED", at))
     assert await opened_at(ingest) == at
+
+
+async def test_a_call_in_an_open_window_tells_when_it_closes_from_now_on(ingest: Ingest, log_lines: LogLines) -> None:
+    minutes = [now() - timedelta(minutes=ago) for ago in (2, 1)]
+    await ingest.post(of_messages(a_message(minutes[0])))
+    await ingest.published.events(INBOUND_MESSAGES, 1)
+    for _ in range(2):
+        await ingest.post(a_call_status("ACCEPTED", minutes[1]))
+    assert await opened_at(ingest) == minutes[1]
+    told = [(line["outcome"], line["closes_at"]) for line in log_lines.of("window.opened")]
+    assert told == [(what, (at + DAY).isoformat()) for what, at in zip(("opened", "moved"), minutes, strict=True)]
 
 
 async def test_a_customer_without_a_number_takes_a_call_under_the_user_id(ingest: Ingest) -> None:

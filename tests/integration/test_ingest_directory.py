@@ -188,14 +188,36 @@ async def test_a_portal_host_belongs_to_one_organisation_and_two_may_exchange_th
     ]
 
 
+async def test_a_tenant_signs_in_to_one_organisation_and_two_may_exchange_theirs(
+    pool: Pool, log_lines: LogLines
+) -> None:
+    theirs: dict[str, Any] = {"org_id": "other", "name": "Other", "sms_number": None}
+    one, two = ({"issuer": "https://login.example", "tenant": tenant} for tenant in ("one", "two"))
+    stored = "select org_id, sign_in_issuer, sign_in_tenant from orgs order by org_id"
+    assert await apply(pool, a_change(OrgUpserted, after=1, sign_in=one)) == []
+    with_slash = one | {"issuer": "https://login.example/"}
+    assert await apply(pool, a_change(OrgUpserted, after=1, sign_in=with_slash, **theirs)) == []
+    assert [line["reason"] for line in log_lines.of("directory.doubtful")] == ["sign_in_of_another_org"]
+    mine, others = [tuple(row.values()) for row in await rows(pool, stored)]
+    assert (mine, others) == ((ORG, "https://login.example", "one"), ("other", None, None))
+    moved = a_change(OrgUpserted, after=2, sign_in=two), a_change(OrgUpserted, after=2, sign_in=one, **theirs)
+    assert await apply(pool, *moved) == []
+    assert [row["sign_in_tenant"] for row in await rows(pool, stored)] == ["two", "one"]
+    assert await apply(pool, a_change(OrgUpserted, after=3)) == []
+    assert [row["sign_in_tenant"] for row in await rows(pool, stored)] == [None, "one"]
+
+
 async def test_what_of_an_organisation_is_not_used_as_it_is_named_is_logged_and_stored(
     pool: Pool, log_lines: LogLines
 ) -> None:
-    doubtful: dict[str, Any] = {"name": "evil.com/x", "policy": {"sms_daily_segments": -1, "sms_countries": "GB"}}
+    policy = {"sms_daily_segments": -1, "sms_countries": "GB", "escalate_minutes": 4, "release": "now"}
+    doubtful: dict[str, Any] = {"name": "evil.com/x", "policy": policy}
     assert await apply(pool, a_change(OrgUpserted, after=1, portal_host=None, **doubtful)) == []
     assert [(line["field"], line["reason"]) for line in log_lines.of("directory.doubtful")] == [
         ("sms_countries", "policy_value"),
         ("sms_daily_segments", "policy_value"),
+        ("escalate_minutes", "policy_value"),
+        ("release", "policy_value"),
         ("name", "link_in_name"),
     ]
     [row] = await rows(pool, "select name, policy from orgs where org_id = $1", ORG)

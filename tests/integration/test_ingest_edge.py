@@ -24,6 +24,7 @@ from tests.support.edge import an_edge, in_kafka
 from tests.support.ingest import PUBLIC_URL, SECRETS, TWILIO_TOKEN, VERIFY_TOKEN, now
 from tests.support.logs import LogLines
 from tests.support.published import Published, published_on
+from tests.support.scraped import scraped
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually
 from tests.support.webhooks import WA_ID, a_message, as_body, of_messages, sign
@@ -121,8 +122,11 @@ async def test_without_the_form_of_a_signature_nothing_of_the_body_is_read(
 async def test_a_flood_of_refusals_is_counted_and_told_once_a_second(
     http: httpx.AsyncClient, log_lines: LogLines
 ) -> None:
+    counted = scraped("transom_webhook_signatures_failed_total", source="meta")
+    await http.post(META, content=BODY)  # without a signature it is a stranger's
     for _ in range(50):
         await http.post(META, content=BODY, headers={"X-Hub-Signature-256": "sha256=" + "0" * 64})
+    assert scraped("transom_webhook_signatures_failed_total", source="meta") == counted + 50
     await eventually(  # what an earlier test was refused may be told here too
         lambda: sum(line["times"] for line in log_lines.of("webhook.rejected")) >= 50, "all of them are told"
     )
@@ -264,8 +268,10 @@ async def test_a_callback_carries_what_its_send_put_into_the_address(
 async def test_a_callback_signed_for_another_address_is_refused(
     http: httpx.AsyncClient, webhooks: Published, url: str
 ) -> None:
+    counted = scraped("transom_webhook_signatures_failed_total", source="twilio")
     answer = await http.post(TWILIO, content=urlencode(FORM), headers=twilio_signature(url + TWILIO, FORM))
     assert answer.status_code == 403
+    assert scraped("transom_webhook_signatures_failed_total", source="twilio") == counted + 1
     assert (await http.post(TWILIO, content=b"\xff\xff")).status_code == 403
     assert await in_kafka(webhooks) == []
 
@@ -281,9 +287,13 @@ async def test_without_kafka_the_answer_is_503_and_remembered_and_200_again_afte
     coverage.begin()
     async with an_edge(connection, coverage) as http:
         assert (await http.post(META, content=body, headers=signed(body))).status_code == 200
+        refused = scraped("transom_edge_refused_total", kind="refused", reason="kafka_away")
+        unavailable = scraped("transom_webhooks_total", source="meta", status="503")
         await asyncio.to_thread(own_kafka.kill)
         answer = await http.post(META, content=body, headers=signed(body))
         assert answer.status_code == 503
+        assert scraped("transom_edge_refused_total", kind="refused", reason="kafka_away") == refused + 1
+        assert scraped("transom_webhooks_total", source="meta", status="503") == unavailable + 1
         assert "retry-after" in answer.headers
         assert "kafka_away" in {line["reason"] for line in log_lines.of("webhook.rejected")}
         async with open_pool(database, application_name="test", size=1) as pool, pool.acquire() as db:

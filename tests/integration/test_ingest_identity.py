@@ -14,11 +14,14 @@ import pytest_asyncio
 from libs.common.db.pool import Pool, open_pool
 from libs.common.directory import changes as directory_changes
 from libs.common.events.directory import ConsentChanged, CustomerUpserted, DirectoryChange
+from services.inbox.touched import tell_touched
+from services.inbox.word_queries import write_customers
 from services.ingest import identity, meta, queries
 from services.ingest.identity import IdentityRequest
 from services.ingest.items import IdentityChange, Sender
 from services.ingest.parse import parse
 from tests.support import world
+from tests.support.inbox_world import RULE
 from tests.support.ingest import ORG, now
 from tests.support.merges import all_moved
 from tests.support.people import a_text
@@ -159,6 +162,17 @@ async def test_a_directory_customer_adopts_whom_its_phone_had_meant(pool: Pool) 
     assert await rows(pool, "select alias, customer_id from customer_aliases") == [
         {"alias": before["customer_id"], "customer_id": kim}
     ]
+
+
+async def test_whom_the_directory_names_is_found_by_that_name_also_where_the_inbox_read_it_first(pool: Pool) -> None:
+    conversation = await met(pool, BOTH)
+    change = listed(kim := uuid4())
+    async with pool.acquire() as db, db.transaction():
+        await write_customers(db, [(ORG, conversation)], [change])
+    await apply(pool, change)
+    await tell_touched(pool, RULE)
+    found = "select customer_id from customer_words where words @@ $1::tsquery"
+    assert await rows(pool, found, f"{ORG}/ms & {ORG}/kim") == [{"customer_id": kim}]
 
 
 async def test_the_id_given_before_still_names_the_customer(pool: Pool) -> None:

@@ -47,6 +47,7 @@ async def test_a_text_becomes_an_inbound_message_and_says_where_the_customer_wro
     assert (stored["direction"], stored["channel"], stored["occurred_at"]) == ("in", "portal", wrote.at)
     conversation = await portal.conversation()
     assert (conversation["last_inbound_channel"], conversation["last_inbound_at"]) == ("portal", wrote.at)
+    assert (await portal.row("select customer_id from touched_customers"))["customer_id"] == portal.customer_id
 
 
 async def test_a_text_opens_no_whatsapp_window_and_clears_no_mark_of_a_phone(portal: PortalWorld) -> None:

@@ -151,7 +151,11 @@ async def test_webhooks_are_taken_though_postgres_was_never_there_and_stored_whe
         [edge] = await db.fetch("select * from webhook_edges")
     assert edge["serves_since"] < edge["last_post_at"]
     assert edge["left_at"] is not None, "it said farewell"
-    told = [line["event"] for line in validated(out)]
+    lines = validated(out)
+    why = [line.get("detail", "") for line in lines if line["event"] == "dependency.away"]
+    address = own_postgres.address.partition("@")[2].partition("/")[0]
+    assert all(one.startswith(f"postgres at {address} cannot be used (") for one in why), why
+    told = [line["event"] for line in lines]
     assert told.index("dependency.away") < told.index("dependency.back") < told.index("message.received")
     assert told[-1] == "service.drained"
 

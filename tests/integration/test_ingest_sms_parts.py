@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from libs.common.db.pool import open_pool
 from libs.common.events.topics import INBOUND_MESSAGES
 from services.ingest import sms_parts, sms_queries
-from services.ingest.tasks import KEPT
+from services.ingest.tasks import PARTS_KEPT
 from tests.support import world
 from tests.support.ingest import ORG, READ, Ingest, running, settings
 from tests.support.published import published_on
@@ -102,6 +102,6 @@ async def test_what_waited_too_long_is_published_without_the_part_and_marked(two
         async with asyncio.timeout(30):
             while await db.fetchval("select count(*) from sms_joins where not published"):  # noqa: ASYNC110 -- a row
                 await asyncio.sleep(0.02)
-        await db.execute("update sms_joins set opened_at = $1", now - KEPT - timedelta(days=1))
-        assert await sms_queries.purge_joins(db, now - KEPT, 10) == 2
+        await db.execute("update sms_joins set opened_at = $1", now - PARTS_KEPT - timedelta(days=1))
+        assert await sms_queries.purge_joins(db, now - PARTS_KEPT, 10) == 2
         assert await db.fetchval("select count(*) from sms_parts") == 0

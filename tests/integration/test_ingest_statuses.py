@@ -35,6 +35,7 @@ from tests.support.logs import LogLines
 from tests.support.messages_out import a_conversation, sent
 from tests.support.published import published_on
 from tests.support.records import a_record
+from tests.support.statements import statements_of
 from tests.support.topics import OwnTopics
 from tests.support.webhooks import NUMBER, WA_ID, a_message, a_status, a_value, a_webhook, of_messages
 
@@ -138,11 +139,11 @@ class CrashingProducer(Producer):
 
     crashes = 0
 
-    async def publish(self, records: Sequence[Any]) -> None:
+    async def publish(self, records: Sequence[Any]) -> frozenset[Any]:
         if self.crashes:
             self.crashes -= 1
             raise Crash
-        await super().publish(records)
+        return await super().publish(records)
 
 
 @pytest_asyncio.fixture
@@ -275,6 +276,22 @@ async def test_whoever_writes_is_alive_from_then_on(deps: Deps) -> None:
     assert await standing() == {("sms", "no_phone")}
     async with deps.pool.acquire() as db:
         assert await db.fetchval("select count(*) from address_marks") == 7
+
+
+async def test_a_batch_of_known_customers_is_four_statements_whatever_its_size(deps: Deps) -> None:
+    def messages(count: int) -> list[Received[Item]]:
+        return received(*meta.split(of_messages(*(a_message(now()) for _ in range(count))), utc_now()))
+
+    await worker.on_webhooks(messages(1), deps)
+    for count in (1, 40):  # whose number it is, who writes, message and window, which organisations have marks
+        async with statements_of(deps.pool, size=4) as said:
+            assert await worker.on_webhooks(messages(count), deps) == []
+        assert len(said) == 4
+    async with deps.pool.acquire() as db:
+        await mark(db, [Mark(ORG, "sms", f"+{WA_ID}", "unreachable", "30003", "status", now() - DAY, now() + DAY)])
+    async with statements_of(deps.pool, size=4) as said:
+        await worker.on_webhooks(messages(40), deps)
+    assert len(said) == 5  # and the marks of those that have some
 
 
 async def test_a_late_failure_does_not_mark_who_has_written_since(deps: Deps) -> None:

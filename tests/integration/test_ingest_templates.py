@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from libs.common.db.pool import Connection
+from tests.support import world
 from tests.support.ingest import ORG, Ingest, now
 from tests.support.webhooks import WABA
 
@@ -35,7 +36,7 @@ def status(event: str, at: datetime, **value: Any) -> dict[str, Any]:
 
 async def becomes(ingest: Ingest, column: str, word: str) -> None:
     """Within the patience of the test's own deadline."""
-    while {row[column] for row in await ingest.rows("select status, category from templates")} != {word}:  # noqa: ASYNC110 -- the database tells nobody
+    while {row["word"] for row in await ingest.rows(f"select {column} as word from templates")} != {word}:  # noqa: ASYNC110 -- the database tells nobody
         await asyncio.sleep(0.02)
 
 
@@ -81,3 +82,76 @@ async def test_an_older_word_a_warning_and_a_word_of_tomorrow_change_nothing(ing
     await becomes(ingest, "category", "MARKETING")  # the last of them has been worked off
     [row] = await ingest.rows("select status from templates")
     assert row["status"] == "APPROVED"
+
+
+async def rows_of(ingest: Ingest, columns: str) -> dict[str, Any]:
+    [row] = await ingest.rows(f"select {columns} from templates")
+    return dict(row)
+
+
+async def history(ingest: Ingest) -> list[tuple[str, str | None, str | None, str]]:
+    rows = await ingest.rows("select event, word, reason, source from template_history order by history_id")
+    return [tuple(row) for row in rows]
+
+
+async def test_a_rejection_keeps_metas_reason_and_leaves_one_line_whatever_is_repeated(ingest: Ingest) -> None:
+    async with ingest.pool.acquire() as db:
+        await a_template(db, status="PENDING", since=now() - timedelta(minutes=1))
+    rejected = status("REJECTED", now(), reason="INVALID_FORMAT")
+    for webhook in (rejected, rejected, news("message_template_quality_update", now(), new_quality_score="yellow")):
+        assert await ingest.post(webhook) == 200
+    await becomes(ingest, "quality", "YELLOW")
+    assert await rows_of(ingest, "status, rejected_reason") == {
+        "status": "REJECTED",
+        "rejected_reason": "INVALID_FORMAT",
+    }
+    assert await history(ingest) == [
+        ("status", "REJECTED", "INVALID_FORMAT", "webhook"),
+        ("quality", "YELLOW", None, "webhook"),
+    ]
+
+
+async def test_a_pause_says_which_one_it_is(ingest: Ingest) -> None:
+    async with ingest.pool.acquire() as db:
+        await a_template(db)
+    paused = status("PAUSED", now(), reason="NONE", other_info={"title": "SECOND_PAUSE", "description": "…"})
+    assert await ingest.post(paused) == 200
+    await becomes(ingest, "rejected_reason", "SECOND_PAUSE")
+
+
+async def test_new_components_change_the_text_and_keep_the_buttons(ingest: Ingest) -> None:
+    buttons = [{"type": "QUICK_REPLY", "text": "Yes"}]
+    async with ingest.pool.acquire() as db:
+        await world.a_template(db, ORG, WABA, name="appointment_reminder", buttons=buttons)
+    told = news(
+        "message_template_components_update",
+        now(),
+        message_template_element="Your {{1}} waits for you.",
+        message_template_title="News",
+    )
+    older = news(
+        "message_template_components_update", now() - timedelta(hours=1), message_template_element="An older {{1}}."
+    )
+    for webhook in (told, older, status("PAUSED", now())):
+        assert await ingest.post(webhook) == 200
+    await becomes(ingest, "status", "PAUSED")
+    row = await rows_of(ingest, "body, header, buttons, components")
+    header = {"type": "HEADER", "format": "TEXT", "text": "News"}
+    body = {"type": "BODY", "text": "Your {{1}} waits for you."}
+    assert (row["body"], row["header"], row["buttons"]) == (body["text"], header, buttons)
+    assert row["components"] == [header, body, {"type": "BUTTONS", "buttons": buttons}]
+
+
+@pytest.mark.parametrize("word", ["DRAFT", "DELETED"])
+async def test_a_webhook_marks_a_draft_and_a_deleted_template_for_a_sync_and_changes_neither(
+    ingest: Ingest, word: str
+) -> None:
+    """The words of Meta's template are not those of the draft: only a sync shows them."""
+    async with ingest.pool.acquire() as db:
+        await a_template(db, status=word)
+    assert await ingest.post(status("APPROVED", now())) == 200
+    while not (marks := await ingest.rows("select org_id, waba_id, due_at <= now() as due from template_syncs")):  # noqa: ASYNC110 -- the database tells nobody
+        await asyncio.sleep(0.02)
+    assert [tuple(mark) for mark in marks] == [(ORG, WABA, True)]
+    assert (await rows_of(ingest, "status"))["status"] == word
+    assert await history(ingest) == []

@@ -25,7 +25,8 @@ from libs.common.kafka.records import Received
 from libs.common.kafka.topics import declare
 from libs.common.kafka.topology import Subscription
 from tests.support.command import environment, transom
-from tests.support.secured_kafka import ADMIN, SecuredKafka, apply, connection
+from tests.support.doctor import Doctor, codes, finding
+from tests.support.secured_kafka import ADMIN, PASSWORD, SecuredKafka, apply, connection
 from tests.support.servers import RunServers
 from tests.support.topics import EVERY_TOPIC
 from tests.support.waiting import eventually
@@ -112,17 +113,59 @@ async def a_record_everywhere(bootstrap: str) -> AsyncIterator[None]:
     yield
 
 
+async def test_doctor_asks_what_a_user_may_do_and_tries_nothing(secured: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    doctor = Doctor(monkeypatch)
+    doctor.set(
+        KAFKA_BOOTSTRAP=secured,
+        TOPIC_PREFIX=PREFIX,
+        KAFKA_SECURITY_PROTOCOL="SASL_PLAINTEXT",
+        KAFKA_SASL_MECHANISM="PLAIN",
+        KAFKA_SASL_USERNAME="transom-router",
+        KAFKA_SASL_PASSWORD=PASSWORD,
+    )
+    doctor.planted.add(PASSWORD)
+    doctor.services = ("router",)
+    mine = await doctor.look_at("kafka")
+    # its topics have one partition here, and a service's user may not see their settings
+    assert codes(mine) <= {"partitions_few", "topic_settings_unseen", "rights_unseen"}
+    assert "topic_settings_unseen" in codes(mine)
+
+    doctor.services = ("whatsapp-sender",)
+    other = await doctor.look_at("kafka")
+    refused = [one for one in other.findings if one.code == "topic_right_missing"]
+    assert {one.severity for one in refused} == {"error"}
+    assert {word for one in refused for word in ("write", "read", "describe") if f"may not {word}" in one.problem} == {
+        "write",
+        "read",
+        "describe",
+    }
+    assert finding(other, "group_right_missing").subject == f"{PREFIX}whatsapp-sender.outbound.whatsapp.v1"
+
+    for role in ("ingest-edge", "ingest-worker"):
+        doctor.set(KAFKA_SASL_USERNAME=f"transom-{role}")
+        doctor.services = (role,)
+        assert not {"topic_right_missing", "group_right_missing"} & codes(await doctor.look_at("kafka"))
+
+    doctor.set(KAFKA_SASL_PASSWORD="planted-wrong-password")
+    doctor.planted.add("planted-wrong-password")
+    assert codes(await doctor.look_at("kafka")) == {"kafka_refused"}
+    doctor.set(KAFKA_SECURITY_PROTOCOL="PLAINTEXT")
+    doctor.unset("KAFKA_SASL_USERNAME")
+    assert codes(await doctor.look_at("kafka")) == {"kafka_refused"}
+
+
 @pytest.mark.parametrize("principal", PRINCIPALS, ids=lambda one: one.name)
 @pytest.mark.proof
 async def test_a_user_writes_and_reads_what_is_declared_and_nothing_else(secured: str, principal: Principal) -> None:
     user = f"transom-{principal.name}"
-    assert await may_write(secured, user) == {topic.name for topic in principal.may_write}
+    writes = {topic.name for topic in principal.may_write}
+    assert await may_write(secured, user, idempotent=bool(writes)) == writes
     async with a_record_everywhere(secured):
         group = (
             f"{PREFIX}replay.x" if principal.name == "operator" else f"{PREFIX}{principal.group or principal.name}.x"
         )
-        assert await may_read(secured, user, group) == {topic.name for topic in principal.reads}
-        if principal.counts:
+        assert await may_read(secured, user, group) == {topic.name for topic in (*principal.reads, *principal.follows)}
+        if principal.counts and writes:
             async with Producer(connection(secured, user, PREFIX)) as producer:
                 assert [await producer.partitions(topic) > 0 for topic in principal.counts] == [True]
 
@@ -146,6 +189,23 @@ async def test_the_operator_sees_how_far_every_group_has_read_and_adds_partition
         assert behind[outsiders] is None
         await brokers.add(name, 2)
         assert name not in await brokers.fewer_than(2)
+
+
+@pytest.mark.proof
+async def test_the_scaler_sees_how_far_a_service_is_behind_and_nothing_of_an_outsider(secured: str) -> None:
+    """What KEDA asks: the partitions of a topic, their ends, and the offsets of a group."""
+    place = TopicPartition(f"{PREFIX}{OUTBOUND_INTENTS.name}", 0)
+    options = connection(secured, "transom-scaler").client_options()
+    async with AIOKafkaConsumer(**options, group_id=None) as asking:
+        assert place in await asking.end_offsets([place])
+    admin = AIOKafkaAdminClient(**options)
+    await admin.start()
+    try:
+        assert await admin.list_consumer_group_offsets(f"{PREFIX}router.{OUTBOUND_INTENTS.name}") is not None
+        with pytest.raises(GroupAuthorizationFailedError):
+            await admin.list_consumer_group_offsets(f"{PREFIX}agent-1")
+    finally:
+        await admin.close()
 
 
 @pytest.mark.proof
@@ -219,9 +279,9 @@ def test_the_page_says_what_is_declared() -> None:
         [cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `transom-")
     ]
     told = {row[0].strip("`"): (names(row[1]), names(row[2])) for row in rows}
-    declared = {f"transom-{p.name}": ({t.name for t in p.writes}, {t.name for t in p.reads}) for p in PRINCIPALS}
-    every = {topic.name for topic in TOPICS}
-    declared["transom-operator"] = (every, {f"{name}.dlq" for name in every})
+    declared = {
+        f"transom-{p.name}": ({t.name for t in p.writes}, {t.name for t in (*p.reads, *p.follows)}) for p in PRINCIPALS
+    }
     assert told == declared
 
 
@@ -231,4 +291,6 @@ def names(cell: str) -> set[str]:
         return every
     if cell == "every `.dlq`":
         return {f"{name}.dlq" for name in every}
+    if cell == "every topic and every `.dlq`":
+        return every | {f"{name}.dlq" for name in every}
     return {name.strip(" `") for name in cell.split(",") if name.strip(" `")}

@@ -12,7 +12,7 @@ from deploy.cli.partitions import add_partitions
 from libs.common.clock import utc_now
 from libs.common.errors import ConfigurationError
 from libs.common.events.access import PRINCIPALS
-from libs.common.events.topics import OUTBOUND_DECISIONS, OUTBOUND_SMS, WEBHOOKS, Topic
+from libs.common.events.topics import INBOX_NOTICES, OUTBOUND_SMS, WEBHOOKS, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.partition_growth import PartitionAdmin, own_groups
@@ -119,29 +119,29 @@ async def test_drain_add_go_on_and_every_key_keeps_its_order(
 async def test_an_outsider_that_is_behind_counts_unless_it_is_said_to_be_gone(
     connection: KafkaConnection, kafka_admin: AIOKafkaAdminClient
 ) -> None:
-    await declare(connection, [OUTBOUND_DECISIONS], partitions=FEW)
-    await write(connection, OUTBOUND_DECISIONS, dict.fromkeys(range(KEYS), "decided"))
-    place, group = TopicPartition(connection.name(OUTBOUND_DECISIONS.name), 0), connection.name("agent-1")
+    await declare(connection, [INBOX_NOTICES], partitions=FEW)
+    await write(connection, INBOX_NOTICES, dict.fromkeys(range(KEYS), "decided"))
+    place, group = TopicPartition(connection.name(INBOX_NOTICES.name), 0), connection.name("agent-1")
     async with AIOKafkaConsumer(**connection.client_options(), group_id=group, enable_auto_commit=False) as agent:
         agent.assign([place])
         await agent.commit({place: 1})
     said: Said = []
     assert f"unread by {group}" in await refusal(connection, said)
-    assert await counts(connection, kafka_admin, OUTBOUND_DECISIONS) == [FEW]
+    assert await counts(connection, kafka_admin, INBOX_NOTICES) == [FEW]
     await add_partitions(connection, MANY, wait=0, ignored=(group,), say=said.append)
-    assert await counts(connection, kafka_admin, OUTBOUND_DECISIONS) == [MANY]
+    assert await counts(connection, kafka_admin, INBOX_NOTICES) == [MANY]
 
 
 async def test_while_somebody_writes_nothing_grows(
     connection: KafkaConnection, kafka_admin: AIOKafkaAdminClient
 ) -> None:
-    await declare(connection, [OUTBOUND_DECISIONS], partitions=FEW)
+    await declare(connection, [INBOX_NOTICES], partitions=FEW)
 
     enough = asyncio.Event()
 
     async def keep_writing() -> None:
         while not enough.is_set():
-            await write(connection, OUTBOUND_DECISIONS, {0: "decided"})
+            await write(connection, INBOX_NOTICES, {0: "decided"})
 
     writing = asyncio.create_task(keep_writing())
     try:
@@ -149,28 +149,28 @@ async def test_while_somebody_writes_nothing_grows(
     finally:
         enough.set()
         await writing
-    assert told.endswith(f"records are written to {connection.name(OUTBOUND_DECISIONS.name)}")
-    assert await counts(connection, kafka_admin, OUTBOUND_DECISIONS) == [FEW]
+    assert told.endswith(f"records are written to {connection.name(INBOX_NOTICES.name)}")
+    assert await counts(connection, kafka_admin, INBOX_NOTICES) == [FEW]
 
 
 async def test_a_topic_that_has_its_partitions_already_is_no_trouble(
     connection: KafkaConnection, kafka_admin: AIOKafkaAdminClient
 ) -> None:
-    await declare(connection, [OUTBOUND_DECISIONS], partitions=MANY)
+    await declare(connection, [INBOX_NOTICES], partitions=MANY)
     async with PartitionAdmin.at(connection) as brokers:
-        await brokers.add(connection.name(OUTBOUND_DECISIONS.name), MANY)
+        await brokers.add(connection.name(INBOX_NOTICES.name), MANY)
         with pytest.raises(ConfigurationError):
             await brokers.add(connection.name(WEBHOOKS.name), MANY)
-    assert await counts(connection, kafka_admin, OUTBOUND_DECISIONS) == [MANY]
+    assert await counts(connection, kafka_admin, INBOX_NOTICES) == [MANY]
 
 
 async def test_what_is_written_while_a_topic_grows_is_counted(connection: KafkaConnection) -> None:
-    await declare(connection, [OUTBOUND_DECISIONS], partitions=FEW)
+    await declare(connection, [INBOX_NOTICES], partitions=FEW)
     async with PartitionAdmin.at(connection) as brokers:
-        state = await brokers.state({connection.name(OUTBOUND_DECISIONS.name): FEW})
+        state = await brokers.state({connection.name(INBOX_NOTICES.name): FEW})
         assert await brokers.written_since(state) == {}
-        await write(connection, OUTBOUND_DECISIONS, dict.fromkeys(range(3), "decided"))
-        assert await brokers.written_since(state) == {connection.name(OUTBOUND_DECISIONS.name): 3}
+        await write(connection, INBOX_NOTICES, dict.fromkeys(range(3), "decided"))
+        assert await brokers.written_since(state) == {connection.name(INBOX_NOTICES.name): 3}
 
 
 async def test_marks_of_transactions_are_nothing_unread(

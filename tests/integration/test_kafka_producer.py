@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -74,7 +73,7 @@ async def test_the_largest_record_passes_and_its_dead_letter_too(connection: Kaf
     largest = Record(WEBHOOKS, b"k", b"x" * (WEBHOOKS.max_record_bytes - 129))
     async with Producer(connection) as producer:
         await producer.publish([largest])
-        await producer.publish([replace(largest, topic=WEBHOOKS.dlq, headers=(("detail", b"d" * 500),))])
+        await producer.publish([largest._replace(topic=WEBHOOKS.dlq, headers=(("detail", b"d" * 500),))])
 
 
 async def test_a_record_too_large_is_refused_before_its_neighbours_are_sent(connection: KafkaConnection) -> None:

@@ -89,3 +89,23 @@ async def test_an_error_of_the_decoder_skips_nothing_but_its_record(bench: Bench
         with pytest.raises(ValueError, match="bad"):
             await first(tail, 1)
         assert await first(tail, 1) == at(topic, (0, "d"))
+
+
+async def test_a_tail_that_is_over_ends_however_many_records_come(bench: Bench, topic: str) -> None:
+    async def put_more() -> None:
+        while True:
+            await bench.put("hidden", partition=0)
+
+    found: list[Seen] = []
+
+    def note(record: RawRecord) -> Seen | None:
+        found.extend(one for one in [seen(record)] if one is not None)
+        return seen(record)
+
+    async with TopicTail(bench.connection, [bench.topic], note, offsets={}, is_over=lambda: len(found) == 2) as tail:
+        putting = asyncio.create_task(put_more())
+        try:
+            async with asyncio.timeout(5):
+                assert {one async for one in tail} == at(topic, (0, "a"), (1, "b"))
+        finally:
+            putting.cancel()

@@ -51,9 +51,9 @@ insert into decisions (org_id, intent_id, attempt, conversation_id, route, reaso
 select 'acme', pg_temp.id('message', n), 1, pg_temp.id('conversation', n), 'bridge', 'window_expired', '{}', now()
     from people;
 insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state,
-    due_at, expires_at, created_at)
+    due_at, expires_at, settled_at, created_at)
 select 'acme', pg_temp.id('message', n), 1, 'sms', 'twilio', pg_temp.id('conversation', n), n, '+447700900001', '{}',
-    'accepted', now(), now(), now() from people;
+    'accepted', now(), now(), now(), now() from people;
 insert into bridge_slots select pg_temp.id('conversation', n), 'acme', pg_temp.id('message', n), 'infinity' from people;
 insert into charges (org_id, message_id, attempt, conversation_id, channel, provider, category, at)
 select 'acme', pg_temp.id('message', n), 1, pg_temp.id('conversation', n), 'sms', 'twilio', 'sms', now() from people;

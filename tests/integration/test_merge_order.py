@@ -69,7 +69,7 @@ async def test_merged_threads_are_one_complete_in_order_and_once(pool: Pool, ste
                 case "sent":
                     await threads.are_sent()
                 case _:
-                    await conversation_order.defer_blocked(db, "whatsapp", threads.account, now() + MINUTE, MINUTE)
+                    await conversation_order.defer_blocked(db, "whatsapp", [threads.account], now() + MINUTE, MINUTE)
         await all_moved(db, 3)
         while await threads.are_sent():
             pass

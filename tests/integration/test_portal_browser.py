@@ -2,12 +2,15 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest_asyncio
 from playwright.async_api import Browser, Request, expect
 
+from deploy.local.servers.ports import free_port
 from libs.common.kafka.connection import KafkaConnection
 from tests.support.portal_served import ServedPortal, a_served_portal
+from tests.support.tls_proxy import a_tls_proxy
 
 HIDDEN = "Object.defineProperty(document, 'visibilityState', {get: () => 'hidden'})"
 ANNA = "+447700900888"
@@ -15,9 +18,9 @@ ANNA = "+447700900888"
 
 @pytest_asyncio.fixture
 async def portal(
-    database: str, redis_url: str, kafka_of_senders: KafkaConnection, browser: Browser
+    database: str, redis_url: str, kafka_of_portal: KafkaConnection, browser: Browser
 ) -> AsyncIterator[ServedPortal]:
-    async with a_served_portal(database, redis_url, kafka_of_senders, browser) as served:
+    async with a_served_portal(database, redis_url, kafka_of_portal, browser) as served:
         yield served
 
 
@@ -190,3 +193,27 @@ async def test_a_link_that_ended_leads_to_a_fresh_sms(portal: ServedPortal) -> N
     await tab.get_by_role("button", name="Neuen Link per SMS senden").tap()
     await expect(tab.get_by_role("heading", level=1)).to_contain_text("Danke")
     assert [event["type"] for event in await portal.site.told(1)] == ["portal.link_wanted.v1"]
+
+
+async def test_behind_a_tls_proxy_on_this_machine_cookies_are_those_of_https(
+    database: str, redis_url: str, kafka_of_portal: KafkaConnection, browser: Browser, tmp_path: Path
+) -> None:
+    outer, inner = free_port(), free_port()
+    url = f"https://localhost:{outer}"
+    async with (
+        a_served_portal(database, redis_url, kafka_of_portal, browser, url=url, port=inner) as portal,
+        a_tls_proxy(outer, inner, tmp_path),
+    ):
+        kim = await portal.site.a_person()
+        await portal.site.a_message(kim, "Your Golf is ready.")
+        tab = await portal.signed_in(kim, ignore_https_errors=True)
+        await expect(tab.get_by_text("Your Golf is ready.")).to_be_visible()
+        await tab.get_by_label("Your message").fill("Thanks")
+        await tab.get_by_role("button", name="Send").tap()
+        await expect(tab.locator(".msg.out").get_by_text("Sent", exact=True)).to_be_visible()
+        cookies = await tab.context.cookies()
+        assert {cookie["name"] for cookie in cookies} == {"__Host-transom-visit", "__Host-transom-session"}
+        for cookie in cookies:
+            assert (cookie["secure"], cookie["httpOnly"], cookie["sameSite"]) == (True, True, "Strict")
+        answer = await tab.context.request.get(f"{url}/conversation")
+        assert answer.headers["strict-transport-security"]

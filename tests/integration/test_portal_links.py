@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from libs.common.kafka.connection import KafkaConnection
-from services.portal.guard import HEADERS
+from libs.common.pages.headers import HEADERS
 from tests.support.logs import LogLines
 from tests.support.portal_site import HOST, PLATFORM, PortalSite, a_portal_site, token_of
 

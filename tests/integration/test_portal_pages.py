@@ -13,7 +13,7 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 
 from tests.support.browser import DESKTOP, PHONE, phone
 from tests.support.page_server import ORIGIN, PageServer
-from tests.support.portal_pages import every_page
+from tests.support.portal_pages import every_page, page_server
 
 AXE = """async (rules) => (await axe.run({resultTypes: ["violations"], runOnly: rules})).violations
     .map((one) => one.id + ": " + one.nodes.map((node) => node.html).join(" | "))"""
@@ -44,7 +44,7 @@ class Visitor:
 
 
 async def visit(browser: Browser, *, script: str | None = None, **options: object) -> Visitor:
-    server = PageServer(every_page())
+    server = page_server()
     context = await phone(browser, **options)
     await server.serve(context)
     if script:

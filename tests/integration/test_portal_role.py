@@ -10,7 +10,15 @@ from tests.support.portal_site import HOST, Person, PortalSite
 
 READABLE = {
     *("orgs", "whatsapp_numbers", "customers", "customer_identities", "conversations", "conversation_aliases"),
-    *("messages", "decisions", "portal_links", "portal_sessions", "portal_threads", "portal_messages"),
+    *(
+        "messages",
+        "decisions",
+        "parked_messages",
+        "portal_links",
+        "portal_sessions",
+        "portal_threads",
+        "portal_messages",
+    ),
     "schema_migrations",
 }
 WRITABLE = {

@@ -12,9 +12,10 @@ from deploy.local.servers.valkey import ValkeyServer
 from libs.common.db.migrate import migrate
 from libs.common.events.portal import PortalRead
 from libs.common.kafka.connection import KafkaConnection
+from libs.common.pages.static_files import StaticFiles
 from services.portal import outbox, queries, sites
+from services.portal.html import STATIC
 from services.portal.languages import language_of
-from services.portal.static_files import StaticFiles
 from tests.support.logs import LogLines
 from tests.support.portal_site import HOST, PortalSite, a_portal_site, form_of, token_of
 from tests.support.waiting import eventually, eventually_true
@@ -138,7 +139,7 @@ async def test_without_postgresql_the_page_says_so_and_recovers_and_without_redi
         unsent = await browser.post("/conversation/messages", fields)
         assert (unsent.status_code, token_of(unsent), form_of(unsent)) == (503, token_of(form), "form-1")
         assert "\nIs it &lt;ready&gt;?</textarea>" in unsent.text
-        assert (await site.browser().get(StaticFiles().url("portal.css"))).status_code == 200
+        assert (await site.browser().get(StaticFiles(STATIC).url("portal.css"))).status_code == 200
         await asyncio.to_thread(own_postgres.start)
 
         async def is_back() -> bool:

@@ -49,17 +49,25 @@ async def next_block(events: AsyncIterator[str]) -> str:
 
 
 def message_of(block: str) -> tuple[str, str]:
-    """The id of the event, and the HTML in it."""
+    """The id of the message, and its HTML."""
     lines = dict(line.split(": ", 1) for line in block.strip().splitlines())
     assert lines["event"] == "message"
-    return lines["id"], orjson.loads(lines["data"])["html"]
+    data = orjson.loads(lines["data"])
+    return data["id"], data["html"]
+
+
+def mark_in(block: str) -> str:
+    """The id of the event: what the page sends as Last-Event-ID."""
+    return block.splitlines()[0].removeprefix("id: ")
 
 
 async def test_a_message_and_its_state_come_once_and_are_read(watched: PortalSite) -> None:
     kim, lee = await watched.a_person(), await watched.a_person(phone="+447700900888")
     await watched.signed_in(kim)
-    first = await watched.a_message(kim, "on the page")
-    stream = await a_stream(watched, kim, str(first))
+    await watched.a_message(kim, "on the page")
+    stream = await a_stream(watched, kim)
+    assert stream is not None
+    stream = await a_stream(watched, kim, mark_in(await next_block(watched.deps.streams.events(stream))))
     assert stream is not None
     events = watched.deps.streams.events(stream)
     await watched.a_message(lee, "for another customer")
@@ -71,23 +79,56 @@ async def test_a_message_and_its_state_come_once_and_are_read(watched: PortalSit
     assert message_of(await next_block(events))[0] == str(mine)
     await watched.run("update messages set status = 'read', read_at = now() where message_id = $1", mine)
     assert message_of(await next_block(events))[0] == str(mine)
-    told = await watched.told(2)
-    assert [event["message_ids"] for event in told[1:]] == [[str(second)]]
+    told = await watched.told(3)
+    assert [event["message_ids"] for event in told[2:]] == [[str(second)]]
 
 
 async def test_a_stream_goes_on_behind_what_the_page_has_and_resets_an_unknown_page(watched: PortalSite) -> None:
     kim = await watched.a_person()
     await watched.signed_in(kim)
-    ids = [str(await watched.a_message(kim, f"number {n}")) for n in range(4)]
-    for last, expected in ((ids[1], ids[2:]), (None, ids)):
-        stream = await a_stream(watched, kim, last)
-        assert stream is not None
-        events = watched.deps.streams.events(stream)
-        assert [message_of(await next_block(events))[0] for _ in expected] == expected
-        await events.aclose()  # type: ignore[attr-defined] # it is a generator
-    stream = await a_stream(watched, kim, "0195-unknown")
+    ids = [str(await watched.a_message(kim, f"number {n}")) for n in range(2)]
+    _, mark = await told_to(watched, kim, None, ids)
+    later = [str(await watched.a_message(kim, f"later {n}")) for n in range(2)]
+    await told_to(watched, kim, mark, later)
+    for unknown in ("0195-unknown", ids[0], f"{mark}0", f"{ids[1]}.x.y", f"{ids[1]}.99.00"):
+        assert await is_reset(watched, kim, unknown), unknown
+
+
+async def test_what_changed_behind_the_back_of_a_page_loads_it_again(watched: PortalSite) -> None:
+    kim = await watched.a_person()
+    await watched.signed_in(kim)
+    mine = await watched.a_message(kim, "mine", direction="in")
+    hidden = await watched.a_message(kim, "decided later")
+    ids = [str(mine), str(await watched.a_message(kim, "newest"))]
+    await watched.run("update messages set kind = 'bridge' where message_id = $1", hidden)
+    _, mark = await told_to(watched, kim, None, ids)
+    await watched.run("update messages set kind = 'text' where message_id = $1", hidden)
+    assert await is_reset(watched, kim, mark), "a message stands before what the page has"
+    await watched.run("update messages set kind = 'bridge' where message_id = $1", hidden)
+    await told_to(watched, kim, mark, [str(await watched.a_message(kim, "one more"))])
+    await watched.run("update messages set status = 'read', read_at = now() where message_id = $1", mine)
+    assert await is_reset(watched, kim, mark), "a state is another one"
+
+
+async def told_to(site: PortalSite, person: Person, mark: str | None, ids: list[str]) -> tuple[Stream, str]:
+    """A page with this mark is told these messages and no others; its mark afterwards."""
+    stream = await a_stream(site, person, mark)
     assert stream is not None
-    assert "event: reset" in await next_block(watched.deps.streams.events(stream))
+    events = site.deps.streams.events(stream)
+    blocks = [await next_block(events) for _ in ids]
+    assert [message_of(block)[0] for block in blocks] == ids
+    assert stream.blocks.empty()
+    await events.aclose()  # type: ignore[attr-defined] # it is a generator
+    return stream, mark_in(blocks[-1])
+
+
+async def is_reset(site: PortalSite, person: Person, mark: str) -> bool:
+    stream = await a_stream(site, person, mark)
+    assert stream is not None
+    events = site.deps.streams.events(stream)
+    block = await next_block(events)
+    await events.aclose()  # type: ignore[attr-defined] # it is a generator
+    return "event: reset" in block
 
 
 async def test_a_stream_ends_with_its_session(watched: PortalSite) -> None:

@@ -34,12 +34,16 @@ async def test_the_sql_shows_what_the_rule_shows(router: Router) -> None:
     expected: dict[UUID, bool] = {}
     messages: list[tuple[Any, ...]] = []
     decisions: list[tuple[Any, ...]] = []
-    for status, reason, decided, (kind, notification) in product(
+    released: list[tuple[str, UUID]] = []
+    for status, reason, decided, (kind, notification), carried in product(
         ("pending", "sent", "delivered", "read", "failed"),
         REASONS,
         DECISIONS,
         (("text", None), ("bridge", None), ("text", "bridge")),
+        (False, True),
     ):
+        if carried and (status != "failed" or kind != "text"):
+            continue  # only such a message waits
         message_id = uuid4()
         candidate = PortalCandidate(
             "out",
@@ -49,7 +53,10 @@ async def test_the_sql_shows_what_the_rule_shows(router: Router) -> None:
             reason=reason,
             route=decided[-1][0] if decided else None,  # type: ignore[arg-type]  # a route
             answered=any(channel == "portal" for _, channel in decided),
+            released=carried,
         )
+        if carried:
+            released.append((ORG, message_id))
         expected[message_id] = is_shown(candidate)
         messages.append((ORG, message_id, kind, notification, status, reason, max(1, len(decided)), "out", {}))
         decisions += [(ORG, message_id, n, route, channel) for n, (route, channel) in enumerate(decided, 1)]
@@ -71,6 +78,12 @@ async def test_the_sql_shows_what_the_rule_shows(router: Router) -> None:
             " select *, 'window_open', '{}', now() from unnest($1::text[], $2::uuid[], $3::int[], $4::text[],"
             " $5::text[])",
             *as_columns(decisions),
+        )
+        await db.execute(
+            "insert into parked_messages (org_id, message_id, conversation_id, kind, actor, content, written_at,"
+            " expires_at, state) select *, gen_random_uuid(), 'failed', 'ai', '{}', now(), now(), 'sent'"
+            " from unnest($1::text[], $2::uuid[])",
+            *as_columns(released),
         )
         rows = await db.fetch(f"select m.message_id, {shown('m')} as shown from messages m")
     found = {row["message_id"]: row["shown"] for row in rows}

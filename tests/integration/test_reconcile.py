@@ -16,6 +16,7 @@ from libs.common.redis import open_redis
 from services.router.reconcile import PUBLISHED, Reconciler
 from tests.support.reconciling import AFTER, HOUR, arrives, lost, nothing, reconcile, reconciled, send_states
 from tests.support.router import DAY, NOW, Garage, Router, a_router, stored
+from tests.support.scraped import scraped
 from tests.support.topics import OwnTopics
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -51,9 +52,11 @@ STEP = {
 
 async def test_a_command_that_became_no_send_goes_out_again_as_it_stands_and_ever_more_rarely(router: Router) -> None:
     _, published = await lost(router, await stored(router, Garage()))
+    counted = scraped("transom_reconciled_total", outcome="published")
     assert nothing(await reconciled(router, AFTER / 2))
-    for after in (AFTER, 2 * AFTER, 5 * AFTER, 14 * AFTER):
+    for times, after in enumerate((AFTER, 2 * AFTER, 5 * AFTER, 14 * AFTER), 1):
         again = await reconciled(router, after)
+        assert scraped("transom_reconciled_total", outcome="published") == counted + times
         assert again["outbound.whatsapp.v1"] == published["outbound.whatsapp.v1"]
         assert again["outbound.decisions.v1"] == again["delivery.updates.v1"] == []
         assert nothing(await reconciled(router, after + AFTER / 2))
@@ -213,7 +216,12 @@ async def test_a_call_without_an_answer_is_its_senders_for_a_day_after_its_deadl
     garage = await stored(router, Garage.closed())
     intent, published = await lost(router, garage)
     await arrives(router, published["outbound.sms.v1"][0], NOW)
-    await router.rows("update sends set state = $1, claimed_at = $2, lease_until = $2, claim_id = uuidv7()", state, NOW)
+    await router.rows(
+        "update sends set state = $1, claimed_at = $2, lease_until = $2, claim_id = uuidv7(),"
+        " unknown_since = case $1 when 'unknown' then $2::timestamptz end",
+        state,
+        NOW,
+    )
     for hours in (26, 48):
         assert nothing(await reconciled(router, hours * HOUR))
     assert (await router.message(intent))["status"] == "pending"

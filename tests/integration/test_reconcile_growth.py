@@ -35,7 +35,8 @@ with ids as materialized (
 insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state,
     due_at, expires_at, settled_at, published,
                    created_at)
-select $1, id, 1, 'whatsapp', 'meta', $2, n, '1', '{}', $6, at, at + interval '3 days', at, true, at from ids
+select $1, id, 1, 'whatsapp', 'meta', $2, n, '1', '{}', $6, at, at + interval '3 days',
+    case when $6 <> 'pending' then at end, $6 <> 'pending', at from ids
 """
 
 

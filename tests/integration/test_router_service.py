@@ -12,7 +12,8 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from deploy.cli.replay import Selection, replay
+from deploy.cli.replay.run import Run
+from deploy.cli.replay.selection import Selection
 from libs.common.clock import utc_now
 from libs.common.db.pool import open_pool
 from libs.common.errors import Transient
@@ -223,5 +224,5 @@ async def test_an_intent_that_is_too_slow_to_record_is_set_aside_the_others_go_o
         assert letter["detail"].startswith("57014: ")
         async with open_pool(database, application_name="test") as pool, pool.acquire() as db:
             await db.execute("drop trigger takes_time on messages")
-        await replay(connection, Selection(OUTBOUND_INTENTS, "statement_too_slow"), dry=False, limit=None)
+        await Run(connection, Selection(OUTBOUND_INTENTS, "statement_too_slow")).go()
         await until_told(others | {slow["intent_id"]})

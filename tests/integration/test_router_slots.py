@@ -15,11 +15,12 @@ from libs.common.bridge.slot import Silenced, Slot
 from libs.common.events.outbound import OutboundDecision, SmsCommand, WhatsappCommand
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
-from services.router import queries
+from services.router.fact_queries import attempts_of
 from services.router.worker import decide_and_record
 from tests.support.databases import somebody_waits
 from tests.support.published import Published
-from tests.support.router import NOW, Garage, Router, a_router, as_received, statements_of, stored
+from tests.support.router import NOW, POOL_SIZE, Garage, Router, a_router, as_received, stored
+from tests.support.statements import statements_of
 from tests.support.topics import OwnTopics
 
 pytestmark = pytest.mark.usefixtures("log_lines")
@@ -113,7 +114,7 @@ async def test_redis_wiped_between_two_intents_still_makes_one_bridge(router: Ro
         assert [d["route"] for d in published["outbound.decisions.v1"]] == ["bridge", "silent"]
         # Redis knows the holder again, so that it refuses the next one
         assert await plain.get(redis_key(garage.conversation_id)) == first["intent_id"]
-        async with statements_of(router) as sent:
+        async with statements_of(router.pool, size=POOL_SIZE) as sent:
             await router.handle(garage.intent())
         assert len(sent) == REFUSED_BY_REDIS
 
@@ -146,7 +147,7 @@ async def test_of_fifty_racing_intents_one_bridges_and_what_redis_refuses_asks_p
     async with (
         open_redis(redis_url) as redis,
         a_router(connection, database, redis, router.published) as rival,
-        statements_of(router, rival) as sent,
+        statements_of(router.pool, rival.pool, size=POOL_SIZE) as sent,
     ):
         await _race(garage, router, rival)
         first_race = len(sent)
@@ -168,7 +169,7 @@ async def test_without_redis_fifty_racing_intents_ask_postgres_for_every_batch(
         open_redis(own_valkey.address) as redis,
         a_router(connection, database, redis, router_published) as router,
         a_router(connection, database, redis, router_published) as rival,
-        statements_of(router, rival) as sent,
+        statements_of(router.pool, rival.pool, size=POOL_SIZE) as sent,
     ):
         garage = await stored(router, Garage.closed())
         own_valkey.kill()
@@ -211,7 +212,7 @@ async def test_an_intent_that_redis_refuses_is_seen_by_who_gives_the_slot_back(r
 
     [received] = as_received([intent])
     async with router.pool.acquire() as db, db.transaction():
-        attempts = await queries.attempts_of(db, [(received.value, 1)], router.deps.rule, NOW)
+        attempts = await attempts_of(db, [(received.value, 1)], router.deps.rule, NOW)
         await decide_and_record(db, attempts, router.deps, NOW)
         giving_back = asyncio.create_task(give_back())
         await somebody_waits(db)

@@ -114,6 +114,30 @@ async def test_a_bridge_that_is_not_bought_takes_no_answer_away(world: SmsWorld,
     assert await answers(world) == 1
 
 
+async def a_bridge(world: SmsWorld, days: int = 0) -> SmsCommand:
+    """A bridge that the router has decided and counted, so many days ago."""
+    day = (world.clock() - days * DAY).date()
+    await world.execute("insert into sms_days values ($1, $2, 1, 1)", ORG, day)
+    return await world.decided(day=day, segments=1)
+
+
+async def bridges_of(world: SmsWorld) -> list[tuple[int, int]]:
+    """Segments and bridges of each day, oldest first."""
+    async with world.pool.acquire() as db:
+        return [tuple(row) for row in await db.fetch("select segments, bridges from sms_days order by day")]
+
+
+async def test_a_bridge_that_goes_a_day_later_is_one_of_that_days_bridges(world: SmsWorld) -> None:
+    assert await world.send(await a_bridge(world, days=1)) == 1
+    assert await bridges_of(world) == [(0, 0), (1, 1)]
+
+
+async def test_a_bridge_that_is_not_bought_is_no_bridge_of_the_day(world: SmsWorld, sandbox: SandboxClient) -> None:
+    await sandbox.sms_recipient(CUSTOMER, "landline")
+    await world.send(await a_bridge(world))
+    assert await bridges_of(world) == [(0, 0)]
+
+
 async def test_a_country_that_is_not_enabled_rests_for_an_hour_and_others_go_on(
     world: SmsWorld, sandbox: SandboxClient, log_lines: LogLines
 ) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,7 +13,7 @@ import pytest
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.bridge.link_codes import LinkCodes
 from libs.common.directory.merge import Merge, merge_customers
-from libs.common.events.outbound import DeliveryUpdate
+from libs.common.events.outbound import DeliveryUpdate, NewStatus
 from libs.common.ids import bridge_message_id, callback_data
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
@@ -46,7 +45,7 @@ from tests.support.sms_world import (
 NOTHING = timedelta(0)
 
 
-def ends(updates: list[DeliveryUpdate]) -> list[tuple[Any, str, str | None, str | None]]:
+def ends(updates: Sequence[DeliveryUpdate | NewStatus]) -> list[tuple[Any, str, str | None, str | None]]:
     return [(u.message_id, u.status, u.reason, u.provider_code) for u in updates]
 
 
@@ -169,6 +168,11 @@ async def test_a_worker_that_died_after_sending_leaves_a_claim_that_evidence_set
         "update sends set state = 'claimed', settled_at = null, published = false, outcome = null, lease_until = $1",
         world.clock() + TIMINGS.lease,
     )
+    await world.execute(
+        "insert into send_claims (claim_id, channel, lease_until, accounts, org_ids, message_ids, attempts)"
+        " select claim_id, channel, lease_until, array[account], array[org_id], array[message_id], array[attempt]"
+        " from sends"
+    )
     await world.execute("delete from provider_ids")
     await world.sweep(TIMINGS.lease + timedelta(seconds=1))
     await world.sweep(timedelta(seconds=2))
@@ -236,7 +240,7 @@ async def test_a_bridge_whose_acceptance_came_late_hears_of_its_failure_and_keep
         [unknown] = await sends.take_unknown(
             db, "sms", ["twilio"], world.clock(), 1, soonest=NOTHING, latest=NOTHING, abandoned=timedelta(hours=1)
         )
-        answered = replace(unknown, state="claimed")  # what a process still believes that stood still beyond its lease
+        answered = unknown._replace(state="claimed")  # what a process still believes that stood still beyond its lease
         step = settle(answered, (Accepted(TWILIO_SID, sms["sid"]),), world.clock())
         assert (await persist(db, world.adapter, [step], world.clock())).pending == []
     ref = callback_data(ORG, command.message_id, 1)

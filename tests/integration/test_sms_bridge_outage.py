@@ -11,17 +11,14 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.sending.breaker import UNRESPONSIVE_AFTER
 from tests.support.sms_world import SmsWorld, an_sms_world, to_somebody_else
-from tests.support.topics import OwnTopics
 
 
 @pytest_asyncio.fixture
 async def world(
-    database: str, redis_url: str, kafka_bootstrap: str, topics: OwnTopics, sandbox: SandboxClient
+    database: str, redis_url: str, kafka_of_senders: KafkaConnection, sandbox: SandboxClient
 ) -> AsyncIterator[SmsWorld]:
-    await topics.create()
-    kafka = KafkaConnection(kafka_bootstrap, topics.prefix)
     async with an_sms_world(
-        dsn=database, redis_url=redis_url, kafka=kafka, twilio_url=sandbox.url, public_url=None
+        dsn=database, redis_url=redis_url, kafka=kafka_of_senders, twilio_url=sandbox.url, public_url=None
     ) as made:
         yield made
 

@@ -8,6 +8,7 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.providers.cost import Cost
 from libs.common.sending import sms_charges
 from libs.common.sending.sms_charges import Figure
+from libs.common.sending.spent import Spent
 from services.sms_bridge import prices
 from tests.support.sms_world import ORG, SmsWorld
 
@@ -26,10 +27,11 @@ async def ask(world: SmsWorld) -> None:
 
 async def told(world: SmsWorld, figure: Figure) -> None:
     async with world.pool.acquire() as db, db.transaction():
-        await sms_charges.keep_figures(db, [figure])
+        await sms_charges.keep_figures(db, [figure], sms_charges.SpentByMessage(Spent))
 
 
 async def test_the_estimate_stands_until_the_provider_tells_its_price(world: SmsWorld, sandbox: SandboxClient) -> None:
+    await sandbox.configure(sent_after=0)  # its record has a price once the message is sent, and the clock here is held
     await world.send(await world.decided())
     estimate = ("bridge", 1, Decimal("0.040000"), "GBP", True, Decimal("0.040000"), "GBP")
     await ask(world)

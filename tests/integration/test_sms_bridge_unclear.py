@@ -283,3 +283,25 @@ async def test_a_status_with_a_masked_number_is_heard_by_its_reference(world: Sm
         await receive_statuses(db, [delivered], world.clock())
     await world.sweep(TIMINGS.look)
     assert await state(world, command) == ("accepted", 0)
+
+
+@pytest.mark.parametrize(("to", "is_heard"), [("+525512345678", True), ("+525512345679", False)])
+async def test_a_status_in_another_spelling_of_the_line_is_heard_by_its_reference(
+    world: SmsWorld,
+    sandbox: SandboxClient,
+    to: str,
+    is_heard: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    await sandbox.configure(sms_redact_bodies=True, sms_redact_numbers=True)
+    command = await lose(world, sandbox)
+    [sms] = await sandbox.sms()
+    await world.execute("""update sends set command = jsonb_set(command::jsonb, '{to}', '"+5215512345678"')""")
+    delivered = ProviderStatus(
+        *("sms", "twilio", TWILIO_SID, sms["sid"], "delivered", world.clock()),
+        callback=callback_data(ORG, command.message_id, 1),
+        item={"From": SMS_NUMBER, "To": to},
+    )
+    async with world.pool.acquire() as db, db.transaction():
+        await receive_statuses(db, [delivered], world.clock())
+    await world.sweep(LONG)
+    assert (await state(world, command) == ("accepted", 0)) is is_heard

@@ -69,8 +69,8 @@ async def test_sixty_four_racing_bridges_of_two_routers_stay_within_the_day(
     decided = {d["intent_id"]: (d["route"], d["reason"]) for d in published["outbound.decisions.v1"]}
     assert len(commands) == 10
     assert Counter(decided.values()) == {("bridge", "window_expired"): 10, ("silent", "spend_cap_reached"): 54}
-    [day] = await router.rows("select segments from sms_days where org_id = $1", garage.org_id)
-    assert day["segments"] == 10
+    [day] = await router.rows("select segments, bridges from sms_days where org_id = $1", garage.org_id)
+    assert (day["segments"], day["bridges"]) == (10, 10)
     [slots] = await router.rows("select count(*) as held from bridge_slots where org_id = $1", garage.org_id)
     assert slots["held"] == 10
     tomorrow = await router.at(NOW + timedelta(days=1)).decide(intents[-1] | {"intent_id": str(uuid4())})

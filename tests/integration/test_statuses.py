@@ -1,7 +1,8 @@
 """Provider statuses and the ids they belong to, on a real PostgreSQL: whichever comes first, nothing is missed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -122,6 +123,12 @@ async def test_a_status_that_came_first_is_kept_and_applied_when_the_id_is_store
     assert await value(pool, "select status from messages where message_id = $1", message_id) == "delivered"
 
 
+async def test_early_statuses_of_one_second_are_applied_in_the_order_of_the_ladder(pool: Pool) -> None:
+    message_id = await a_message(pool)
+    await receive(pool, a_status("read"), a_status("delivered"), a_status("sent"))
+    assert rungs(await store(pool, an_id(message_id))) == [("sent", 1), ("delivered", 2), ("read", 3)]
+
+
 async def test_a_status_of_another_system_on_the_same_number_is_kept_nowhere(pool: Pool) -> None:
     others = [None, "", "order-7", "01932f70-11aa-7d2e-8f00-3b7c5d9e1a01", f"{OURS}:and more", "x" * 512]
     for by in (WHATSAPP_BY_META, Transport("sms", "twilio")):
@@ -139,9 +146,13 @@ async def test_a_status_of_another_system_on_the_same_number_is_kept_nowhere(poo
 async def a_call_under_way(pool: Pool, message_id: UUID) -> None:
     async with pool.acquire() as db:
         await db.execute(
-            """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account,
+            """with claim as (
+                   insert into send_claims (claim_id, channel, lease_until, accounts, org_ids, message_ids, attempts)
+                   values ($1::uuid, 'whatsapp', $4, array[$3::text], '{acme}', array[$1::uuid], '{1}'))
+               insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account,
                 command, state, due_at, expires_at, claim_id, claimed_at, lease_until, created_at)
-               values ('acme', $1, 1, 'whatsapp', 'meta', $2, 1, $3, '{}', 'claimed', $4, $4, $1, $4, $4, $4)""",
+               values ('acme', $1::uuid, 1, 'whatsapp', 'meta', $2, 1, $3::text, '{}', 'claimed', $4, $4, $1, $4,
+                $4, $4)""",
             message_id,
             CONVERSATION,
             NUMBER,
@@ -153,8 +164,8 @@ async def an_accepted_sms(pool: Pool, message_id: UUID) -> None:
     async with pool.acquire() as db:
         await db.execute(
             """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account,
-                command, state, due_at, expires_at, created_at)
-               values ('acme', $1, 1, 'sms', 'twilio', $2, 1, '+447700900001', $3, 'accepted', $4, $4, $4)""",
+                command, state, due_at, expires_at, settled_at, created_at)
+               values ('acme', $1, 1, 'sms', 'twilio', $2, 1, '+447700900001', $3, 'accepted', $4, $4, $4, $4)""",
             message_id,
             CONVERSATION,
             {"to": PHONE},
@@ -342,6 +353,23 @@ async def test_two_batches_that_hold_the_same_messages_do_not_deadlock(pool: Poo
     assert await value(pool, "select count(*) from messages where status = 'delivered' and seq <= 2") == len(wamids)
 
 
+async def test_a_status_that_waited_for_another_one_is_written(pool: Pool) -> None:
+    """The row has moved within its table meanwhile."""
+    message_id = await a_message(pool)
+    await store(pool, an_id(message_id))
+    async with pool.acquire() as db:
+        async with db.transaction():
+            await receive_statuses(db, [a_status("sent")], T0)
+            later = asyncio.create_task(receive(pool, a_status("delivered", after=1)))
+            waits = "select from pg_stat_activity where datname = current_database() and wait_event = 'transactionid'"
+            async with asyncio.timeout(20):
+                while not await value(pool, f"select exists ({waits})"):
+                    pass
+        assert rungs(await later) == [("delivered", 2)]
+    found = "select (status, seq) = ('delivered', 2) from messages where message_id = $1"
+    assert await value(pool, found, message_id)
+
+
 async def test_metas_word_on_the_window_reaches_a_conversation_that_was_merged_meanwhile(pool: Pool) -> None:
     message_id, merged = await a_message(pool), uuid4()
     await store(pool, an_id(message_id))
@@ -362,3 +390,48 @@ async def test_a_status_that_found_no_send_in_eight_days_is_forgotten(pool: Pool
     assert await value(pool, "select array_agg(provider_id) from early_statuses") == ["wamid.new"]
     async with pool.acquire() as db:  # the bound of one statement
         assert [await forget_early(db, T0, limit=1), await forget_early(db, T0, limit=1)] == [1, 0]
+
+
+async def test_a_status_that_moves_a_message_touches_no_index(pool: Pool) -> None:
+    definitions = (
+        "select string_agg(pg_get_indexdef(i.indexrelid), ' ') from pg_index i where i.indrelid = $1::regclass"
+    )
+    indexed = set(re.findall(r"\w+", await value(pool, definitions, "messages")))
+    written = {"status", "seq", "reason", "provider_code", "read_channel"}
+    assert "sequence" in indexed
+    assert not indexed & (written | {f"{reached}_at" for reached in ("sent", "delivered", "read", "failed")})
+    assert await value(pool, "select reloptions from pg_class where relname = 'messages'") == ["fillfactor=70"]
+
+
+async def statements(pool: Pool, batch: Sequence[ProviderStatus]) -> list[str]:
+    """The first words of each statement that a batch of statuses costs."""
+    seen: list[str] = []
+    async with pool.acquire() as db, db.transaction():
+        with db.query_logger(lambda asked: seen.append(" ".join(asked.query.split()[:3]))):
+            await receive_statuses(db, batch, T0)
+    return seen
+
+
+async def test_a_batch_costs_as_many_statements_however_many_statuses_it_has(pool: Pool) -> None:
+    for n in range(40):
+        await store(pool, an_id(await a_message(pool), f"wamid.{n}"))
+    await statements(pool, [a_status("sent", "wamid.0")])  # asyncpg asks for types once
+    first = await statements(pool, [a_status("delivered", "wamid.0")])
+    assert await statements(pool, [a_status("delivered", f"wamid.{n}", after=n) for n in range(1, 40)]) == first
+    assert sum(one.startswith("update messages") for one in first) == 1
+
+
+async def test_a_repeat_writes_nothing_and_is_told_again(pool: Pool) -> None:
+    await store(pool, an_id(await a_message(pool)))
+    told = await receive(pool, a_status("sent"))
+    repeated = await statements(pool, [a_status("sent")])
+    assert {one.split()[0] for one in repeated} == {"select"}
+    assert rungs(await receive(pool, a_status("sent"))) == rungs(told) == [("sent", 1)]
+
+
+async def test_another_systems_statuses_cost_three_looks_and_no_write(pool: Pool) -> None:
+    others = [a_status("sent", f"w{n}", callback=None) for n in range(300)]
+    assert rungs(await receive(pool, *others)) == []
+    looks = await statements(pool, others)
+    assert [one.split()[0] for one in looks] == ["select"] * 3
+    assert looks == await statements(pool, others[:1])

@@ -39,6 +39,39 @@ async def test_a_command_is_sent_once_and_its_wamid_is_kept(
     assert "Golf" not in log_lines.raw
 
 
+async def test_an_answer_reaches_meta_with_the_message_that_it_quotes(
+    line: Line, garage: Garage, sandbox: SandboxClient
+) -> None:
+    command = await garage.command(await kim(garage, sandbox))
+    await accept(line, command.model_copy(update={"quotes": "wamid.HBgM.the-question"}))
+    assert await line.claim_once() == 1
+    [sent] = await sandbox.messages()
+    assert sent["body"]["context"] == {"message_id": "wamid.HBgM.the-question"}
+
+
+async def test_a_template_whose_purpose_was_switched_off_in_the_queue_goes_back_to_the_router(
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published
+) -> None:
+    await garage.template()
+    await sandbox.template("car_ready", "en_GB", "Your {{1}} is ready.", waba_id=None)
+    customer = await kim(garage, sandbox)
+    commands = [
+        (await garage.command(customer, template="car_ready")).model_copy(update={"purpose": purpose})
+        for purpose in ("service_reminders", "transactional", None)
+    ]
+    await garage.fetch(
+        "insert into consents (org_id, customer_id, category, allowed, at) values ($1, $2, 'service_reminders', false,"
+        " now())",
+        *(ORG, customer.customer_id),
+    )
+    for command in commands:
+        await accept(line, command)
+        await line.claim_once()
+    [refused] = await published.refusals()
+    assert (refused["intent_id"], refused["reason"]) == (str(commands[0].message_id), "consent_off")
+    assert len(await sandbox.messages()) == 2
+
+
 async def test_statuses_that_overtook_the_answer_are_told(
     line: Line, garage: Garage, sandbox: SandboxClient, hook_inbox: HookInbox, published: Published
 ) -> None:
@@ -134,6 +167,21 @@ async def test_consent_withdrawn_in_the_queue_goes_back_to_the_router(
     await accept(line, await garage.command(conversation))
     assert await line.claim_once() == 0
     assert [refusal["reason"] for refusal in await published.refusals()] == ["consent_off"]
+
+
+async def test_the_consent_of_another_customer_stops_nothing(
+    line: Line, garage: Garage, sandbox: SandboxClient
+) -> None:
+    conversation, other = await kim(garage, sandbox), await garage.conversation()
+    await garage.execute(
+        "insert into consents (org_id, customer_id, category, allowed, at) values ($1, $2, 'whatsapp', false, now())",
+        ORG,
+        other.customer_id,
+    )
+    command = await garage.command(conversation)
+    await accept(line, command)
+    assert await line.claim_once() == 1
+    assert await garage.states(command) == ["accepted"]
 
 
 async def test_a_template_goes_through_a_closed_window(line: Line, garage: Garage, sandbox: SandboxClient) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -12,6 +11,7 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
+from libs.common.sending.rows import RUN
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.message_status import ProviderStatus
 from services.whatsapp_sender.worker import new_send
@@ -56,6 +56,27 @@ async def test_a_lost_answer_is_settled_by_metas_own_statuses(
     assert await garage.states(command) == ["accepted"]
     assert (await published.updates())[-1]["status"] == "read"
     assert len(await sandbox.messages()) == 1
+
+
+async def test_the_lost_calls_of_one_conversation_are_made_once_more_in_its_order(
+    line: Line, garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    conversation = await kim(garage, sandbox)
+    commands = [await garage.command(conversation) for _ in range(RUN)]
+    await sandbox.fault("meta", "stall", seconds=60)
+    async with a_sender(garage, producer, sandbox.url) as killed:
+        await accept(killed, *commands)
+        assert await killed.begin_calls() == len(commands)
+        await killed.abandon_calls()
+    garage.now.forward(TIMINGS.lease)
+    await line.sweep_once()
+    assert await garage.states(*commands) == ["unknown"] * len(commands)
+    await garage.execute("update sends set due_at = due_at - make_interval(secs => sequence)")  # the youngest first
+
+    garage.now.forward(TIMINGS.grace)
+    await garage.caught_up()
+    await line.sweep_once()
+    assert await garage.states(*commands) == ["pending"] + ["unknown"] * (len(commands) - 1)
 
 
 async def test_silence_proves_nothing_while_webhooks_wait(line: Line, garage: Garage, sandbox: SandboxClient) -> None:
@@ -109,7 +130,7 @@ async def test_it_is_sent_once_more_and_then_given_up(
         effects = await receive_statuses(db, statuses, later)
     assert [(u.message_id, u.status, u.seq) for u in effects.updates] == [(command.message_id, "delivered", 2)]
     async with garage.pool.acquire() as db, db.transaction():
-        effects = await receive_statuses(db, [replace(statuses[1], status="read")], later)
+        effects = await receive_statuses(db, [statuses[1]._replace(status="read")], later)
     assert [(u.status, u.seq) for u in effects.updates] == [("read", 3)]
 
 

@@ -6,9 +6,11 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
 from libs.common.sending import queries as sends
+from libs.common.sending.rows import RUN
 from services.whatsapp_sender.worker import new_send
 from tests.support.published import Published
-from tests.support.sending import Garage, Line, a_sender, accept, kim, nobodys_url
+from tests.support.sending import Garage, Line, a_sender, accept, kim, nobodys_url, quicker
+from tests.support.waiting import eventually
 
 
 async def test_a_throttled_conversation_waits_in_order_and_others_pass(
@@ -23,6 +25,7 @@ async def test_a_throttled_conversation_waits_in_order_and_others_pass(
     await line.claim_once()
     await line.claim_once()
     assert await garage.states(first, second, passing) == ["pending", "pending", "accepted"]
+    assert len(await sandbox.messages()) == 1, "what is behind a call that was not accepted is not called"
 
     garage.now.forward(timedelta(seconds=5))
     await line.claim_once()
@@ -33,11 +36,43 @@ async def test_a_throttled_conversation_waits_in_order_and_others_pass(
     assert callbacks == [callback_data(command.org_id, command.message_id, 1) for command in (passing, first, second)]
 
 
+async def test_a_row_whose_turn_would_come_too_late_for_its_lease_is_given_back_while_the_call_before_goes_on(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    conversation = await kim(garage, sandbox)
+    first, second = await garage.command(conversation), await garage.command(conversation)
+    await sandbox.fault("meta", "stall", seconds=60)
+    timings = quicker(timeout=timedelta(seconds=19), lease=timedelta(seconds=20))
+    async with a_sender(garage, producer, sandbox.url, timings=timings) as line:
+        await accept(line, first, second)
+        assert await line.begin_calls() == 2
+        await eventually(lambda: line.calls_running == 1)
+        await line.record()
+        assert await garage.states(first, second) == ["claimed", "pending"]
+        assert (await garage.row(second))["tries"] == 0
+        assert await line.begin_calls() == 1, "it waits for the call before all the same"
+        await line.abandon_calls()
+
+
+async def test_a_stop_ends_the_call_under_way_and_gives_back_the_rows_that_wait_for_it(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    conversation = await kim(garage, sandbox)
+    first, *behind = [await garage.command(conversation) for _ in range(3)]
+    await sandbox.fault("meta", "slow", seconds=1)
+    async with a_sender(garage, producer, sandbox.url) as line, line:
+        await accept(line, first, *behind)
+        await sandbox.until(sandbox.messages)
+    assert await garage.states(first, *behind) == ["accepted", "pending", "pending"]
+    assert [(await garage.row(one))["tries"] for one in behind] == [0, 0]
+    assert len(await sandbox.messages()) == 1
+
+
 async def test_many_rows_behind_a_waiting_one_are_looked_at_once_and_again_when_their_turn_comes(
     line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     slow = await kim(garage, sandbox)
-    first, *behind = [await garage.command(slow) for _ in range(40)]
+    first, *behind = [await garage.command(slow) for _ in range(80)]
     passing = await garage.command(await kim(garage, sandbox))
     due = garage.now()
     await sandbox.fault("meta", "throttle", code=131056, to=slow.phone, calls=1)
@@ -45,19 +80,35 @@ async def test_many_rows_behind_a_waiting_one_are_looked_at_once_and_again_when_
     await line.claim_once()
     await accept(line, *behind, passing)
     await line.claim_once()
+    await line.claim_once()
     assert await garage.states(first, passing) == ["pending", "accepted"]
     rows = [await garage.row(one) for one in behind]
-    assert [(row["due_at"], row["tries"]) for row in rows] == [(due, 0)] * 39
+    assert [(row["due_at"], row["tries"]) for row in rows] == [(due, 0)] * 79
     assert all(row["deferred_until"] is not None for row in rows)
 
     garage.now.forward(timedelta(seconds=5))
     await line.claim_once()
-    [freed] = await garage.fetch("select message_id from sends where state = 'pending' and deferred_until is null")
-    assert freed["message_id"] == behind[0].message_id
-    for _ in behind:
-        await line.claim_once()
+    freed = await garage.fetch("select message_id from sends where state = 'pending' and deferred_until is null")
+    assert {row["message_id"] for row in freed} == {one.message_id for one in behind[:RUN]}
+    runs = [len(behind[n : n + RUN]) for n in range(0, len(behind), RUN)]
+    assert [await line.claim_once() for _ in runs] == runs
     callbacks = [message["callback"] for message in await sandbox.messages()]
     assert callbacks == [callback_data(command.org_id, command.message_id, 1) for command in (passing, first, *behind)]
+
+
+async def test_a_claim_defers_the_rows_behind_it_and_none_of_its_own(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    conversation = await kim(garage, sandbox)
+    commands = [await garage.command(conversation) for _ in range(3 * RUN + 5)]
+    async with a_sender(garage, producer, sandbox.url, concurrency=8 * RUN) as line:
+        await accept(line, *commands)
+        assert await line.call_once() == RUN
+        rows = [await garage.row(one) for one in commands]
+        assert [row["state"] for row in rows if row["deferred_until"] is None] == ["claimed"] * RUN
+        assert {row["state"] for row in rows if row["deferred_until"] is not None} == {"pending"}
+        await line.record()
+        assert [await line.claim_once() for _ in range(3)] == [RUN, RUN, 5]
 
 
 async def test_rows_behind_one_that_may_hold_them_back_for_a_minute_are_looked_at_after_it(

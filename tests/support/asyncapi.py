@@ -10,13 +10,14 @@ from faststream.kafka import KafkaBroker
 from faststream.specification import AsyncAPI
 
 from libs.common.kafka.topology import Topology, declare_publishers, declare_subscriber
+from services.inbox.topology import TOPOLOGY as INBOX
 from services.ingest.topology import TOPOLOGY as INGEST
 from services.portal.topology import TOPOLOGY as PORTAL
 from services.router.topology import TOPOLOGY as ROUTER
 from services.sms_bridge.topology import TOPOLOGY as SMS_BRIDGE
 from services.whatsapp_sender.topology import TOPOLOGY as WHATSAPP_SENDER
 
-TOPOLOGIES: tuple[Topology[Any], ...] = (INGEST, ROUTER, WHATSAPP_SENDER, SMS_BRIDGE, PORTAL)
+TOPOLOGIES: tuple[Topology[Any], ...] = (INGEST, ROUTER, WHATSAPP_SENDER, SMS_BRIDGE, PORTAL, INBOX)
 FOLDER = Path(__file__).parents[2] / "docs/asyncapi"
 _FORM = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 

@@ -6,11 +6,8 @@ Rule 2: where there is none, and none can be installed, its tests are skipped an
 """
 
 import asyncio
-import fcntl
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,11 +16,12 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, async_playwright
 
+from tests.support import apt
+
 CHROMIUM = "TRANSOM_TEST_CHROMIUM"
 MISSING = "no Chromium"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _CACHED = ("chromium-*/chrome-linux*/chrome", "chromium_headless_shell-*/chrome-*/headless_shell")
-_INSTALL_SECONDS = 600
 _FLAGS = (
     "--no-sandbox",  # root has none
     "--disable-gpu",
@@ -50,18 +48,11 @@ def find_chromium(environ: Mapping[str, str]) -> Path | None:
 
 def provide_chromium() -> Path | None:
     """Find it, or install Debian's package where this process is root and apt is there. One process at a time."""
-    with (Path(tempfile.gettempdir()) / "transom-chromium.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (found := find_chromium(os.environ)) is None and os.geteuid() == 0 and shutil.which("apt-get"):
-            _install()
+    with apt.alone():
+        if (found := find_chromium(os.environ)) is None and apt.may_install():
+            apt.install("chromium")
             found = find_chromium(os.environ)
     return found
-
-
-def _install() -> None:
-    quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "chromium"]):
-        subprocess.run(["apt-get", *words], env=quiet, stdout=subprocess.DEVNULL, timeout=_INSTALL_SECONDS, check=False)
 
 
 @asynccontextmanager

@@ -80,7 +80,9 @@ class Bench:
         await asyncio.gather(*sent)
 
     def consumer(self, handle: Handle[str], **options: Any) -> BatchConsumer:
-        constants = {"SESSION_SECONDS": 6.0} | {name: options.pop(name) for name in list(options) if name.isupper()}
+        constants = {"SESSION_SECONDS": 6.0, "FETCH_SECONDS": 0.1} | {
+            name: options.pop(name) for name in list(options) if name.isupper()
+        }
         kind: type[BatchConsumer] = type("QuickConsumer", (BatchConsumer,), constants)
         return kind(
             self.connection,

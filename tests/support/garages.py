@@ -66,12 +66,12 @@ class Garage:
 
 
 async def a_garage(system: System, name: str = "AcmeMotors", **org: Any) -> Garage:
-    """Load a garage through the load file, register its number and template at Meta.
+    """Load a garage through the load file, register its number and templates at Meta.
 
     ``org`` are further fields of the file.
     """
     garage = Garage(system, name)
-    entry = {
+    entry: dict[str, Any] = {
         "org_id": garage.org_id,
         "name": name,
         "sms_number": garage.sms_number,
@@ -92,8 +92,9 @@ async def a_garage(system: System, name: str = "AcmeMotors", **org: Any) -> Gara
         await load_into(system.servers.postgres_dsn, file)
     else:
         await transom_of(system.code, "load", str(file), env=environment(POSTGRES_DSN=system.servers.postgres_dsn))
+    for template in (entry | org)["templates"]:  # first: with its number an account is known, and may be read
+        await system.sandbox.template(**{**template, "waba_id": garage.waba_id})
     await system.sandbox.number(garage.phone_number_id, waba_id=garage.waba_id, display_number=garage.display_number)
-    await system.sandbox.template(**{**TEMPLATE, "waba_id": garage.waba_id})
     return garage
 
 

@@ -30,9 +30,10 @@ from libs.common.events.topics import (
 from libs.common.service import Service
 from services.ingest import app
 from services.ingest.settings import IngestSettings
+from services.ingest.topology import TOPOLOGY
 from tests.support import world
 from tests.support.published import Published, published_on
-from tests.support.topics import OwnTopics
+from tests.support.topics import OwnTopics, used_by
 from tests.support.waiting import DEADLINE_SECONDS
 from tests.support.webhooks import NUMBER, as_body, sign
 
@@ -134,7 +135,7 @@ async def _answers(url: str) -> bool:
 @pytest_asyncio.fixture
 async def ingest(database: str, kafka_bootstrap: str, topics: OwnTopics, redis_url: str) -> AsyncIterator[Ingest]:
     """Ingest with one organisation (``acme``) and one number, running."""
-    await topics.create()
+    await topics.create(used_by(TOPOLOGY))
     producer = AIOKafkaProducer(bootstrap_servers=kafka_bootstrap)
     await producer.start()
     async with open_pool(database, application_name="test", size=2, command_seconds=10) as pool:

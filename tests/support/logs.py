@@ -1,4 +1,4 @@
-"""Log lines as they would leave the process, each held against the schema."""
+"""Log lines of tests: short where nobody reads them, else as they leave the process, held against the schema."""
 
 import io
 import json
@@ -15,6 +15,16 @@ from libs.common import logging
 
 SCHEMA: dict[str, Any] = json.loads((Path(logging.__file__).with_name("log_schema.json")).read_text(encoding="utf-8"))
 _VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def pytest_configure() -> None:
+    """Log to standard output, with exceptions as Python prints them.
+
+    structlog's own default draws each exception with the variables of every frame, which takes up to a tenth of a
+    second. Tests of outages log hundreds.
+    """
+    pretty = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], pretty])
 
 
 def validated(output: str | bytes) -> list[dict[str, Any]]:
@@ -52,10 +62,10 @@ def log_lines() -> Iterator[LogLines]:
     """Logging as a service has it, into memory; at the end every line is held against the schema."""
     lines = LogLines()
     root = stdlib_logging.getLogger()
-    handlers, level = root.handlers, root.level
+    handlers, level, before = root.handlers, root.level, structlog.get_config()
     logging.configure(service="test", version="0", level="debug", stream=lines.stream)
     yield lines
     root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
+    structlog.configure(**before)
     structlog.contextvars.clear_contextvars()
     lines.all()

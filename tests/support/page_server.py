@@ -1,30 +1,28 @@
-"""Gives pages to a browser without a service: a context's requests are answered here, with the portal's own headers."""
+"""Gives pages to a browser without a service: its requests are answered here, with the services' own headers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from http import HTTPStatus
 
 from playwright.async_api import BrowserContext, Route
 from starlette.requests import Request
 
-from services.portal.guard import HEADERS
-from services.portal.html import Html
-from services.portal.languages import language_of
-from services.portal.static_files import PREFIX, StaticFiles
-from services.portal.views import Page
+from libs.common.pages.headers import HEADERS
+from libs.common.pages.static_files import PREFIX, StaticFiles
 
-ORIGIN = "https://portal.example"
+ORIGIN = "https://pages.example"
+EVENTS = ("/conversation/events", "/inbox/events")
 
 
 class PageServer:
-    """Answers ``GET /{name}`` with the page of that name. A POST changes nothing.
+    """Answers ``GET /{name}`` with the page that ``write`` gives for the name and the browser's languages, if any.
 
-    ``posted`` are the paths of the posts, ``strange`` the addresses of everything else that was asked for.
+    A POST changes nothing. ``posted`` are the paths of the posts, ``strange`` the addresses of everything else that was
+    asked for.
     """
 
-    def __init__(self, pages: Mapping[str, Page]) -> None:
-        self._static = StaticFiles()
-        self._html = Html(self._static)
-        self._pages = pages
+    def __init__(self, write: Callable[[str, str | None], str | None], static: StaticFiles) -> None:
+        self._write = write
+        self._static = static
         self.posted: list[str] = []
         self.strange: list[str] = []
 
@@ -42,12 +40,11 @@ class PageServer:
         elif asked.method == "POST":
             self.posted.append(path)
             await route.fulfill(status=HTTPStatus.NO_CONTENT)
-        elif (page := self._pages.get(path.removeprefix("/"))) is not None:
-            language = language_of(await asked.header_value("accept-language"))
-            headers = HEADERS | {"Content-Type": "text/html; charset=utf-8"}
-            await route.fulfill(status=HTTPStatus.OK, headers=headers, body=self._html.page(page, language))
-        elif path == "/conversation/events":
+        elif path.partition("?")[0] in EVENTS:
             await route.fulfill(status=HTTPStatus.OK, headers={"Content-Type": "text/event-stream"}, body=": \n\n")
+        elif (page := self._write(path.removeprefix("/"), await asked.header_value("accept-language"))) is not None:
+            headers = HEADERS | {"Content-Type": "text/html; charset=utf-8"}
+            await route.fulfill(status=HTTPStatus.OK, headers=headers, body=page)
         else:
             self.strange.append(asked.url)
             await route.fulfill(status=HTTPStatus.SERVICE_UNAVAILABLE, body="")

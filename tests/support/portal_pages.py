@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from libs.common.pages.static_files import StaticFiles
+from services.portal.html import STATIC, Html
+from services.portal.languages import language_of
 from services.portal.views import (
     Author,
     Garage,
@@ -20,6 +23,7 @@ from services.portal.views import (
     TroublePage,
     Unsent,
 )
+from tests.support.page_server import PageServer
 
 ACME = Garage("AcmeMotors", "+447700900123")
 ORIENT = Garage("كراج الشرق", "+447700900124")
@@ -149,3 +153,14 @@ def every_page() -> dict[str, Page]:
         "forbidden": TroublePage("forbidden"),
         "too-many": TroublePage("too_many"),
     }
+
+
+def page_server() -> PageServer:
+    """Gives every page to a browser, by its name."""
+    static = StaticFiles(STATIC)
+    html, pages = Html(static), every_page()
+
+    def write(name: str, languages: str | None) -> str | None:
+        return html.page(pages[name], language_of(languages)) if name in pages else None
+
+    return PageServer(write, static)

@@ -25,10 +25,10 @@ class _Server(uvicorn.Server):
 class ServedPortal:
     """A portal that can stop and come back at its address, and the people who visit it."""
 
-    def __init__(self, site: PortalSite, port: int, browser: Browser) -> None:
+    def __init__(self, site: PortalSite, port: int, browser: Browser, url: str) -> None:
         self.site = site
-        self.host = f"{LOOPBACK}:{port}"
-        self.url = f"http://{self.host}"
+        self.url = url
+        self.host = url.partition("://")[2]
         self._port = port
         self._browser = browser
         self._contexts: list[BrowserContext] = []
@@ -85,12 +85,19 @@ class ServedPortal:
 
 @asynccontextmanager
 async def a_served_portal(
-    dsn: str, redis_url: str, kafka: KafkaConnection, browser: Browser
+    dsn: str,
+    redis_url: str,
+    kafka: KafkaConnection,
+    browser: Browser,
+    *,
+    url: str | None = None,
+    port: int | None = None,
 ) -> AsyncIterator[ServedPortal]:
-    """The portal on these servers, under ``http://127.0.0.1:PORT``."""
-    port = free_port()
-    async with a_portal_site(dsn, redis_url, kafka, platform=f"http://{LOOPBACK}:{port}") as site:
-        served = ServedPortal(site, port, browser)
+    """The portal on these servers, under ``http://127.0.0.1:PORT`` unless customers reach it by another ``url``."""
+    port = port or free_port()
+    url = url or f"http://{LOOPBACK}:{port}"
+    async with a_portal_site(dsn, redis_url, kafka, platform=url) as site:
+        served = ServedPortal(site, port, browser, url)
         watching = asyncio.create_task(site.deps.streams.watch())
         await served.start()
         try:

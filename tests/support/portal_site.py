@@ -19,19 +19,20 @@ from libs.common.db.pool import Pool, open_pool
 from libs.common.events.topics import PORTAL_MESSAGES
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
+from libs.common.pages.cookies import FormTokens
+from libs.common.pages.static_files import StaticFiles
 from libs.common.portal_host import platform_origin
 from libs.common.redis import Redis, open_redis
 from libs.common.web import Readiness, build_app
 from services.portal.app import ROLE, routes
 from services.portal.browser import Keys
 from services.portal.budget import MissBudget
-from services.portal.cookies import FormTokens
 from services.portal.deps import Deps
 from services.portal.guard import Guard
+from services.portal.html import STATIC as STATIC_FOLDER
 from services.portal.html import Html
 from services.portal.outbox import Outbox
 from services.portal.sites import Sites
-from services.portal.static_files import StaticFiles
 from services.portal.streams import Streams
 from tests.support import world
 from tests.support.published import Published, published_on
@@ -204,7 +205,7 @@ async def a_portal_site(
         Producer(kafka, delivery_timeout=3.0) as producer,
         published_on(kafka.bootstrap, kafka.topic_prefix, (PORTAL_MESSAGES,)) as published,
     ):
-        static = StaticFiles()
+        static = StaticFiles(STATIC_FOLDER)
         html, outbox = Html(static), Outbox(producer)
         deps = Deps(
             pool=portal_pool,

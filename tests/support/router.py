@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -215,23 +215,3 @@ async def a_router(
             ),
             published,
         )
-
-
-@asynccontextmanager
-async def statements_of(*routers: Router) -> AsyncIterator[list[str]]:
-    """The statements that these routers send to PostgreSQL from now on, each a round trip.
-
-    Left out are questions for the server's time, and what asyncpg asks about types at a connection's first use of them.
-    """
-    sent: list[str] = []
-
-    def note(statement: Any) -> None:
-        if not any(word in statement.query for word in ("clock_timestamp", "typeinfo_tree", "current_setting")):
-            sent.append(statement.query)
-
-    async with AsyncExitStack() as taken:
-        for router in routers:
-            for _ in range(POOL_SIZE):
-                connection = await taken.enter_async_context(router.pool.acquire())
-                connection.add_query_logger(note)
-    yield sent

@@ -24,13 +24,14 @@ from libs.common.thread.message_status import ProviderStatus
 from services.whatsapp_sender.adapter import WhatsappAdapter
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.graph import open_graph
+from services.whatsapp_sender.topology import TOPOLOGY
 from services.whatsapp_sender.worker import new_send
 from tests.support import world
 from tests.support.clocks import HeldClock
 from tests.support.published import Published, published_on
 from tests.support.sandbox import GRAPH_TOKEN, NUMBER_ID, HookInbox
 from tests.support.stepped_engine import SteppedEngine
-from tests.support.topics import OwnTopics
+from tests.support.topics import OwnTopics, used_by
 
 ORG, WABA = "acme", "206400000000001"
 DAY = timedelta(hours=24)
@@ -276,7 +277,7 @@ async def garage(database: str) -> AsyncIterator[Garage]:
 
 @pytest_asyncio.fixture
 async def producer(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Producer]:
-    await topics.create()
+    await topics.create({*used_by(TOPOLOGY), *PUBLISHED, WEBHOOKS})
     async with Producer(KafkaConnection(kafka_bootstrap, topics.prefix)) as found:
         yield found
 

@@ -31,7 +31,6 @@ from libs.common.events.topics import (
     PORTAL_MESSAGES,
     WEBHOOKS,
 )
-from tests.support.logs import validated
 from tests.support.sandbox import (
     APP_SECRET,
     GRAPH_TOKEN,
@@ -44,6 +43,7 @@ from tests.support.sandbox import (
     VONAGE_SIGNATURE,
     launched,
 )
+from tests.support.service_logs import ServiceLogs
 from tests.support.service_process import ServiceProcess
 from tests.support.topic_records import PATIENCE_SECONDS, TopicRecords
 
@@ -62,6 +62,8 @@ DAY = 24 * 3600
 _RESTLESS = (
     "select provider, state, published, tries, count(*) from sends where settled_at is null or not published"
     " group by 1, 2, 3, 4"
+    " union all select 'meta', 'to be charged', false, 0, count(*) from message_pricing where charge_due"
+    " having count(*) > 0"
 )
 
 
@@ -80,6 +82,7 @@ class System:
 
     def __init__(self, servers: Servers, watchdog: Watchdog, folder: Path, **settings: str) -> None:
         self.servers, self.folder, self._watchdog = servers, folder, watchdog
+        self._logs = ServiceLogs(folder)
         self.code = ROOT
         """The folder whose code its services were begun with."""
         self._sandbox_port = free_port()
@@ -371,17 +374,11 @@ class System:
 
     def lines(self, name: str = "*") -> list[dict[str, Any]]:
         """Every log line, of every service or of one, each held against the schema."""
-        return [line for log in sorted(self.folder.glob(f"{name}.log")) for line in validated(_whole_lines(log))]
+        return self._logs.lines(name)
 
     def leaks(self) -> list[str]:
         """Private words found in the logs."""
-        logs = "\n".join(_whole_lines(log).decode() for log in self.folder.glob("*.log"))
-        return [word for word in self.private if word in logs]
-
-
-def _whole_lines(log: Path) -> bytes:
-    """What stands in a log, without a last line that is still being written."""
-    return log.read_bytes().rpartition(b"\n")[0]
+        return self._logs.holding(self.private)
 
 
 async def commit_from_the_start(bootstrap: str, group: str, places: list[TopicPartition]) -> None:

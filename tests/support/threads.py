@@ -1,6 +1,6 @@
 """Customers with a thread each, some of whom turn out to be one, while messages wait to be sent."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -81,7 +81,7 @@ class Threads:
 
     async def may_go(self) -> list[Any]:
         found = await sends.candidates(self.db, WHATSAPP_BY_META, {self.account: 100}, now() + MINUTE, MINUTE)
-        return [one.row for one in found if not one.held]
+        return [one.row for one in found if not one.behind]
 
     async def are_sent(self) -> bool:
         """Send what may go; it is the next of its thread. Whether anything went."""
@@ -89,7 +89,7 @@ class Threads:
         nexts = self.first()
         for row in rows:
             assert nexts[self.now_is(self.waits[row.message_id][0])] == row.message_id
-        stand = await sends.write(self.db, [(row, replace(row, state="accepted", settled_at=now())) for row in rows])
+        stand = await sends.write(self.db, [(row, row._replace(state="accepted", settled_at=now())) for row in rows])
         await conversation_order.release_blocked(
             self.db, {(ORG, conversation_id) for conversation_id in stand.values()}
         )

@@ -2,13 +2,22 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
 
 from libs.common.events.topics import TOPICS, Topic
+from libs.common.kafka.topology import Topology
 
 EVERY_TOPIC = tuple(topic for declared in TOPICS for topic in (declared, declared.dlq))
+
+
+def used_by(*topologies: Topology[Any]) -> list[Topic]:
+    """The topics that these services write, and those that they read with their dead letters."""
+    read = [subscriber.topic for topology in topologies for subscriber in topology.subscribers]
+    written = [publisher.topic for topology in topologies for publisher in topology.publishers]
+    return list(dict.fromkeys([*read, *(topic.dlq for topic in read), *written]))
 
 
 class OwnTopics:
@@ -40,11 +49,9 @@ class OwnTopics:
         await self._until(lambda present: names <= present)
 
     async def delete(self) -> None:
-        """Delete everything under the prefix."""
-        mine = [name for name in await self._admin.list_topics() if name.startswith(self.prefix)]
-        if mine:
+        """Have everything under the prefix deleted. The broker may still be at it on return: prefixes never return."""
+        if mine := [name for name in await self._admin.list_topics() if name.startswith(self.prefix)]:
             await self._admin.delete_topics(mine)
-            await self._until(lambda present: not present.intersection(mine))
 
     async def _until(self, wanted: Callable[[set[str]], bool]) -> None:
         """The broker's own view of what exists follows its controller's by some milliseconds."""

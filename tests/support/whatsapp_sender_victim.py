@@ -1,12 +1,14 @@
-"""A WhatsApp sender in its own process, to be killed: ``victim.py DSN KAFKA PREFIX GRAPH_URL [die_before_call]``."""
+"""A WhatsApp sender in its own process, to be killed: ``victim.py DSN KAFKA PREFIX GRAPH_URL [die_before_…]``."""
 
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 
 from libs.common.clock import utc_now
-from libs.common.db.pool import open_pool
+from libs.common.db.pool import Connection, open_pool
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
@@ -20,14 +22,26 @@ from tests.support.sandbox import GRAPH_TOKEN
 from tests.support.sending import DAY, DOUBT, TIMINGS, WAITS
 
 
-class Mortal(WhatsappAdapter):
+class DiesBeforeCall(WhatsappAdapter):
     """Dies with its claims in hand, before any call is made."""
 
     async def call(self, claim: Claim[Ready]) -> SendOutcome:
         os._exit(9)
 
 
-async def main(dsn: str, bootstrap: str, prefix: str, url: str, *how: str) -> None:
+class DiesBeforeRecord(WhatsappAdapter):
+    """Dies with its answers in hand, when the first are to be recorded."""
+
+    async def learn_recipients(
+        self, db: Connection, answers: Sequence[tuple[Claim[Ready], SendOutcome]], now: datetime
+    ) -> None:
+        os._exit(9)
+
+
+HOW = {"die_before_call": DiesBeforeCall, "die_before_record": DiesBeforeRecord}
+
+
+async def main(dsn: str, bootstrap: str, prefix: str, url: str, how: str = "") -> None:
     async with (
         open_pool(dsn, application_name="victim", command_seconds=10) as pool,
         Producer(KafkaConnection(bootstrap, prefix)) as producer,
@@ -35,7 +49,7 @@ async def main(dsn: str, bootstrap: str, prefix: str, url: str, *how: str) -> No
             base_url=url, version="v26.0", token=GRAPH_TOKEN, timeout_seconds=30, connections=8, now=utc_now
         ) as graph,
     ):
-        adapter = (Mortal if how else WhatsappAdapter)(
+        adapter = HOW.get(how, WhatsappAdapter)(
             graph,
             pool,
             window_length=DAY,

@@ -14,7 +14,7 @@ NAMED = re.compile(r"`([\w./-]+\.(?:py|sql|md))`")
 CLAIM = re.compile(r"\b(Pure|No I/O)\b")
 FILES = [
     str(file.relative_to(ROOT))
-    for top in ("libs", "services", "deploy", "tests", "docs")
+    for top in ("libs", "services", "deploy", "tests", "examples", "docs")
     for file in ROOT.glob(f"{top}/**/*.*")
 ]
 FILES += [file.name for file in ROOT.glob("*.md")]
@@ -22,8 +22,12 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("libs
 
 
 def modules() -> dict[str, Path]:
-    """Every module of libs and services, by its name."""
-    files = [*ROOT.glob("libs/**/*.py"), *ROOT.glob("services/**/*.py")]
+    """Every module of libs, services and what production runs of deploy, by its name."""
+    files = [
+        file
+        for folder in ("libs", "services", "deploy/cli", "deploy/panels")
+        for file in (ROOT / folder).glob("**/*.py")
+    ]
     return {".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file for file in files}
 
 
@@ -39,14 +43,14 @@ def claims_purity(source: str) -> bool:
 
 def is_wide(line: str) -> bool:
     """Tables, addresses and indented code may be wide."""
-    return len(line) > WIDTH and not line.startswith(("    ", "|")) and "://" not in line
+    return len(line) > WIDTH and not (line.startswith("    ") or line.lstrip().startswith("|")) and "://" not in line
 
 
 def prose(page: Path) -> Iterator[tuple[int, str]]:
     """The lines outside fenced code, with their numbers."""
     fenced = False
     for number, line in enumerate(page.read_text().splitlines(), 1):
-        fenced ^= line.startswith("```")
+        fenced ^= line.lstrip().startswith("```")
         if not fenced:
             yield number, line
 

@@ -7,9 +7,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import aiohttp
 from aiokafka.errors import KafkaError
@@ -20,12 +21,16 @@ from deploy.cli.interrupts import interrupt_on_signals
 from deploy.cli.load import load_into
 from deploy.cli.one_machine import SANDBOX_URL
 from deploy.local import queries
+from deploy.local.demo import watch_picture
+from deploy.local.demo.agent import agent
 from deploy.local.demo.garage import Garages
 from deploy.local.demo.isolated_env import isolated_env
+from deploy.local.demo.pictures import FOLDER, Camera, camera
 from deploy.local.demo.scene import Scene
-from deploy.local.demo.story import Spend, Story
+from deploy.local.demo.story import Moment, Story
 from deploy.local.demo.topic_watcher import StoryError, TopicWatcher
 from deploy.local.environment import kafka_connection, without_password
+from deploy.local.example import fresh_link, inbox_links
 from deploy.local.portal_visitor import PortalError
 from deploy.local.register import register
 from deploy.local.sandbox.client import SandboxClient, SandboxError
@@ -38,6 +43,7 @@ SHORT_DAY = {
     # Long enough for the decision on the reply, also on a slow machine right after the start. Meta's whole seconds
     # may take one second of it.
     "TRANSOM_WINDOW_SECONDS": "15",
+    "TRANSOM_CLOSING_SOON_SECONDS": "3",
     # Longer than the time limits of all steps from the bridge to the last silent reply, and yet short: a Redis that was
     # given soon deletes the demo's slots.
     "TRANSOM_BRIDGE_HOLD_SECONDS": "120",
@@ -69,9 +75,13 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="transom-demo-"))
     try:
         with isolated_env(os.environ, console) as given:
-            console.print("[dim]starting servers, five services and the sandbox[/dim]")
-            with system(folder, given=given | SHORT_DAY, console=console, lasting=False) as running:
-                asyncio.run(_play(running, folder, Timeline(console)))
+            console.print("[dim]starting servers, six services, the sandbox and the AI agent[/dim]")
+            garages = Garages()
+            with (
+                system(folder, given=given | SHORT_DAY, console=console, lasting=False) as running,
+                agent(running.servers.watchdog, running.env, folder, running.logs, garages.all),
+            ):
+                asyncio.run(_play(running, folder, Timeline(console), garages))
                 console.print("[green]every step was observed[/green]")
                 if keep:
                     _keep(console, running)
@@ -92,11 +102,20 @@ def _one_line(trouble: Exception) -> str:
     return str(trouble) if ours else f"{type(trouble).__name__}: {' '.join(str(trouble).split())}"
 
 
-async def _play(running: Running, folder: Path, timeline: Timeline) -> None:
-    env, garages = running.env, Garages()
+async def _play(running: Running, folder: Path, timeline: Timeline, garages: Garages) -> None:
+    env = running.env
     timeline.report("servers", _what_runs(env))
-    await load_into(env["TRANSOM_POSTGRES_DSN"], garages.write(folder / "garages.yaml"))
+    await load_into(env["TRANSOM_POSTGRES_DSN"], garages.write(folder / "garages.yaml", env.get("TRANSOM_OIDC_ISSUER")))
     await register(env[SANDBOX_URL], env["TRANSOM_POSTGRES_DSN"])
+    for who, link in (await inbox_links(env)).items():
+        timeline.report("look", f"the inbox as {who}: {link}")
+    async with camera(lambda line: timeline.report("look", line)) as taking:
+        if own := next(iter((await inbox_links(env)).values()), None):
+            await taking.signs_in(own)
+        await _told(env, garages, timeline, taking, running.logs)
+
+
+async def _told(env: Mapping[str, str], garages: Garages, timeline: Timeline, taking: Camera, logs: Path) -> None:
     kafka = kafka_connection(env, "transom-demo")
     async with (
         SandboxClient(env[SANDBOX_URL]) as sandbox,
@@ -110,21 +129,44 @@ async def _play(running: Running, folder: Path, timeline: Timeline) -> None:
             Scene(garage, watcher, producer, sandbox, timeline.report) for garage in garages.all
         )
 
-        async def spend() -> Spend:
+        async def spend() -> Sequence[queries.Spent]:
             return await _spend(env["TRANSOM_POSTGRES_DSN"], garages)
 
+        async def look(moment: Moment) -> None:
+            inbox = env["TRANSOM_INBOX_URL"]
+            match moment:
+                case "open":
+                    link, mine = await _portal_links(env, dusty)
+                    timeline.report("look", f"the portal as {dusty.garage.customer}, a customer: {link}")
+                    await taking.takes_inbox("inbox-open", f"{inbox}/inbox/{acme.conversation_id}")
+                    await taking.takes_portal("portal", mine)
+                case "expired":
+                    await taking.takes_inbox("inbox-expired", f"{inbox}/inbox/{acme.conversation_id}")
+                case "end":
+                    await taking.takes_inbox("spend", f"{inbox}/spend")
+                    await asyncio.to_thread(watch_picture.take, logs, FOLDER / "watch.svg")
+                    timeline.report("look", f"a picture of transom watch: {FOLDER / 'watch.svg'}")
+
         scheme = urlsplit(env["TRANSOM_PORTAL_URL"]).scheme
-        await Story(acme, bolt, crown, dusty, scheme, spend).play()
+        await Story(acme, bolt, crown, dusty, scheme, spend, look).play()
 
 
-async def _spend(dsn: str, garages: Garages) -> Spend:
+async def _portal_links(env: Mapping[str, str], scene: Scene) -> tuple[str, str]:
+    """Two fresh links to the conversation of a customer whose portal is at the platform's address."""
+    garage, conversation_id = scene.garage, UUID(scene.conversation_id)
+    async with open_pool(env["TRANSOM_POSTGRES_DSN"], application_name="transom-demo", size=1) as pool:
+        one = await fresh_link(pool, env, garage.org_id, conversation_id, garage.customer_phone)
+        return one, await fresh_link(pool, env, garage.org_id, conversation_id, garage.customer_phone)
+
+
+async def _spend(dsn: str, garages: Garages) -> Sequence[queries.Spent]:
     async with open_pool(dsn, application_name="transom-demo", size=1) as pool, pool.acquire() as db:
         return await queries.spend(db, [garage.org_id for garage in garages.all])
 
 
 def _what_runs(env: Mapping[str, str]) -> str:
     return (
-        f"Kafka at {env['TRANSOM_KAFKA_BOOTSTRAP']}, PostgreSQL, Valkey; five services;"
+        f"Kafka at {env['TRANSOM_KAFKA_BOOTSTRAP']}, PostgreSQL, Valkey; six services;"
         " Meta and Twilio played by the sandbox"
     )
 

@@ -9,6 +9,8 @@ from uuid import uuid4
 
 import yaml
 
+from deploy.local.example import ORG
+
 TEMPLATE = {
     "name": "appointment_reminder",
     "language": "en_GB",
@@ -91,9 +93,16 @@ class Garages:
     def all(self) -> Sequence[Garage]:
         return self.acme, self.bolt, self.crown, self.dusty
 
-    def write(self, path: Path) -> Path:
-        """The garages as a file for ``transom load``."""
+    def write(self, path: Path, issuer: str | None) -> Path:
+        """The garages as a file for ``transom load``. The people of ``issuer`` are those of the first garage."""
         price = {"from": "2026-10-01", "channel": "sms", "category": "sms", "country": "GB", "currency": "GBP"}
-        card = [price | {"price": "0.04"}]
-        path.write_text(yaml.safe_dump({"orgs": [one.entry for one in self.all], "rate_card": card}, sort_keys=False))
+        sign_in = {} if issuer is None else {"sign_in": {"issuer": issuer, "tenant": ORG}}
+        others = [one.entry for one in self.all[1:]]
+        card = [
+            price | {"price": "0.04"},
+            price | {"channel": "whatsapp", "category": "utility", "price": "0.0159"},
+        ]
+        path.write_text(
+            yaml.safe_dump({"orgs": [self.acme.entry | sign_in, *others], "rate_card": card}, sort_keys=False)
+        )
         return path

@@ -59,7 +59,7 @@ async def _create(dsn: str, name: str) -> None:
     try:
         db = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise ConfigurationError(unreachable(error)) from error
+        raise ConfigurationError(unreachable(dsn, error)) from error
     try:
         await queries.create_database(db, name)
     except asyncpg.InsufficientPrivilegeError as error:

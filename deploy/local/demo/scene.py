@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -31,6 +31,8 @@ class Scene:
     sandbox: SandboxClient
     report: Report
     conversation_id: str = ""
+    known: set[str] = field(default_factory=set)
+    """The intents that the story has seen."""
 
     async def customer_writes(self, text: str) -> PublicEvent:
         """The customer writes on WhatsApp, which opens the window."""
@@ -58,13 +60,28 @@ class Scene:
         org_id = self.garage.org_id
         return await self.watcher.wait_for(INBOUND_MESSAGES, what, lambda e: e["org_id"] == org_id and matches(e))
 
+    async def agent_answers(self) -> tuple[str, str]:
+        """The agent answers what the customer wrote last: the intent's id, and its text."""
+        intent = await self.watcher.wait_for(
+            OUTBOUND_INTENTS,
+            f"the agent's answer to {self.garage.customer}",
+            lambda e: (
+                e.get("conversation_id") == self.conversation_id
+                and e["actor"]["kind"] == "ai"
+                and e["intent_id"] not in self.known
+            ),
+        )
+        self.known.add(intent["intent_id"])
+        return intent["intent_id"], intent["content"]["text"]
+
     async def says(self, text: str) -> str:
-        """The AI answers; the intent's id."""
+        """The AI has something to say without being asked; the intent's id."""
         return await self.intend("ai", {"kind": "text", "text": text})
 
     async def intend(self, actor: str, content: Mapping[str, Any]) -> str:
         """An intent for the conversation; its id."""
         intent_id = str(uuid4())
+        self.known.add(intent_id)
         intent = {
             "type": "outbound.intent.v1",
             "intent_id": intent_id,

@@ -1,29 +1,32 @@
 """The story, step by step. Every step is a claim of the product; it is printed after it was observed from outside."""
 
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
+from deploy.local.demo.agent import CANNED
 from deploy.local.demo.garage import TEMPLATE
 from deploy.local.demo.scene import Scene, require
 from deploy.local.demo.topic_watcher import StoryError
 from deploy.local.portal_visitor import PortalVisitor
+from deploy.local.queries import Spent
 from deploy.local.sandbox.segments import BASIC, EXTENDED
 
 ONE_SEGMENT = 160
 CODE = r"[0-9A-Za-z]{11}"
 _LINK = re.compile(rf"Portal: (\S+)/({CODE})\b")
-Spend = Sequence[tuple[str, str, int, int, str]]
-"""Organisation, channel, messages, segments, amount with its currency."""
+Moment = Literal["open", "expired", "end"]
 
 
 @dataclass(slots=True)
 class Story:
     """One run. ``play`` raises StoryError at the first step that does not happen.
 
-    ``portal_scheme``: of the platform's portal. ``spend`` asks what was charged.
+    ``portal_scheme``: of the platform's portal. ``spend`` asks what was charged. ``look`` is called at moments that
+    are worth a look.
     """
 
     acme: Scene
@@ -31,17 +34,21 @@ class Story:
     crown: Scene
     dusty: Scene
     portal_scheme: str
-    spend: Callable[[], Awaitable[Spend]]
+    spend: Callable[[], Awaitable[Sequence[Spent]]]
+    look: Callable[[Moment], Awaitable[None]]
 
     async def play(self) -> None:
         """Window open → session → window expires → bridge → silent → template → open again; and three more garages."""
         acme = self.acme
         closes_at = await self._customers_write()
+        await self.look("open")
+        await self._others_are_answered()
         await self._session("Your Golf is ready.", until="read")
         await acme.window_expires(closes_at)
         acme.report("window", f"expired at {_clock(closes_at.isoformat())}, the sandbox's day is short")
         await self._bridge(acme, "Shall we keep it overnight?")
         await self._silent("Kim, are you there?")
+        await self.look("expired")
         await self._answered_by_sms()
         await self._continued_in_the_portal()
         await self._exhausted()
@@ -49,8 +56,13 @@ class Story:
         again = await acme.customer_writes("Sorry, here I am!")
         acme.report("customer", "“Sorry, here I am!” on WhatsApp")
         acme.report("window", f"open until {_clock(again['window']['closes_at'])}, again")
-        await self._session("No problem. The Golf waits for you.", until="delivered")
+        await self._session(
+            "No problem. The Golf waits for you. While you were away we wrote: “Shall we keep it overnight?”"
+            " “Kim, are you there?” “One more thing.”",
+            until="delivered",
+        )
         await self._spent()
+        await self.look("end")
 
     async def _customers_write(self) -> datetime:
         """All four customers write on WhatsApp; when the last of their windows closes."""
@@ -62,9 +74,21 @@ class Story:
         self.acme.report("window", f"open until {_clock(closes[0].isoformat())}")
         return max(closes)
 
+    async def _others_are_answered(self) -> None:
+        """The agent answers in the other garages too; where the credit is exhausted, with the canned reply."""
+        for scene in (self.bolt, self.crown, self.dusty):
+            intent_id, text = await scene.agent_answers()
+            require(
+                (text == CANNED) == (scene is self.dusty), "the canned reply stands in where the credit is exhausted"
+            )
+            await scene.decided(intent_id, "session", "window_open")
+        self.dusty.report("AI agent", f"AI credit exhausted, window open: the canned reply goes out: “{CANNED}”")
+
     async def _session(self, text: str, until: str) -> None:
+        """The agent answers with this text, and WhatsApp delivers it."""
         acme = self.acme
-        intent_id = await acme.says(text)
+        intent_id, said = await acme.agent_answers()
+        require(said == text, f"the agent answers “{text}”, not “{said}”")
         await acme.decided(intent_id, "session", "window_open")
         for status in ("sent", "delivered", "read")[: ("sent", "delivered", "read").index(until) + 1]:
             await acme.status(intent_id, status, at_least=True)
@@ -109,12 +133,12 @@ class Story:
         await self._bridge(bolt, "Your Polo needs new tyres. Shall we?")
         await bolt.customer_texts("Yes please, go ahead")
         bolt.report(bolt.garage.customer, "“Yes please, go ahead” by SMS, in the same conversation")
-        answer = "Thank you! It is ready at five."
-        intent_id = await bolt.says(answer)
+        intent_id, answer = await bolt.agent_answers()
+        require(answer.startswith("Thank you! It is ready at five."), "the agent answers the SMS")
         await bolt.decided(intent_id, "session", "live_channel", "sms")
         await bolt.status(intent_id, "sent", at_least=True)
         bodies = [one["message"]["body"] for one in await bolt.sms_sent()]
-        require(bodies[1:] == [answer], "the answer went out by SMS, word for word")
+        require(bodies[1:] == [_plain(answer)], "the answer went out by SMS, word for word")
         bolt.report("AI agent", f"“{answer}” → SMS, in the same conversation")
         stop = await bolt.customer_texts("STOP")
         require(stop["keyword"] == "stop", "STOP is published as a keyword")
@@ -141,8 +165,8 @@ class Story:
             require(wrote["content"]["text"] == "Great! Can I come at six?", "the portal's message came word for word")
             require(wrote["conversation_id"] == crown.conversation_id, "it stands in the same conversation")
             require(not wrote["window"]["open"], "the portal does not open the WhatsApp window")
-            answer = "Yes, we are here until seven."
-            reply = await crown.says(answer)
+            reply, answer = await crown.agent_answers()
+            require(answer == "Yes, we are here until seven.", "the agent answers in the portal")
             await crown.decided(reply, "session", "live_channel", "portal")
             await crown.status(reply, "sent", at_least=True)
             await _until_shown(crown, alex, answer)
@@ -179,15 +203,28 @@ class Story:
         acme.report("window", "still closed: only a customer opens it")
 
     async def _spent(self) -> None:
-        """What was charged: one bridge each, one SMS answer, and nothing of the garage that stayed silent."""
-        rows = await self.spend()
-        sms = {org_id: messages for org_id, channel, messages, _segments, _amount in rows if channel == "sms"}
+        """What was charged: a bridge each, an SMS answer, a template, and no SMS of the garage that stayed silent."""
+
+        async def with_the_template() -> Sequence[Spent] | None:
+            rows = await self.spend()  # WhatsApp is charged a moment after Meta said what it is
+            return (
+                rows
+                if any((one.org_id, one.category) == (self.acme.garage.org_id, "utility") for one in rows)
+                else None
+            )
+
+        rows: Sequence[Spent] = await self.acme.sandbox.until(with_the_template)
+        sms = Counter[str]()
+        for one in rows:
+            sms[one.org_id] += one.messages if one.channel == "sms" else 0
         expected = {self.acme.garage.org_id: 1, self.bolt.garage.org_id: 2, self.crown.garage.org_id: 1}
-        require(sms == expected, f"the SMS charged by garage are {expected}, not {sms}")
+        require(+sms == expected, f"the SMS charged by garage are {expected}, not {dict(sms)}")
         names = {scene.garage.org_id: scene.garage.name for scene in (self.acme, self.bolt, self.crown, self.dusty)}
-        for org_id, channel, messages, segments, amount in rows:
-            self.acme.report("spend", f"{names[org_id]:<12}{channel:<10}{messages} sent  {segments} segments  {amount}")
-        self.acme.report("spend", f"{self.dusty.garage.name:<12}nothing")
+        for one in rows:
+            segments = "" if one.segments is None else f", {one.segments} SMS segments"
+            kind = f"{one.channel} {one.category}"
+            self.acme.report("spend", f"{names[one.org_id]:<12}{kind:<18}{one.amount}  {one.messages} sent{segments}")
+        self.acme.report("spend", f"{self.dusty.garage.name:<12}no SMS")
 
 
 async def _until_shown(scene: Scene, visitor: PortalVisitor, text: str) -> None:
@@ -202,6 +239,11 @@ async def _until_shown(scene: Scene, visitor: PortalVisitor, text: str) -> None:
 
 def _clock(instant: str) -> str:
     return datetime.fromisoformat(instant).astimezone().strftime("%H:%M:%S")
+
+
+def _plain(text: str) -> str:
+    """The text in the letters of an SMS."""
+    return text.replace("“", '"').replace("”", '"')
 
 
 def _masked(body: str) -> str:

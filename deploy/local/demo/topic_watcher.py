@@ -7,7 +7,13 @@ from typing import Any
 import orjson
 
 from deploy.local.seen_records import SeenRecords
-from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_DECISIONS, Topic
+from libs.common.events.topics import (
+    DELIVERY_UPDATES,
+    INBOUND_MESSAGES,
+    OUTBOUND_DECISIONS,
+    OUTBOUND_INTENTS,
+    Topic,
+)
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.records import RawRecord
 from libs.common.kafka.topic_tail import TopicTail
@@ -25,7 +31,8 @@ class TopicWatcher(SeenRecords[tuple[str, PublicEvent]]):
     """The events of some organisations that were published since the watcher was entered. An async context manager."""
 
     def __init__(self, kafka: KafkaConnection, org_ids: Collection[str]) -> None:
-        super().__init__(TopicTail(kafka, (INBOUND_MESSAGES, OUTBOUND_DECISIONS, DELIVERY_UPDATES), self._decode))
+        topics = (INBOUND_MESSAGES, OUTBOUND_INTENTS, OUTBOUND_DECISIONS, DELIVERY_UPDATES)
+        super().__init__(TopicTail(kafka, topics, self._decode))
         self._org_ids = frozenset(org_ids)
 
     async def wait_for(self, topic: Topic, what: str, matches: Callable[[PublicEvent], bool]) -> PublicEvent:

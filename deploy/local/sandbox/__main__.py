@@ -1,4 +1,7 @@
-"""``python -m deploy.local.sandbox``: the providers as a process. Every option may come as ``SANDBOX_<OPTION>`` too."""
+"""``python -m deploy.local.sandbox``: the providers as a process.
+
+Every option may come as ``SANDBOX_<OPTION>`` too, or from the file that ``SANDBOX_<OPTION>_FILE`` names.
+"""
 
 import argparse
 import asyncio
@@ -13,8 +16,11 @@ import uvloop
 import yaml
 from pydantic import ValidationError
 
+from deploy.local.sandbox.authority import tls_context
 from deploy.local.sandbox.behaviour import Behaviour
+from deploy.local.sandbox.control import is_loopback
 from deploy.local.sandbox.ledger import KEPT
+from deploy.local.sandbox.oidc import OidcClient
 from deploy.local.sandbox.server import serve
 from deploy.local.sandbox.signing import Secrets
 from deploy.local.sandbox.templates import Number, Template
@@ -31,6 +37,9 @@ def options() -> argparse.ArgumentParser:
     add = _adder(parser)
     add("host", "127.0.0.1", "address to listen on")
     add("port", "0", "port to listen on; 0 takes a free one, the ready line names it")
+    add("tls-port", "0", "a further port that speaks TLS; 0 is none")
+    add("tls-names", "localhost", "host names of its certificate, comma-separated")
+    add("tls-folder", "", "where the certificate of its authority is written, as authority.pem")
     add("webhook-url", "", "where Meta's webhooks go")
     add("sms-url", "", "where customers' SMS go")
     add("vonage-sms-url", "", "where customers' SMS go that come by Vonage")
@@ -42,6 +51,9 @@ def options() -> argparse.ArgumentParser:
     add("vonage-key", "sandbox1", "the Vonage account")
     add("vonage-secret", "vonage-secret", "its api secret")
     add("vonage-signature", "vonage-signature", "its signature secret; signs callbacks with SHA-256")
+    add("oidc-client", "", "the client of the OpenID provider; none of the people can sign in without one")
+    add("oidc-secret", "", "its secret")
+    add("oidc-redirect", "", "its redirect address")
     add("day-seconds", "86400", "length of the customer service window")
     add("templates", "", "YAML or JSON file with numbers and templates, plain or by org as the load file has them")
     add("config", "{}", "JSON object of further settings, see deploy/local/sandbox/behaviour.py")
@@ -53,13 +65,22 @@ def options() -> argparse.ArgumentParser:
 
 def _adder(parser: argparse.ArgumentParser) -> Callable[[str, str, str], None]:
     def add(name: str, default: str, meaning: str) -> None:
-        given = os.environ.get("SANDBOX_" + name.upper().replace("-", "_"), default)
+        given = _of_environment("SANDBOX_" + name.upper().replace("-", "_"), default)
         if name in FLAGS:
             parser.add_argument(f"--{name}", action="store_true", default=given not in ("", "0", "false"), help=meaning)
         else:
             parser.add_argument(f"--{name}", default=given, help=meaning)
 
     return add
+
+
+def _of_environment(variable: str, default: str) -> str:
+    if path := os.environ.get(f"{variable}_FILE"):
+        try:
+            return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as wrong:
+            sys.exit(f"sandbox: {variable}_FILE: {path} cannot be read ({type(wrong).__name__})")
+    return os.environ.get(variable, default)
 
 
 def read_registered(path: str) -> Registered:
@@ -97,6 +118,8 @@ def main() -> None:
         )
         registered = read_registered(given.templates)
         port, kept, parent = int(given.port), int(given.keep), int(given.parent)
+        tls_port = int(given.tls_port)
+        tls = (tls_port, tls_context(Path(given.tls_folder), given.tls_names.split(","))) if tls_port else None
     except (ValidationError, ValueError, OSError, yaml.YAMLError, TypeError, AttributeError) as wrong:
         parser.error(" ".join(str(wrong).split()))
     tokens = frozenset(token for token in given.token.split(",") if token)
@@ -110,9 +133,12 @@ def main() -> None:
         given.vonage_secret,
         given.vonage_signature,
     )
+    oidc = OidcClient(given.oidc_client, given.oidc_secret, given.oidc_redirect)
+    if oidc.redirect and not is_loopback(given.host):
+        parser.error("oidc-redirect: people sign in without a password, so the host must be a loopback address")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(serve(World(keys, start, registered, kept), given.host, port, parent=parent))
+            runner.run(serve(World(keys, start, registered, kept, oidc), given.host, port, parent=parent, tls=tls))
         except OSError as wrong:
             sys.exit(f"sandbox: cannot listen on {given.host}:{port}: {wrong.strerror}")
 

@@ -39,6 +39,9 @@ class Behaviour(BaseModel):
     delivered_after: Seconds = 0.03
     read_after: Seconds = 0.05
     failed_after: Seconds = 0.05
+    template_review: Literal["auto", "hold"] = "auto"
+    """Whether Meta's reviewer decides about new and edited templates by itself, or waits for the control API."""
+    template_review_after: Seconds = 0.2
     shuffle: Chance = 0.1
     repeat: Chance = 0.1
     batch: Chance = 0.1

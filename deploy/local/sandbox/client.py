@@ -47,6 +47,22 @@ class SandboxClient:
         """Everything as at the start: ledgers, windows, faults, settings, registered numbers and templates."""
         await self._call("POST", "reset")
 
+    async def employ(self, user_id: str, **fields: Any) -> None:
+        """Somebody who can sign in: ``name``, ``role``, ``tenant``, ``capabilities``."""
+        await self._call("POST", "oidc/people", {"user_id": user_id, **fields})
+
+    async def colleagues(self) -> list[Json]:
+        """Everybody who can sign in."""
+        return list((await self._call("GET", "oidc/people"))["people"])
+
+    async def sign_in_ticket(self, user_id: str) -> str:
+        """A ticket that signs this person in, once, as ``login_hint``."""
+        return str((await self._call("POST", "oidc/tickets", {"user_id": user_id}))["ticket"])
+
+    async def say_claims(self, **claims: Any) -> None:
+        """What ID tokens say from now on instead of what is true."""
+        await self._call("PUT", "oidc/claims", claims)
+
     async def configure(self, **settings: Any) -> Json:
         """Change settings (the fields of ``Behaviour``); answers all of them."""
         return await self._call("PATCH", "config", settings)
@@ -59,8 +75,21 @@ class SandboxClient:
         return await self._call("POST", "numbers", {"phone_number_id": phone_number_id, **fields})
 
     async def template(self, name: str, language: str, body: str, **fields: Any) -> Json:
-        """Register a template: ``category``, ``parameter_format``, ``status``, ``header``, ``waba_id``."""
+        """Register a template: ``category``, ``parameter_format``, ``status``, ``header``, ``buttons``, ``waba_id``."""
         return await self._call("POST", "templates", {"name": name, "language": language, "body": body, **fields})
+
+    async def template_decided(self, waba_id: str, name: str, language: str, **what: Any) -> Json:
+        """Meta decides about a template by itself: ``event`` and ``reason``, ``category``, ``quality``, ``components``.
+
+        ``webhook=False``: it tells nobody.
+        """
+        return await self._call(
+            "POST", "templates/decided", {"waba_id": waba_id, "name": name, "language": language, **what}
+        )
+
+    async def template_calls(self, *, after: int = 0) -> list[Json]:
+        """Every request about templates: ``n, at, endpoint, node, name, path, body, http_status, code, fault``."""
+        return await self._records("template_calls", after)
 
     async def customer_writes(self, phone_number_id: str, phone: str | None = None, **fields: Any) -> Json:
         """A customer sends a message; see ``CustomerWrites`` for ``kind``, ``text``, ``content``, ``bsuid``, ``age``.
@@ -113,6 +142,18 @@ class SandboxClient:
     ) -> None:
         """What Twilio knows of a number."""
         await self._call("PUT", f"sms/recipients/{phone}", {"state": state})
+
+    async def meta_app(self, **fields: Any) -> None:
+        """What Meta says about the app and its tokens; see ``MetaApp``. What is not named is as it should be."""
+        await self._call("PUT", "meta/app", fields)
+
+    async def sms_account(self, **fields: Any) -> None:
+        """What Twilio and Vonage say about the account; see ``SmsAccount``."""
+        await self._call("PUT", "sms/account", fields)
+
+    async def sms_number(self, phone: str, **fields: Any) -> None:
+        """What they say about one number; see ``SmsNumber``."""
+        await self._call("PUT", f"sms/numbers/{phone}", fields)
 
     async def calls(self, *, after: int = 0) -> list[Json]:
         """Every request to a provider's endpoint, with its outcome.

@@ -21,9 +21,13 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from deploy.local.sandbox import inbound_sms, inbound_whatsapp
+from deploy.local.sandbox.accounts import MetaApp, SmsAccount, SmsNumber
 from deploy.local.sandbox.faults import Fault
 from deploy.local.sandbox.ledger import RecordLog
+from deploy.local.sandbox.oidc import PREFIX as OIDC
+from deploy.local.sandbox.oidc import Colleague
 from deploy.local.sandbox.schemas import Json
+from deploy.local.sandbox.template_api import Decision, TemplateApi
 from deploy.local.sandbox.templates import Number, Template
 from deploy.local.sandbox.twilio_rules import RECIPIENTS
 from deploy.local.sandbox.webhook_sender import Order
@@ -33,7 +37,7 @@ M = TypeVar("M", bound=BaseModel)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Call = Callable[[web.Request], object]
 LIMIT = 1000
-LOGS = ("calls", "messages", "sms", "webhooks")
+LOGS = ("calls", "messages", "sms", "webhooks", "template_calls")
 PREFIX = "/_control/"
 _OF_FORMS = {"text/plain", "application/x-www-form-urlencoded", "multipart/form-data"}
 _NO_PAGE = {"none", "same-origin"}  # typed into the address bar, or requested by a page of the same origin
@@ -66,9 +70,11 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse control calls that a web page could have made."""
+    """Refuse control calls that a web page could have made, and sign-ins under a foreign name."""
+    if request.path.startswith(f"{OIDC}/") and not is_loopback(request.host):
+        return web.json_response({"error": "host: a loopback address is wanted"}, status=403)
     if request.path.startswith(PREFIX):
-        if not _is_loopback(request.host):
+        if not is_loopback(request.host):
             return web.json_response({"error": "host: a loopback address is wanted"}, status=403)
         if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in _NO_PAGE:
             return web.json_response({"error": "origin: web pages may not call this"}, status=403)
@@ -78,7 +84,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     return await handler(request)
 
 
-def _is_loopback(authority: str) -> bool:
+def is_loopback(authority: str) -> bool:
     """Whether the Host header names this machine by a loopback address or as localhost."""
     host = authority[1:].partition("]")[0] if authority.startswith("[") else authority.partition(":")[0]
     try:
@@ -90,8 +96,8 @@ def _is_loopback(authority: str) -> bool:
 class Control:
     """The control API. A handler returns what is answered as JSON; None stands for an empty object."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, templates: TemplateApi) -> None:
+        self._world, self._templates = world, templates
 
     def routes(self) -> list[web.RouteDef]:
         world, webhooks = self._world, self._world.webhook_sender
@@ -102,6 +108,7 @@ class Control:
             ("PATCH", "config", self._configure),
             ("POST", "numbers", self._put_number),
             ("POST", "templates", self._put_template),
+            ("POST", "templates/decided", self._asked(Decision, lambda _, what: self._templates.decide(what))),
             ("POST", "customer/writes", self._asked(inbound_whatsapp.CustomerWrites, inbound_whatsapp.writes)),
             (
                 "POST",
@@ -117,6 +124,13 @@ class Control:
             ("POST", "faults", self._asked(Fault, lambda world, fault: {"id": world.faults.add(fault)})),
             ("DELETE", "faults", lambda request: world.faults.clear(int(request.query.get("id", 0)) or None)),
             ("PUT", "sms/recipients/{phone}", self._sms_recipient),
+            ("PUT", "sms/numbers/{phone}", self._sms_number),
+            ("PUT", "sms/account", self._asked(SmsAccount, _sms_account)),
+            ("PUT", "meta/app", self._asked(MetaApp, _meta_app)),
+            ("GET", "oidc/people", lambda _: {"people": [one.model_dump() for one in world.oidc.people.values()]}),
+            ("POST", "oidc/people", self._asked(Colleague, _employ)),
+            ("POST", "oidc/tickets", self._ticket),
+            ("PUT", "oidc/claims", self._say_claims),
             *(("GET", name, self._log(name)) for name in LOGS),
             ("GET", "webhooks/outstanding", lambda _: webhooks.outstanding()),
             ("POST", "webhooks/hold", lambda _: webhooks.hold()),
@@ -152,9 +166,7 @@ class Control:
         return number.model_dump(exclude={"token"})
 
     async def _put_template(self, request: web.Request) -> Json:
-        template = await _read(request, Template)
-        self._world.templates.put(template)
-        return template.model_dump()
+        return self._world.templates.put(await _read(request, Template)).model_dump()
 
     async def _verify(self, request: web.Request) -> Json:
         """Meta's handshake with the webhook URL: good when it answers 200 and exactly the challenge."""
@@ -187,6 +199,15 @@ class Control:
         else:
             raise ValueError(f"state: one of fine, unreachable, {', '.join(RECIPIENTS)}")
 
+    async def _sms_number(self, request: web.Request) -> None:
+        self._world.sms_numbers[request.match_info["phone"]] = await _read(request, SmsNumber)
+
+    async def _ticket(self, request: web.Request) -> Json:
+        return {"ticket": self._world.oidc.ticket(str((await request.json()).get("user_id")))}
+
+    async def _say_claims(self, request: web.Request) -> None:
+        self._world.oidc.say(dict(await request.json()))
+
     def _log(self, name: str) -> Call:
         """``?after=n&limit=m``: records numbered above n, oldest first."""
 
@@ -196,6 +217,18 @@ class Control:
             return {"total": log.total, "records": log.after(after, limit)}
 
         return show
+
+
+def _employ(world: World, colleague: Colleague) -> None:
+    world.oidc.people[colleague.user_id] = colleague
+
+
+def _meta_app(world: World, app: MetaApp) -> None:
+    world.app = app
+
+
+def _sms_account(world: World, account: SmsAccount) -> None:
+    world.sms_account = account
 
 
 def _release(world: World, how: Release) -> Json:

@@ -34,12 +34,13 @@ class RecordLog:
 
 
 class Ledger:
-    """Five logs.
+    """Six logs.
 
     ``calls``: every request to a provider's endpoint, with its outcome. ``messages`` and ``sms``: what the providers
     accepted, and so sent, whatever the caller got as an answer. ``refused_sms``: what Twilio refused and yet lists.
-    ``webhooks``: what was posted, with the answers.
+    ``webhooks``: what was posted, with the answers. ``template_calls``: requests about Meta's templates.
     """
 
     def __init__(self, kept: int) -> None:
         self.calls, self.messages, self.sms, self.refused_sms, self.webhooks = (RecordLog(kept) for _ in range(5))
+        self.template_calls = RecordLog(kept)

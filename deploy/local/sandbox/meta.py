@@ -78,6 +78,7 @@ class MetaApi:
             return no_such_object(number_id)
         if isinstance(body, dict) and body.get("status") == "read":
             return Answer(200, {"success": True}) if isinstance(body.get("message_id"), str) else refusal(100)
+        self._world.templates.settle(unix_now())
         try:
             ask = judge(body, number, self._world.templates)
         except (AttributeError, TypeError, KeyError):  # some part was of another JSON type than Meta's schema allows

@@ -33,6 +33,7 @@ KNOWN: dict[int, Known] = {
     130429: Known(429, "Rate limit hit", "Message failed to send because there were too many messages sent from this phone number in a short period of time."),
     130472: Known(400, "User's number is part of an experiment", "Failed to send message because this user's phone number is part of an experiment"),
     130497: Known(403, "Business account is restricted from messaging users in this country.", "The account may not message users in this country."),
+    80008: Known(400, "There have been too many calls to this WhatsApp Business account.", "Wait a bit and try again."),
     131000: Known(500, "Something went wrong", "Message failed to send due to an unknown error."),
     131005: Known(403, "Access denied", "Permission is either not granted or has been removed."),
     131008: Known(400, "Required parameter is missing", "The request is missing a required parameter."),
@@ -106,6 +107,21 @@ def no_such_object(object_id: str) -> Answer:
     )
     error: Json = {"message": message, "type": "GraphMethodException", "code": 100, "error_subcode": 33}
     return Answer(400, {"error": error | {"fbtrace_id": "A" + secrets.token_urlsafe(16)}}, 100)
+
+
+def bad_template(subcode: int, title: str, sentence: str) -> Answer:
+    """100 with a subcode: a template that cannot be. The sentences for people stand in ``error_user_*``."""
+    error: Json = {
+        "message": "Invalid parameter",
+        "type": "OAuthException",
+        "code": 100,
+        "error_subcode": subcode,
+        "is_transient": False,
+        "error_user_title": title,
+        "error_user_msg": sentence,
+        "fbtrace_id": "A" + secrets.token_urlsafe(16),
+    }
+    return Answer(400, {"error": error}, 100)
 
 
 def webhook_error(code: int) -> Json:

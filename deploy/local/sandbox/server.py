@@ -3,13 +3,18 @@
 import asyncio
 import os
 import signal
+import ssl
 import sys
 from contextlib import suppress
 
 from aiohttp import web
 
 from deploy.local.sandbox.control import Control, explain, guard
+from deploy.local.sandbox.graph_nodes import GraphNodes
 from deploy.local.sandbox.meta import MetaApi
+from deploy.local.sandbox.oidc import OidcApi
+from deploy.local.sandbox.sms_accounts import SmsAccountsApi
+from deploy.local.sandbox.template_api import TemplateApi
 from deploy.local.sandbox.twilio import TwilioApi
 from deploy.local.sandbox.vonage import VonageApi
 from deploy.local.sandbox.world import World
@@ -20,14 +25,29 @@ WATCH_SECONDS = 0.5
 
 def application(world: World) -> web.Application:
     app = web.Application(client_max_size=BODY_MOST, middlewares=[guard, explain])
-    app.add_routes(
-        [*MetaApi(world).routes(), *TwilioApi(world).routes(), *VonageApi(world).routes(), *Control(world).routes()]
+    templates = TemplateApi(world)
+    oidc = OidcApi(world.oidc_client, world.oidc)
+    apis = (
+        MetaApi(world),
+        GraphNodes(world),
+        templates,
+        TwilioApi(world),
+        VonageApi(world),
+        SmsAccountsApi(world),
+        oidc,
+        Control(world, templates),
     )
+    for api in apis:
+        app.add_routes(api.routes())
     return app
 
 
-async def serve(world: World, host: str, port: int, *, parent: int | None) -> None:
+async def serve(
+    world: World, host: str, port: int, *, parent: int | None, tls: tuple[int, ssl.SSLContext] | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT, or until the process ``parent`` has ended; port 0 takes a free one.
+
+    ``tls``: a second port, and the context by which it speaks TLS.
 
     Prints one line when it listens: ``sandbox ready on http://host:port``.
     """
@@ -42,6 +62,8 @@ async def serve(world: World, host: str, port: int, *, parent: int | None) -> No
     try:
         await web.TCPSite(runner, host, port, backlog=1024).start()
         bound = runner.addresses[0]
+        if tls is not None:
+            await web.TCPSite(runner, host, tls[0], backlog=1024, ssl_context=tls[1]).start()
         sys.stdout.write(f"sandbox ready on http://{bound[0]}:{bound[1]}\n")
         sys.stdout.flush()
         await stop.wait()

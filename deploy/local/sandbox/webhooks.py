@@ -86,22 +86,32 @@ def meta_status(
     return change(number, url, "status", wamid, {**contacts, "statuses": [item]}, status=status)
 
 
+def of_template(waba_id: str, url: str, field: str, value: Json, *, status: str, at: int) -> Webhook:
+    """A webhook about a template: it names no number, and its entry is dated."""
+    payload = {"waba_id": waba_id, "field": field, "value": value, "time": at}
+    return Webhook("meta", url, field, str(value["message_template_name"]), status, payload)
+
+
 def pack(hooks: Sequence[Webhook]) -> Json:
     """One body for several Meta updates: an entry per account, a change per number, field and kind.
 
     Lists of one change are joined and its contacts are listed once each, so they match messages by id and by
     nothing else.
     """
-    entries: dict[str, dict[tuple[object, ...], Json]] = {}
-    for hook in hooks:
+    entries: dict[tuple[str, int | None], dict[tuple[object, ...], Json]] = {}
+    for number, hook in enumerate(hooks):
         field, value = hook.payload["field"], hook.payload["value"]
         lists = {key: items for key, items in value.items() if isinstance(items, list)}
         rest = {key: item for key, item in value.items() if not isinstance(item, list)}
-        changes = entries.setdefault(hook.payload["waba_id"], {})
-        key = (field, str(rest.get("metadata")), *(name for name in sorted(lists) if name != "contacts"))
+        changes = entries.setdefault((hook.payload["waba_id"], hook.payload.get("time")), {})
+        alone = () if "metadata" in rest else (number,)
+        key = (field, str(rest.get("metadata")), *alone, *(name for name in sorted(lists) if name != "contacts"))
         joined: Json = changes.setdefault(key, {"value": rest, "field": field})["value"]
         for name, items in lists.items():
             have = joined.setdefault(name, [])
             have.extend(item for item in items if name != "contacts" or item not in have)
-    packed = [{"id": waba_id, "changes": list(changes.values())} for waba_id, changes in entries.items()]
+    packed = [
+        {"id": waba_id, **({} if at is None else {"time": at}), "changes": list(changes.values())}
+        for (waba_id, at), changes in entries.items()
+    ]
     return {"object": "whatsapp_business_account", "entry": packed}

@@ -123,6 +123,9 @@ class KafkaServer(Server):
             "num.io.threads": 4,
             "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
             "log.segment.delete.delay.ms": 1000,
+            # The first write to an index of the default 10 MB reads as much of it as the disk reads ahead, 8 MB on some
+            # machines, and acknowledgements stall for a second. The price is segments of at least 22 MB, not 1 GB.
+            "log.index.size.max.bytes": 64 * 1024,
         }
 
 

@@ -5,6 +5,7 @@ By the latter the next start finds and ends a process that an unclean end left a
 call it in a thread from asyncio.
 """
 
+import contextlib
 import json
 import shutil
 import signal
@@ -26,6 +27,7 @@ from deploy.local.servers.private import private_folder
 from deploy.local.watchdog import Watchdog, Watched, end, send, tree
 
 _START_SECONDS = 60.0
+_PAUSE_SECONDS = 5.0
 _POLL = 0.05
 _LOG_TAIL = 3
 
@@ -108,12 +110,19 @@ class Server(ABC):
         self.start()
 
     def pause(self) -> None:
-        """SIGSTOP, children included: connections stay open and nothing answers."""
+        """SIGSTOP, children included: connections stay open, and nothing answers any more once this returns."""
         for _ in range(2):  # the second round stops a child that the parent started during the first
             send(self._tree(), signal.SIGSTOP)
+            self._wait_stopped()
 
     def resume(self) -> None:
         send(self._tree(), signal.SIGCONT)
+
+    def _wait_stopped(self) -> None:
+        """A thread that runs on another processor takes the signal a moment later, and may answer until then."""
+        deadline = time.monotonic() + _PAUSE_SECONDS
+        while not all(map(_is_stopped, self._tree())) and time.monotonic() < deadline:
+            time.sleep(_POLL)
 
     def give_up(self) -> None:
         """Make a start in another thread fail soon."""
@@ -193,3 +202,17 @@ def fresh_folder(parent: Path, prefix: str) -> Path:
     for old in parent.glob(f"{prefix}*"):
         shutil.rmtree(old, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    """Whether no thread of it runs, where the system tells of threads (Linux); else whether the process is stopped."""
+    states = []
+    for stat in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            states.append(stat.read_text().rpartition(")")[2].split()[0])
+    if states:
+        return not set(states) - {"T", "t", "Z", "X"}
+    try:
+        return process.status() in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
+    except psutil.NoSuchProcess:
+        return True

@@ -13,7 +13,7 @@ from typing import Literal
 KEY_BYTES = 32
 _SALT = b"transom portal v1"
 
-Purpose = Literal["codes", "texts", "sessions", "csrf", "addresses"]
+Purpose = Literal["codes", "texts", "sessions", "csrf", "addresses", "cursors", "sign-ins"]
 
 
 def derive(master: bytes, purpose: Purpose) -> bytes:

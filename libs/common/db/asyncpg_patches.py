@@ -14,9 +14,17 @@ else:  # generic in the stubs only
 class ExpendableConnection(Connection):
     """A connection that closes when a command is cancelled or times out, where asyncpg might wait for ever."""
 
-    __slots__ = ("cut_short",)
+    __slots__ = ("cut_short", "planned_at")
 
     cut_short: bool  # a command timed out or was cancelled; set only then
+    planned_at: float | None  # see ``plan``; not set before it is called
+
+    def plan(self, at: float | None) -> None:
+        """Note since when this session keeps its plans, in the event loop's time; None where it keeps none.
+
+        The pool's proxy passes methods on, and takes no attribute.
+        """
+        self.planned_at = at
 
     def _cancel_current_command(self, *_waiters: Any) -> None:
         self.cut_short = True

@@ -4,8 +4,11 @@ Transient: the server or the connection is gone, the server starts or stops, it 
 conflict, or a statement reaches its time limit. Every other error of a statement is a bug or a bad record.
 """
 
+import ssl
+
 import asyncpg
 
+REFUSES_TLS = "rejected SSL upgrade"  # asyncpg has no class for it
 _TRANSIENT_CLASSES = (
     "08",  # connection
     "40",  # serialization failure, deadlock
@@ -31,6 +34,13 @@ def slow_db(error: BaseException) -> bool:
 def locked_db(error: BaseException) -> bool:
     """Whether the server gave up waiting for a lock that another session holds."""
     return isinstance(error, asyncpg.LockNotAvailableError)
+
+
+def distrusted_db(error: BaseException) -> bool:
+    """Whether the server's certificate is refused, or it speaks no TLS though it is asked to: waiting mends neither."""
+    return isinstance(error, ssl.SSLCertVerificationError) or (
+        isinstance(error, ConnectionError) and REFUSES_TLS in str(error)
+    )
 
 
 def transient_db(error: BaseException) -> bool:

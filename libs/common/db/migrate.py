@@ -40,7 +40,7 @@ _IN_TRANSACTION = "25001"
 _LOOK_SECONDS = 0.2
 _TELL_EVERY = 50
 PORTAL_ROLE = "transom_portal"
-_RIGHTS = Path(__file__).with_name("portal_rights.sql")
+PORTAL_RIGHTS = Path(__file__).with_name("portal_rights.sql")
 _MEMBER = """
 select r.oid is not null as exists, coalesce(pg_has_role(current_user, r.oid, 'set'), false) as may_take
   from (select 1) o left join pg_roles r on r.rolname = $1
@@ -166,7 +166,7 @@ async def _give_portal_its_rights(db: Any, report: Report) -> None:
                     f"the portal cannot start yet: let a superuser run {statement!r}, then run transom migrate again"
                 )
                 return
-    await db.execute(_RIGHTS.read_text(encoding="utf-8"))
+    await db.execute(PORTAL_RIGHTS.read_text(encoding="utf-8"))
 
 
 async def _patiently(db: Any, migration: Migration, report: Report, patience: timedelta) -> None:
@@ -258,7 +258,7 @@ async def _connected(dsn: str) -> AsyncIterator[Any]:
             server_settings={"application_name": "transom-migrate", "timezone": "UTC", "statement_timeout": "0"},
         )
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise ConfigurationError(unreachable(error)) from error
+        raise ConfigurationError(unreachable(dsn, error)) from error
     try:
         with suppress(asyncpg.PostgresError):  # where the system lacks it, a killed runner's statement runs to its end
             await db.execute("set client_connection_check_interval = '1s'")

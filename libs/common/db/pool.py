@@ -2,11 +2,15 @@
 
 Rule 1: a command that times out or is cancelled takes its connection with it. Asking a silent server to cancel would
         hang as well.
-Rule 2: sessions carry no state (no session locks, no SET, no LISTEN), so giving a connection back asks the server
-        nothing.
+Rule 2: sessions carry no state (no session locks, no LISTEN, no SET but that of rule 5), so giving a connection back
+        asks the server nothing.
 Rule 3: a pool knows the server's clock. It is measured on every new connection, and once a second on one that is taken;
         so nothing is said to a server, after a failover neither, whose clock was not asked.
 Rule 4: ``json`` and ``jsonb`` columns are Python values in both directions. Strings in them pass ``sanitize`` first.
+Rule 5: a statement is planned for each execution, because a plan from the time when a table was small is bad when it
+        has grown. For a lone message planning costs more than everything else. So what runs for every message and finds
+        its rows by their keys takes a connection with ``kept_plans``: they read indexes whatever the size of a table,
+        and are made anew after ``PLANS_SECONDS``.
 """
 
 import asyncio
@@ -21,20 +25,25 @@ import orjson
 
 from libs.common.clock import DatabaseClock, utc_now
 from libs.common.db import asyncpg_patches
-from libs.common.db.errors import transient_db
+from libs.common.db.errors import REFUSES_TLS, transient_db
 from libs.common.drain import Drain
 from libs.common.errors import ConfigurationError, Transient
 from libs.common.log_throttle import LogThrottle
 from libs.common.logging import get_logger
+from libs.common.reaching import at, tls_cause
 
 Connection = asyncpg_patches.Connection
 
 CONNECT_SECONDS = 1.5
+PLANS_SECONDS = 2.0
 _CLOSE_SECONDS = 2.0
 _JSONB_VERSION = b"\x01"
 _TIME = "select clock_timestamp()"
+_KEEP_PLANS = "discard plans; set plan_cache_mode = force_generic_plan; set enable_seqscan = off"
+_KEEP_NO_PLANS = "set plan_cache_mode = force_custom_plan; set enable_seqscan = on"
 _APART = timedelta(seconds=5)
 _TELL_SECONDS = 60.0
+_TLS_FILES = ("sslrootcert", "sslcert", "sslkey")
 
 Measure = Callable[[Any], Awaitable[None]]
 """Asks the server on this connection for its time."""
@@ -58,8 +67,8 @@ class Pool:
         self.now = now
 
     @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[Connection]:
-        """A connection.
+    async def acquire(self, *, kept_plans: bool = False) -> AsyncIterator[Connection]:
+        """A connection. ``kept_plans``: for statements that run for every message and find rows by their keys.
 
         Raises Transient when none is to be had in time, or when the server went away while it was used.
         """
@@ -72,6 +81,7 @@ class Pool:
         try:
             if self.now.is_due():
                 await self._measure(connection)
+            await _set_plans(connection, kept=kept_plans)
             yield cast("Connection", connection)  # the pool's proxy does whatever a connection does
         except asyncpg.InterfaceError as error:
             # the rollback of a transaction whose command was cut short finds the connection gone: say what cut it short
@@ -148,7 +158,7 @@ async def open_pool(
         )
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         hint = f", or run transom migrate, which makes the role {role}" if role and _refuses_role(error) else ""
-        raise ConfigurationError(unreachable(error) + hint) from error
+        raise ConfigurationError(unreachable(dsn, error) + hint) from error
     try:
         yield Pool(pool, acquire_seconds=min(CONNECT_SECONDS, command_seconds), now=clock, measure=measure)
     finally:
@@ -159,13 +169,28 @@ async def open_pool(
             pool.terminate()
 
 
-def unreachable(error: BaseException) -> str:
-    """One line on why PostgreSQL could not be used at start; the address stays out, it may hold a password."""
-    why = error.sqlstate if isinstance(error, asyncpg.PostgresError) else None
+def unreachable(dsn: str, error: BaseException) -> str:
+    """One line on why PostgreSQL could not be used at start. Of the address it has host and port alone."""
+    sqlstate = error.sqlstate if isinstance(error, asyncpg.PostgresError) else None
     return (
-        f"postgres cannot be used ({type(error).__name__}{f' {why}' if why else ''}): "
-        "start it, or set TRANSOM_POSTGRES_DSN to where it listens"
+        f"postgres{at(dsn)} cannot be used ({type(error).__name__}{f' {sqlstate}' if sqlstate else ''}): "
+        f"{_why(dsn, error) or 'start it, or set TRANSOM_POSTGRES_DSN to where it listens'}"
     )
+
+
+def _why(dsn: str, error: BaseException) -> str | None:
+    """The cause in words, where it is one of TLS or of rights."""
+    if isinstance(error, asyncpg.InvalidPasswordError):
+        return "it refuses the password of TRANSOM_POSTGRES_DSN"
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        return "it lets this user in from here by other means: look at its pg_hba.conf, and at sslmode and sslcert"
+    if isinstance(error, asyncpg.ClientConfigurationError) and str(error).startswith("root certificate file"):
+        return "sslmode in TRANSOM_POSTGRES_DSN asks for an authority: name its file with sslrootcert"
+    if isinstance(error, ConnectionError) and REFUSES_TLS in str(error):
+        return "it speaks no TLS, and sslmode in TRANSOM_POSTGRES_DSN asks for it"
+    if isinstance(error, FileNotFoundError | PermissionError) and any(f"{name}=" in dsn for name in _TLS_FILES):
+        return "a file of sslrootcert, sslcert or sslkey in TRANSOM_POSTGRES_DSN cannot be read"
+    return tls_cause(error)
 
 
 def _refuses_role(error: BaseException) -> bool:
@@ -181,6 +206,17 @@ def _cancelled(error: BaseException) -> asyncio.CancelledError | None:
     while isinstance(cause, asyncpg.InterfaceError):
         cause = cause.__context__
     return cause if isinstance(cause, asyncio.CancelledError) else None
+
+
+async def _set_plans(connection: Any, *, kept: bool) -> None:
+    """Let the session keep its plans or not; plans that were kept for long are made anew."""
+    planned_at, now = getattr(connection, "planned_at", None), asyncio.get_running_loop().time()
+    if kept and (planned_at is None or now - planned_at > PLANS_SECONDS):
+        await connection.execute(_KEEP_PLANS)
+        connection.plan(now)
+    elif not kept and planned_at is not None:
+        await connection.execute(_KEEP_NO_PLANS)
+        connection.plan(None)
 
 
 async def _prepare(connection: Any) -> None:

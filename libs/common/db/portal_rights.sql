@@ -16,6 +16,7 @@ grant select (org_id, conversation_id, message_id, direction, channel, kind, con
     on messages to transom_portal;
 grant select (org_id, intent_id, attempt, conversation_id, route, channel, reason, decided_at)
     on decisions to transom_portal;
+grant select (org_id, conversation_id, message_id, state) on parked_messages to transom_portal;
 grant select, update (used_at) on portal_links to transom_portal;
 -- No session moves to another conversation, phone or end. An earlier release granted the whole row.
 revoke update on portal_sessions from transom_portal;

@@ -33,6 +33,12 @@ on conflict (org_id, channel, address, reason) do update
  where m.at < excluded.at
 """
 
+_MARKED = """
+select u.org_id
+  from unnest($1::text[]) as u (org_id)
+ cross join lateral (select from address_marks m where m.org_id = u.org_id limit 1) m
+"""
+
 # A sign on WhatsApp shows that the phone is switched on. Only SMS shows that it takes SMS. A STOP is no matter of
 # reach. Meta's times are whole seconds: a sign within the second of the mark came after it, because one that came
 # before was seen before.
@@ -58,15 +64,15 @@ returning 1
 """
 
 SMS_MARKS = """
-select max(m.until) filter (where m.reason <> 'sms_opted_out') as no_phone_until,
-       max(m.until) filter (where m.reason = 'sms_opted_out') as stopped_until,
-       max(m.at) filter (where m.reason = 'sms_opted_out') as stopped_at
-  from address_marks m
- where m.org_id = {org_id} and m.channel = 'sms' and m.address = {phone} offset 0
+select max(until) filter (where reason <> 'sms_opted_out') as no_phone_until,
+       max(until) filter (where reason = 'sms_opted_out') as stopped_until,
+       max(at) filter (where reason = 'sms_opted_out') as stopped_at
+  from address_marks own_marks
+ where own_marks.org_id = {org_id} and own_marks.channel = 'sms' and own_marks.address = {phone} offset 0
 """
 """For a lateral join: the marks of an E.164 number for SMS, always one row.
 
-``{org_id}`` and ``{phone}`` are of the outer query.
+``{org_id}`` and ``{phone}`` are of the outer query, whose aliases are never ``own_marks``.
 """
 
 
@@ -81,9 +87,16 @@ async def mark(db: Connection, marks: Iterable[Mark]) -> None:
 
 
 async def clear(db: Connection, signs: Iterable[SignOfLife]) -> None:
-    """End what these signs of life disprove. Idempotent; one statement for any number of them."""
+    """End what these signs of life disprove. Idempotent; one statement for any number of them, or two.
+
+    The first asks which of the organisations have a mark at all.
+    """
+    found = list(signs)
+    if not found:
+        return
+    marked = {row["org_id"] for row in await db.fetch(_MARKED, list({sign.org_id for sign in found}))}
     latest: dict[tuple[str, str, str], datetime] = {}
-    for sign in sorted(signs, key=lambda s: s.at):
+    for sign in sorted((one for one in found if one.org_id in marked), key=lambda s: s.at):
         for address in addresses_of(sign.address):
             latest[sign.org_id, sign.channel, address] = sign.at
     if latest:

@@ -20,6 +20,7 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.organisations import AuditLine, add_lines
 from libs.common.directory.reports import MarketingStopped
+from libs.common.directory.touched import touch
 from libs.common.events.directory import ConsentCategory, ConsentChanged
 from libs.common.phone import spellings
 from libs.common.thread.conversations import current_conversation, lock_against_merge
@@ -29,20 +30,21 @@ KEYWORD: Cause = "keyword"
 
 
 CONSENTS = """
-select coalesce(bool_and(c.allowed) filter (where c.category = 'whatsapp'), true) as whatsapp_consent,
-       coalesce(bool_and(c.allowed) filter (where c.category = 'sms'), true) as sms_consent,
-       coalesce(bool_and(c.allowed) filter (where c.category = 'marketing'), false) as marketing_consent,
-       max(c.address) filter (where c.category = 'sms') as sms_stopped_by,
-       max(c.at) filter (where c.category = 'sms' and c.allowed and c.cause is distinct from 'keyword')
-           as sms_consented_at
-  from consents c
- where c.org_id = {org_id} and c.customer_id = {customer_id}
+select coalesce(bool_and(allowed) filter (where category = 'whatsapp'), true) as whatsapp_consent,
+       coalesce(bool_and(allowed) filter (where category = 'sms'), true) as sms_consent,
+       coalesce(bool_and(allowed) filter (where category = 'marketing'), false) as marketing_consent,
+       coalesce(bool_and(allowed) filter (where category = 'transactional'), true) as transactional_consent,
+       coalesce(bool_and(allowed) filter (where category = 'service_reminders'), true) as service_reminders_consent,
+       max(address) filter (where category = 'sms') as sms_stopped_by,
+       max(at) filter (where category = 'sms' and allowed and cause is distinct from 'keyword') as sms_consented_at
+  from consents own_consents
+ where own_consents.org_id = {org_id} and own_consents.customer_id = {customer_id}
 """
 """For a lateral join: what a customer consents to, always one row;
 
-``{org_id}`` and ``{customer_id}`` are expressions of the outer query.
+``{org_id}`` and ``{customer_id}`` are expressions of the outer query, whose aliases are never ``own_consents``.
 
-Where nothing was said, WhatsApp and SMS are allowed, and marketing is not. ``sms_stopped_by``: the number whose STOP
+Where nothing was said, everything is allowed but marketing. ``sms_stopped_by``: the number whose STOP
 withdrew SMS, if one did. A START by SMS is no explicit consent, because its sender can be forged.
 """
 
@@ -113,6 +115,7 @@ async def store_said(db: Connection, said: Iterable[SaidConsent]) -> None:
         await db.execute(_STORE_SAID, *columns)
         stored = [consents[row["place"] - 1] for row in await db.fetch(_STORED, *columns)]
         await add_lines(db, [audit_line(one.org_id, one.customer_id, one._asdict()) for one in stored])
+        await touch(db, [(one.org_id, one.customer_id) for one in stored])
 
 
 def _conflict_free_rounds(said: Iterable[SaidConsent]) -> list[list[SaidConsent]]:
@@ -141,6 +144,7 @@ on conflict (customer_id, category) do update
  where c.org_id = excluded.org_id and c.at <= excluded.at
    and (c.allowed, c.at, c.source, c.cause)
        is distinct from (excluded.allowed, excluded.at, excluded.source, excluded.cause)
+returning c.org_id, c.customer_id
 """
 
 
@@ -159,7 +163,8 @@ class DirectoryConsent(NamedTuple):
 async def set_consents(db: Connection, rows: Sequence[DirectoryConsent]) -> None:
     """Store consents of the directory, without audit lines. Each (customer, category) is named once."""
     if rows:
-        await db.execute(_SET, *as_columns(rows))
+        changed = await db.fetch(_SET, *as_columns(rows))
+        await touch(db, [(row["org_id"], row["customer_id"]) for row in changed])
 
 
 def audit_line(org_id: str, customer_id: UUID, said: Mapping[str, Any]) -> AuditLine:

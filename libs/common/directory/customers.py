@@ -22,6 +22,7 @@ from libs.common.directory.identity_queries import load_sharing
 from libs.common.directory.identity_register import Register
 from libs.common.directory.organisations import RefusedChange
 from libs.common.directory.phone_claims import claim, give_up, inherit
+from libs.common.directory.touched import touch
 from libs.common.events.directory import CustomerUpserted
 from libs.common.phone import canonical, same_line
 from libs.common.sanitize import sanitize
@@ -73,8 +74,15 @@ async def store_customers(db: Connection, changes: Sequence[tuple[int, CustomerU
     mistakes = [
         mistake for notice in sorted(register.notices, key=lambda n: n.at) for mistake in change_of(register, notice)[1]
     ]
+    shown_anew = {person.now for person in register.people.values() if _looks_different(person)}
     await finish(db, register, mistakes)
+    await touch(db, [(one.org_id, one.customer_id) for one in shown_anew if one.customer_id is not None])
     return refused
+
+
+def _looks_different(person: Person) -> bool:
+    """Whether a customer who was there before has another name or phone now, or was joined to another one."""
+    return person.became is not None or (person.stored is not None and person.stored[:2] != person.row[:2])
 
 
 def _apply(register: Register, person: Person, change: CustomerUpserted) -> None:

@@ -27,12 +27,21 @@ _STOP = frozenset(
 _START = frozenset({"start", "unstop", "subscribe", "opt in", "optin", "start promotions", "resume promotions"})
 _LONGEST = 64
 _BETWEEN = re.compile(r"[\W_]+")
+_WORD = re.compile(r"[^\W_]+")
+_FIRST_WORDS = frozenset(words.partition(" ")[0] for words in _STOP | _START)
 
 
 def keyword_of(text: str) -> Keyword | None:
     """What the whole text asks for, or None."""
     if len(text) > _LONGEST:
         return None
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text).casefold() if not unicodedata.combining(c))
+    plain = text.casefold() if text.isascii() else _without_accents(text)
+    first = _WORD.search(plain)
+    if first is None or first[0] not in _FIRST_WORDS:  # most texts
+        return None
     words = _BETWEEN.sub(" ", plain).strip()
     return "stop" if words in _STOP else "start" if words in _START else None
+
+
+def _without_accents(text: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFKD", text).casefold() if not unicodedata.combining(c))

@@ -7,8 +7,8 @@ Rule 2: the rows of the thread follow in slices (``libs.common.sending.merge_sli
         ids through ``conversation_aliases``, and the order of sends goes over both threads.
 Rule 3: the links and sessions of either conversation end: the holder of one may be the wrong person for half of it. A
         conversation that merely gets another customer keeps its links.
-Rule 4: locks are taken in this order (docs/architecture/data.md): conversations, slots, consents. The caller's
-        transaction holds the rows of all these customers. No customer is both winner and loser.
+Rule 4: locks are taken in this order (docs/architecture/data.md): conversations, slots, parked messages, consents. The
+        caller's transaction holds the rows of all these customers. No customer is both winner and loser.
 """
 
 from collections.abc import Sequence
@@ -128,6 +128,113 @@ on conflict (conversation_id) do update
  where a.org_id = excluded.org_id
 """
 
+# A member has read the thread that remains as far as they had read the one of the two that they had read least. What
+# they had read whole sets no limit. Heads of both are still there.
+_MOVE_READS = """
+with held as (
+    select r.org_id, m.winner, m.loser, r.user_id
+      from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+      join member_reads r on r.org_id = m.org_id and r.conversation_id in (m.loser, m.winner)
+     group by 1, 2, 3, 4
+), pairs as (
+    select h.org_id, h.winner, h.loser, h.user_id,
+           greatest(p.read_below, w.read_sequence, 0) as of_winner,
+           greatest(p.read_below, l.read_sequence, 0) as of_loser,
+           coalesce(hw.inbound_sequence, 0) as in_winner, coalesce(hl.inbound_sequence, 0) as in_loser
+      from held h
+      join members p on p.org_id = h.org_id and p.user_id = h.user_id
+      left join member_reads w on w.org_id = h.org_id and w.user_id = h.user_id and w.conversation_id = h.winner
+      left join member_reads l on l.org_id = h.org_id and l.user_id = h.user_id and l.conversation_id = h.loser
+      left join conversation_heads hw on hw.org_id = h.org_id and hw.conversation_id = h.winner
+      left join conversation_heads hl on hl.org_id = h.org_id and hl.conversation_id = h.loser
+), gone as (
+    delete from member_reads r using pairs p
+     where r.org_id = p.org_id and r.user_id = p.user_id and r.conversation_id = p.loser
+)
+insert into member_reads as r (org_id, user_id, conversation_id, read_sequence)
+select org_id, user_id, winner,
+       least(min(case when of_winner < in_winner then of_winner end),
+             min(case when of_loser < in_loser then of_loser end), max(greatest(in_winner, in_loser)))
+  from pairs
+ group by org_id, user_id, winner
+ order by org_id, user_id, winner
+on conflict (org_id, user_id, conversation_id) do update set read_sequence = excluded.read_sequence
+"""
+
+_HOLD_HEADS = """
+select from conversation_heads h
+ where h.conversation_id = any($2::uuid[] || $3::uuid[]) and h.org_id = any($1::text[])
+ order by h.conversation_id
+   for update
+"""
+
+# The inbox computes the head anew when something is published next. Until then it says what the two said; of several
+# losers, what the newest of them said.
+_MOVE_HEADS = """
+with lost as (
+    delete from conversation_heads h using unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+     where h.conversation_id = m.loser and h.org_id = m.org_id
+ returning m.winner, h.*
+)
+insert into conversation_heads as h (
+       conversation_id, org_id, phone_number_id, last_sequence, last_message_id, last_at, channel,
+       inbound_sequence, inbound_at, unanswered_since, failed_sequence, last_customer_at, closed_early, seen_sequence,
+       unread_since, escalated_at)
+select distinct on (l.winner) l.winner, l.org_id, l.phone_number_id, l.last_sequence, l.last_message_id, l.last_at,
+       l.channel, l.inbound_sequence, l.inbound_at, l.unanswered_since, l.failed_sequence,
+       l.last_customer_at, l.closed_early, l.seen_sequence, l.unread_since, l.escalated_at
+  from lost l
+ order by l.winner, l.last_sequence desc
+on conflict (conversation_id) do update
+   set last_message_id = case when excluded.last_sequence > h.last_sequence then excluded.last_message_id
+                              else h.last_message_id end,
+       last_at = case when excluded.last_sequence > h.last_sequence then excluded.last_at else h.last_at end,
+       channel = case when excluded.last_sequence > h.last_sequence then excluded.channel else h.channel end,
+       last_sequence = greatest(h.last_sequence, excluded.last_sequence),
+       inbound_sequence = greatest(h.inbound_sequence, excluded.inbound_sequence),
+       inbound_at = greatest(h.inbound_at, excluded.inbound_at),
+       unanswered_since = least(h.unanswered_since, excluded.unanswered_since),
+       failed_sequence = greatest(h.failed_sequence, excluded.failed_sequence),
+       last_customer_at = greatest(h.last_customer_at, excluded.last_customer_at),
+       closed_early = case when excluded.last_customer_at > h.last_customer_at then excluded.closed_early
+                           else h.closed_early end,
+       seen_sequence = case when h.unread_since is null and excluded.unread_since is null
+                            then greatest(h.seen_sequence, excluded.seen_sequence)
+                            else least(h.seen_sequence, excluded.seen_sequence) end,
+       unread_since = least(h.unread_since, excluded.unread_since),
+       escalated_at = least(h.escalated_at, excluded.escalated_at)
+ where h.org_id = excluded.org_id
+"""
+
+_DROP_WORDS = """
+delete from customer_words w using unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+ where w.customer_id = m.loser and w.org_id = m.org_id
+"""
+
+# What waits in either waits in the thread that remains. The key is the message's, so nothing meets there.
+_MOVE_PARKED = """
+update parked_messages p set conversation_id = m.winner
+  from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+ where p.conversation_id = m.loser and p.org_id = m.org_id
+"""
+
+# The hold that lasts longer remains: whichever thread staff took over, the joint one is theirs. It is published anew.
+_MOVE_HOLDS = """
+with lost as (
+    delete from conversation_holds h using unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+     where h.conversation_id = m.loser and h.org_id = m.org_id
+ returning m.org_id, m.winner, h.user_id, h.at, h.until_at
+)
+insert into conversation_holds as h (conversation_id, org_id, user_id, at, until_at, published)
+select distinct on (winner) winner, org_id, user_id, at, until_at, false
+  from lost where until_at is not null
+ order by winner, until_at desc, at desc
+on conflict (conversation_id) do update
+   set user_id = excluded.user_id, at = greatest(excluded.at, h.at + interval '1 microsecond'),
+       until_at = excluded.until_at, published = false
+ where h.org_id = excluded.org_id and (h.until_at is null or h.until_at < excluded.until_at)
+"""
+
 _MOVE_ALIASES = """
 update conversation_aliases t set conversation_id = m.winner
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
@@ -238,6 +345,7 @@ async def merge_customers(db: Connection, merges: Sequence[Merge]) -> None:
     await db.execute(_MOVE_CONSENTS, *customers)
     await db.execute(_ALIAS_CUSTOMERS, *customers)
     await db.execute(_DROP_CUSTOMERS, *customers)
+    await db.execute(_DROP_WORDS, *customers)
 
 
 async def merge_conversations(db: Connection, pairs: Sequence[Merge]) -> None:
@@ -246,6 +354,11 @@ async def merge_conversations(db: Connection, pairs: Sequence[Merge]) -> None:
     await db.execute(_JOIN_WINDOWS, *columns)
     await db.execute(_MOVE_SLOTS, *columns)
     await db.execute(_MOVE_ANSWERS, *columns)
+    await db.execute(_MOVE_HOLDS, *columns)
+    await db.execute(_MOVE_READS, *columns)
+    await db.execute(_HOLD_HEADS, *columns)
+    await db.execute(_MOVE_HEADS, *columns)
+    await db.execute(_MOVE_PARKED, *columns)
     await end_access(db, [(org_id, id_) for org_id, *both in zip(*columns, strict=True) for id_ in both])
     await db.execute(_MOVE_ALIASES, *columns)
     await db.execute(_ALIAS_CONVERSATIONS, *columns)

@@ -4,7 +4,8 @@ Rule 1: an SMS number and a portal host belong to one organisation each, until t
         or none. A number counts in every spelling of its line. Another organisation's claim of a number is refused as
         ``number_of_another_org``. A change that names another's host is applied without the host, and a line says so:
         its customers get the platform's links. The platform's own host belongs to no organisation, and may be named by
-        every one.
+        every one. So does a tenant of an identity provider: a change that names another's is applied without it, so
+        that nobody is signed in to two organisations by one tenant.
 Rule 2: the line and the account that an organisation leaves stay its own for inbound SMS (``former_sms_numbers``) until
         another organisation has the line, at most ``FORMER_KEPT``.
 Rule 3: the changes of a batch count one after the other. A change counts only where it is not older than what is
@@ -20,6 +21,7 @@ from uuid import UUID
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.events.directory import OrgCredit, OrgUpserted
+from libs.common.inbox_policy import read_inbox_policy
 from libs.common.logging import get_logger
 from libs.common.org_name import carries_a_link
 from libs.common.phone import canonical, spellings
@@ -33,6 +35,7 @@ FORMER_KEPT = timedelta(days=30)
 
 OF_ANOTHER_ORG = "number_of_another_org"
 HOST_OF_ANOTHER_ORG = "host_of_another_org"
+SIGN_IN_OF_ANOTHER_ORG = "sign_in_of_another_org"
 LINK_IN_NAME = "link_in_name"
 POLICY_VALUE = "policy_value"
 
@@ -63,35 +66,46 @@ class _Claims(NamedTuple):
     org_id: str
     sms_line: str | None
     portal_host: str | None
+    sign_in: tuple[str, str] | None
     at: datetime
 
 
 _UPSERT = """
 insert into orgs as o (org_id, name, sms_number, sms_line, sms_spellings, sms_active, sms_provider, sms_account,
-                       portal_host, country, currency, policy, upserted_at)
+                       portal_host, country, currency, policy, sign_in_issuer, sign_in_tenant, upserted_at)
 select u.org_id, u.name, u.number, u.line,
-       array(select s.spelling from unnest($13::text[], $14::text[]) as s (line, spelling) where s.line = u.line),
-       u.active, u.provider, u.account, u.host, u.country, u.currency, u.policy, u.at
+       array(select s.spelling from unnest($15::text[], $16::text[]) as s (line, spelling) where s.line = u.line),
+       u.active, u.provider, u.account, u.host, u.country, u.currency, u.policy,
+       u.issuer, u.tenant, u.at
   from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bool[], $6::text[], $7::text[], $8::text[],
-              $9::text[], $10::text[], $11::jsonb[], $12::timestamptz[])
-    as u (org_id, name, number, line, active, provider, account, host, country, currency, policy, at)
+              $9::text[], $10::text[], $11::jsonb[], $12::text[], $13::text[], $14::timestamptz[])
+    as u (org_id, name, number, line, active, provider, account, host, country, currency, policy, issuer, tenant, at)
  order by 1
 on conflict (org_id) do update
    set name = excluded.name, sms_number = excluded.sms_number, sms_line = excluded.sms_line,
        sms_spellings = excluded.sms_spellings, sms_active = excluded.sms_active,
        sms_provider = excluded.sms_provider, sms_account = excluded.sms_account, portal_host = excluded.portal_host,
        country = excluded.country, currency = excluded.currency, policy = excluded.policy,
+       sign_in_issuer = excluded.sign_in_issuer, sign_in_tenant = excluded.sign_in_tenant,
        upserted_at = excluded.upserted_at
  where o.upserted_at <= excluded.upserted_at
 """
 
-# The organisations of these changes, and those that have a number or a host that is claimed.
+# The organisations of these changes, and those that have a number, a host or a tenant that is claimed.
 _CLAIMS = """
-select org_id, sms_line, portal_host, upserted_at as at from orgs where org_id = any($1::text[])
-union
-select org_id, sms_line, portal_host, upserted_at from orgs where sms_line = any($2::text[])
-union
-select org_id, sms_line, portal_host, upserted_at from orgs where portal_host = any($3::text[])
+with claimed as (
+    select org_id from orgs where org_id = any($1::text[])
+    union
+    select org_id from orgs where sms_line = any($2::text[])
+    union
+    select org_id from orgs where portal_host = any($3::text[])
+    union
+    select o.org_id
+      from unnest($4::text[], $5::text[]) as u (issuer, tenant)
+      join orgs o on o.sign_in_issuer = u.issuer and o.sign_in_tenant = u.tenant
+)
+select org_id, sms_line, portal_host, sign_in_issuer, sign_in_tenant, upserted_at as at
+  from orgs join claimed using (org_id)
 """
 
 # Before the changes are stored: what they leave, but for lines that another organisation has from now on.
@@ -118,7 +132,9 @@ delete from former_sms_numbers
 
 # Two organisations may exchange what they have alone in one batch, so both give theirs up first.
 _CLEAR_CLAIMS = """
-update orgs set sms_number = null, sms_line = null, sms_spellings = '{}', portal_host = null
+update orgs
+   set sms_number = null, sms_line = null, sms_spellings = '{}', portal_host = null, sign_in_issuer = null,
+       sign_in_tenant = null
  where org_id = any($1::text[])
 """
 
@@ -154,20 +170,23 @@ async def store_orgs(
     org_ids = sorted({change.org_id for _, change in changes})
     lines = sorted({canonical(change.sms_number) for _, change in changes if change.sms_number is not None})
     hosts = sorted({change.portal_host for _, change in changes if change.portal_host is not None})
-    claims = _Owners(_Claims(**row) for row in await db.fetch(_CLAIMS, org_ids, lines, sanitize(hosts)))
+    tenants = sorted({found for _, change in changes if (found := _sign_in(change)) is not None})
+    rows = await db.fetch(_CLAIMS, org_ids, lines, sanitize(hosts), *_as_two_columns(tenants))
+    claims = _Owners(_claims(**row) for row in rows)
     refused: list[RefusedChange] = []
     newest: dict[str, OrgUpserted] = {}
     for index, change in changes:
         match claims.claim(change):
             case "number_taken":
                 refused.append(RefusedChange(index, OF_ANOTHER_ORG, "sms_number belongs to another organisation"))
-            case "host_taken":
-                newest[change.org_id] = _without_host(change)
-                _log_doubt(change, "portal_host", HOST_OF_ANOTHER_ORG)
-            case "applies":
-                newest[change.org_id] = change
             case "stale":
                 continue
+            case applied:
+                newest[change.org_id] = applied
+                if applied.portal_host != change.portal_host:
+                    _log_doubt(change, "portal_host", HOST_OF_ANOTHER_ORG)
+                if applied.sign_in != change.sign_in:
+                    _log_doubt(change, "sign_in", SIGN_IN_OF_ANOTHER_ORG)
     for change in newest.values():
         _log_doubts(change)
     if newest:
@@ -177,7 +196,7 @@ async def store_orgs(
         await db.execute(
             _UPSERT,
             *as_columns([_row(change) for change in newest.values()]),
-            *(zip(*written, strict=True) if written else ([], [])),
+            *_as_two_columns(written),
         )
     return refused
 
@@ -205,15 +224,16 @@ async def store_credit(db: Connection, changes: Sequence[OrgCredit]) -> None:
 
 
 class _Owners:
-    """Which organisation has which SMS number and portal host, as one change after the other leaves it."""
+    """Which organisation has which SMS number, portal host and tenant, as one change after the other leaves it."""
 
     def __init__(self, stored: Iterable[_Claims]) -> None:
         self._by_org = {one.org_id: one for one in stored}
         self._lines = {one.sms_line: one.org_id for one in self._by_org.values() if one.sms_line is not None}
         self._hosts = {one.portal_host: one.org_id for one in self._by_org.values() if one.portal_host is not None}
+        self._tenants = {one.sign_in: one.org_id for one in self._by_org.values() if one.sign_in is not None}
 
-    def claim(self, change: OrgUpserted) -> Literal["number_taken", "host_taken", "stale", "applies"]:
-        """What becomes of the change. Where it applies, its number and its host count from now on."""
+    def claim(self, change: OrgUpserted) -> OrgUpserted | Literal["number_taken", "stale"]:
+        """The change as it applies, without a host and a tenant of others. What it claims counts from now on."""
         org_id, host = change.org_id, sanitize(change.portal_host)
         line = None if change.sms_number is None else canonical(change.sms_number)
         before = self._by_org.get(org_id)
@@ -224,15 +244,37 @@ class _Owners:
         if before is not None:
             self._lines.pop(before.sms_line or "", None)
             self._hosts.pop(before.portal_host or "", None)
-        taken = host is not None and self._hosts.get(host, org_id) != org_id
-        if taken:
-            host = None
+            self._tenants.pop(before.sign_in or ("", ""), None)
+        if self._hosts.get(host or "", org_id) != org_id:
+            host, change = None, _without_host(change)
+        if self._tenants.get(_sign_in(change) or ("", ""), org_id) != org_id:
+            change = change.model_copy(update={"sign_in": None})
+        sign_in = _sign_in(change)
         if line is not None:
             self._lines[line] = org_id
         if host is not None:
             self._hosts[host] = org_id
-        self._by_org[org_id] = _Claims(org_id, line, host, change.at)
-        return "host_taken" if taken else "applies"
+        if sign_in is not None:
+            self._tenants[sign_in] = org_id
+        self._by_org[org_id] = _Claims(org_id, line, host, sign_in, change.at)
+        return change
+
+
+def _claims(sign_in_issuer: str | None, sign_in_tenant: str | None, **row: Any) -> _Claims:
+    both = None if sign_in_issuer is None or sign_in_tenant is None else (sign_in_issuer, sign_in_tenant)
+    return _Claims(sign_in=both, **row)
+
+
+def _sign_in(change: OrgUpserted) -> tuple[str, str] | None:
+    """Issuer and tenant as they are stored. An issuer is one with a slash at its end and without."""
+    if change.sign_in is None:
+        return None
+    issuer: str = sanitize(change.sign_in.issuer)
+    return issuer.rstrip("/"), sanitize(change.sign_in.tenant)
+
+
+def _as_two_columns(pairs: Sequence[tuple[str, str]]) -> Sequence[Sequence[str]]:
+    return tuple(zip(*pairs, strict=True)) if pairs else ([], [])
 
 
 def _without_host(change: OrgUpserted) -> OrgUpserted:
@@ -241,8 +283,9 @@ def _without_host(change: OrgUpserted) -> OrgUpserted:
 
 def _log_doubts(change: OrgUpserted) -> None:
     """Say what of an organisation is not used as it was named. It is stored all the same."""
-    _, faults = read_policy(change.policy, country=change.country, sms_number=change.sms_number)
-    for name in faults:
+    _, of_sms = read_policy(change.policy, country=change.country, sms_number=change.sms_number)
+    _, of_inbox = read_inbox_policy(change.policy)
+    for name in (*of_sms, *of_inbox):
         _log_doubt(change, name, POLICY_VALUE)
     if carries_a_link(change.name):
         _log_doubt(change, "name", LINK_IN_NAME)
@@ -261,7 +304,8 @@ def _row(org: OrgUpserted) -> tuple[Any, ...]:
     line = None if org.sms_number is None else canonical(org.sms_number)
     sms = org.sms_number, line, org.sms_active, org.sms_provider, org.sms_account
     place = sanitize(org.portal_host), org.country, org.currency
-    return org.org_id, sanitize(org.name), *sms, *place, sanitize(org.policy), org.at
+    sign_in = _sign_in(org) or (None, None)
+    return org.org_id, sanitize(org.name), *sms, *place, sanitize(org.policy), *sign_in, org.at
 
 
 def _credit_line(change: OrgCredit) -> AuditLine:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from libs.common.faults import RecipientFault
@@ -73,11 +73,18 @@ TemplateFailure = tuple[SentTemplate, str, datetime]
 
 
 class TemplateNews(NamedTuple):
-    """Meta's webhook about a template: from ``at`` on ``word`` (upper case) is its status or its category."""
+    """Meta's webhook about a template, said at ``at``.
+
+    ``word`` (upper case) is its status, category or quality from then on. ``components`` are those that it has now, as
+    far as the webhook tells them. Where both are None the webhook says something that is not known here: only a sync
+    shows what it is.
+    """
 
     waba_id: str
     name: str
     language: str
-    kind: Literal["status", "category"]
-    word: str
+    kind: Literal["status", "category", "quality", "components"]
+    word: str | None
     at: datetime
+    reason: str | None = None
+    components: list[dict[str, Any]] | None = None

@@ -15,6 +15,7 @@ from libs.common.events.topics import (
     DELIVERY_UPDATES,
     DIRECTORY_CHANGES,
     INBOUND_MESSAGES,
+    INBOX_NOTICES,
     OUTBOUND_DECISIONS,
     OUTBOUND_INTENTS,
     OUTBOUND_REFUSED,
@@ -47,6 +48,7 @@ class Principal:
     is_service: bool = True
     group: str | None = None  # where it differs from the name
     counts: tuple[Topic, ...] = ()  # topics whose partitions it counts
+    follows: tuple[Topic, ...] = ()  # topics whose newest records every process reads, outside of any group
 
     @property
     def may_write(self) -> tuple[Topic, ...]:
@@ -78,6 +80,12 @@ PRINCIPALS = (
     ),
     Principal("sms-bridge", writes=(DELIVERY_UPDATES, OUTBOUND_REFUSED), reads=(OUTBOUND_SMS,)),
     Principal("portal", writes=(PORTAL_MESSAGES,), reads=()),  # customers reach it: it may write nothing else
+    Principal(
+        "inbox",
+        writes=(OUTBOUND_INTENTS, DIRECTORY_CHANGES, INBOX_NOTICES),
+        reads=(INBOUND_MESSAGES, DELIVERY_UPDATES, OUTBOUND_DECISIONS, DIRECTORY_CHANGES),
+        follows=(INBOUND_MESSAGES, DELIVERY_UPDATES, OUTBOUND_DECISIONS, DIRECTORY_CHANGES, INBOX_NOTICES),
+    ),
     # outside the project
     Principal("platform", writes=(DIRECTORY_CHANGES,), reads=(DIRECTORY_CHANGES,), is_service=False),
     Principal(
@@ -92,8 +100,10 @@ PRINCIPALS = (
         reads=(INBOUND_MESSAGES, OUTBOUND_DECISIONS, DELIVERY_UPDATES),
         is_service=False,
     ),
-    # a person: creates topics, reads dead letters and replays them
-    Principal("operator", writes=TOPICS, reads=_DEAD_LETTERS, is_service=False),
+    # what starts more processes by how far groups are behind (KEDA): it reads no record
+    Principal("scaler", writes=(), reads=(), is_service=False, counts=TOPICS),
+    # a person: creates topics, reads and replays what lies in them
+    Principal("operator", writes=TOPICS, reads=(*TOPICS, *_DEAD_LETTERS), is_service=False),
 )
 
 Resource = Literal["topic", "group"]
@@ -135,7 +145,7 @@ def acls(topic_prefix: str = "", user_prefix: str = "transom-") -> Iterator[Acl]
         user = f"{user_prefix}{one.name}"
         for topic in one.may_write:
             yield Acl(user, "topic", f"{topic_prefix}{topic.name}", ("Write", "Describe"))
-        for topic in one.reads:
+        for topic in dict.fromkeys((*one.reads, *one.follows)):
             yield Acl(user, "topic", f"{topic_prefix}{topic.name}", ("Read", "Describe"))
         for topic in one.counts:
             yield Acl(user, "topic", f"{topic_prefix}{topic.name}", ("Describe",))
@@ -143,9 +153,19 @@ def acls(topic_prefix: str = "", user_prefix: str = "transom-") -> Iterator[Acl]
             for topic in (*TOPICS, *_DEAD_LETTERS):
                 name = f"{topic_prefix}{topic.name}"
                 yield Acl(user, "topic", name, ("Create", "Alter", "AlterConfigs", "DescribeConfigs"))
-            yield Acl(user, "group", f"{topic_prefix}{REPLAY}", ("Read", "Describe"), prefixed=True)
-            yield Acl(user, "group", EVERY, ("Describe",))  # adding partitions needs the offsets of every group
-        elif one.is_service and one.reads:
-            yield Acl(user, "group", f"{topic_prefix}{one.group or one.name}.", ("Read",), prefixed=True)
-        elif one.reads:  # outside systems name their groups themselves, after their prefix
-            yield Acl(user, "group", f"{topic_prefix}{one.name}", ("Read",), prefixed=True)
+        yield from _of_groups(one, user, topic_prefix)
+
+
+def _of_groups(one: Principal, user: str, topic_prefix: str) -> Iterator[Acl]:
+    """The rights of a user on consumer groups."""
+    if one.name == "operator":
+        yield Acl(user, "group", f"{topic_prefix}{REPLAY}", ("Read", "Describe"), prefixed=True)
+        yield Acl(user, "group", EVERY, ("Describe",))  # adding partitions needs the offsets of every group
+    elif one.name == "scaler":
+        for service in PRINCIPALS:
+            if service.is_service and service.reads and service.group is None:
+                yield Acl(user, "group", f"{topic_prefix}{service.name}.", ("Describe",), prefixed=True)
+    elif one.is_service and one.reads:
+        yield Acl(user, "group", f"{topic_prefix}{one.group or one.name}.", ("Read",), prefixed=True)
+    elif one.reads:  # outside systems name their groups themselves, after their prefix
+        yield Acl(user, "group", f"{topic_prefix}{one.name}", ("Read",), prefixed=True)

@@ -51,7 +51,11 @@ def at_most(limit: int) -> Callable[[Any], Any]:
     """A validator for JSON of at most ``limit`` bytes. Its value is ``passable`` already."""
 
     def check(value: Any) -> Any:
-        if len(orjson.dumps(value)) > limit:
+        try:
+            size = len(orjson.dumps(value))
+        except TypeError:  # half of an emoji, which JSON can write and no text can hold
+            raise ValueError("text that is no Unicode") from None
+        if size > limit:
             raise ValueError(f"more than {limit} bytes of JSON")
         return value
 

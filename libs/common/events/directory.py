@@ -1,5 +1,7 @@
 """``directory.changes.v1``: what billing and CRM publish about organisations, numbers, customers and consent.
 
+Transom publishes there what it learns itself: opt-outs, and that staff hold a conversation.
+
 An older ``at`` never overwrites a newer one of the same type, entity and category.
 """
 
@@ -10,9 +12,9 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from libs.common import phone
 from libs.common.errors import Undecodable
-from libs.common.events.base import Event, event_type, misfit, read_json_object
+from libs.common.events.base import Event, Part, event_type, misfit, read_json_object
 from libs.common.events.content import passable
-from libs.common.events.fields import Instant, MetaId, OrgId
+from libs.common.events.fields import MAX_USER_ID, Instant, MetaId, OrgId
 from libs.common.portal_host import organisation_host
 
 ConsentCategory = Literal["transactional", "service_reminders", "marketing", "whatsapp", "sms"]
@@ -39,6 +41,13 @@ Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 """ISO 4217."""
 
 
+class SignIn(Part):
+    """Where the organisation's people sign in: the issuer of their identity provider, and their tenant there."""
+
+    issuer: Annotated[str, Field(pattern=r"^https?://[^\s?#]{1,300}$")]
+    tenant: Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class _Change(Event):
     org_id: OrgId
     at: Instant
@@ -58,6 +67,7 @@ class OrgUpserted(_Change):
     portal_host: PortalHost | None = None  # None: the platform's own
     country: Country | None = None  # None: the country of sms_number
     currency: Currency | None = None
+    sign_in: SignIn | None = None
     policy: Policy = Field(default_factory=dict)
 
 
@@ -120,10 +130,49 @@ class ConsentChanged(_Change):
     cause: ConsentCause | None = None
 
 
-DirectoryChange = OrgUpserted | OrgCredit | NumberUpserted | NumberRemoved | CustomerUpserted | ConsentChanged
-_TYPES = frozenset(
-    change.TYPE for change in (OrgUpserted, OrgCredit, NumberUpserted, NumberRemoved, CustomerUpserted, ConsentChanged)
+class ConversationHeld(_Change):
+    """Staff have taken a conversation over: AI agents do not answer in it ``until`` then."""
+
+    TYPE: ClassVar[str] = "conversation.held.v1"
+
+    type: Literal["conversation.held.v1"] = "conversation.held.v1"
+    conversation_id: UUID
+    user_id: Annotated[str, Field(min_length=1, max_length=MAX_USER_ID)]
+    until: Instant
+
+
+class ConversationReleased(_Change):
+    """AI agents may answer in a conversation again. ``until`` is when the hold would have ended."""
+
+    TYPE: ClassVar[str] = "conversation.released.v1"
+
+    type: Literal["conversation.released.v1"] = "conversation.released.v1"
+    conversation_id: UUID
+    user_id: Annotated[str, Field(min_length=1, max_length=MAX_USER_ID)] | None = None
+    until: Instant | None = None
+
+
+CHANGES = (
+    OrgUpserted,
+    OrgCredit,
+    NumberUpserted,
+    NumberRemoved,
+    CustomerUpserted,
+    ConsentChanged,
+    ConversationHeld,
+    ConversationReleased,
 )
+DirectoryChange = (
+    OrgUpserted
+    | OrgCredit
+    | NumberUpserted
+    | NumberRemoved
+    | CustomerUpserted
+    | ConsentChanged
+    | ConversationHeld
+    | ConversationReleased
+)
+_TYPES = frozenset(change.TYPE for change in CHANGES)
 _ADAPTER: TypeAdapter[DirectoryChange] = TypeAdapter(Annotated[DirectoryChange, Field(discriminator="type")])
 
 

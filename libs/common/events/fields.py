@@ -1,7 +1,7 @@
 """Fields that many events have, and their valid values."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field
 
@@ -22,6 +22,12 @@ It stands in log lines and in keys, so it has no white space and no control char
 
 MetaId = Annotated[str, Field(pattern=r"^[0-9]{5,20}$")]
 """The id of a business number or of a WhatsApp business account at Meta. It becomes part of Graph API addresses."""
+
+ConsentPurpose = Literal["transactional", "service_reminders", "marketing"]
+"""What a template is sent for: the category of consent that it is held against."""
+
+MAX_USER_ID = 200
+"""Characters of the id by which an identity provider knows a member of staff."""
 
 Instant = Annotated[AwareDatetime, AfterValidator(_in_utc_too)]
 """A time with its zone that PostgreSQL can store."""

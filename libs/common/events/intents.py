@@ -15,12 +15,11 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 from libs.common.errors import Undecodable
 from libs.common.events.base import Event, Part, event_type, faults, misfit, read_json_object
 from libs.common.events.content import MAX_ID, OUT_KINDS, IntentContent, TemplateFields
-from libs.common.events.fields import OrgId
+from libs.common.events.fields import MAX_USER_ID, ConsentPurpose, OrgId
 from libs.common.nesting import DEEPEST, text_is_deeper
 from libs.common.sanitize import sanitize
 
 ActorKind = Literal["ai", "staff", "system"]
-MAX_USER_ID = 200
 LIFE = timedelta(days=7)
 _ACTOR_KINDS: dict[str, ActorKind] = {"ai": "ai", "staff": "staff", "system": "system"}
 
@@ -47,7 +46,10 @@ class FirstContact(Part):
 
 
 class Intent(Event):
-    """One message to be sent. ``intent_id`` is the idempotency key: the same id again is the same message."""
+    """One message to be sent. ``intent_id`` is the idempotency key: the same id again is the same message.
+
+    ``reply_to`` is the ``message_id`` of the message in the thread that this one quotes.
+    """
 
     TYPE: ClassVar[str] = "outbound.intent.v1"
 
@@ -60,6 +62,8 @@ class Intent(Event):
     content: IntentContent
     channel: Literal["auto", "whatsapp", "sms", "portal"] = "auto"
     fallback_template: TemplateFields | None = None
+    reply_to: UUID | None = None
+    purpose: ConsentPurpose | None = None
     created_at: AwareDatetime
     expires_at: AwareDatetime | None = None
 

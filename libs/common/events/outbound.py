@@ -1,13 +1,13 @@
 """The events of the outbound path: decisions, commands, refusals and delivery updates."""
 
 from datetime import date, datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import AwareDatetime, Field
 
-from libs.common.events.base import Event, Part
-from libs.common.events.fields import MetaId
+from libs.common.events.base import Event, Part, encode_object
+from libs.common.events.fields import ConsentPurpose, MetaId
 from libs.common.ids import AttemptKey
 
 Route = Literal["session", "template", "bridge", "silent", "rejected"]
@@ -59,6 +59,8 @@ class WhatsappCommand(Event):
     recipient: str | None = None  # BSUID
     named: bool = False  # the intent itself named ``to``
     content: dict[str, Any]
+    quotes: str | None = None  # Meta's id of the message that this one answers
+    purpose: ConsentPurpose | None = None  # route template: its consent is asked for again before the call
     created_at: AwareDatetime
     expires_at: AwareDatetime | None = None
     not_before: AwareDatetime | None = None  # a retry that has to wait
@@ -177,3 +179,40 @@ class DeliveryUpdate(Event):
     def key(self) -> bytes:
         """The record's key: the conversation, or the message of an intent that has none."""
         return str(self.conversation_id or self.message_id).encode()
+
+
+class NewStatus(NamedTuple):
+    """What is written as a ``DeliveryUpdate``. It comes from rows of ours, so it is not validated again."""
+
+    message_id: UUID
+    org_id: str
+    conversation_id: UUID | None
+    channel: Channel | None
+    seq: int
+    status: Literal["sent", "delivered", "read", "failed"]
+    reason: str | None
+    provider_code: str | None
+    at: datetime
+
+    @property
+    def key(self) -> bytes:
+        """As ``DeliveryUpdate.key``."""
+        return str(self.conversation_id or self.message_id).encode()
+
+    def encode(self) -> bytes:
+        """The record's value."""
+        message_id, org_id, conversation_id, channel, seq, status, reason, provider_code, at = self
+        return encode_object(
+            {
+                "type": DeliveryUpdate.TYPE,
+                "message_id": str(message_id),
+                "org_id": org_id,
+                "conversation_id": None if conversation_id is None else str(conversation_id),
+                "channel": channel,
+                "seq": seq,
+                "status": status,
+                "reason": reason,
+                "provider_code": provider_code,
+                "at": at,
+            }
+        )

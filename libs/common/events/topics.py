@@ -41,6 +41,7 @@ OUTBOUND_REFUSED = Topic("outbound.refused.v1")
 DELIVERY_UPDATES = Topic("delivery.updates.v1")
 DIRECTORY_CHANGES = Topic("directory.changes.v1", retention=timedelta(days=30))
 PORTAL_MESSAGES = Topic("portal.messages.v1", max_record_bytes=256 * 1024)  # a text of 4,096 characters
+INBOX_NOTICES = Topic("inbox.notices.v1")
 
 TOPICS = (
     WEBHOOKS,
@@ -53,4 +54,5 @@ TOPICS = (
     DELIVERY_UPDATES,
     DIRECTORY_CHANGES,
     PORTAL_MESSAGES,
+    INBOX_NOTICES,
 )

@@ -162,10 +162,13 @@ class BatchProcessor(Generic[T]):
             now=self.now,
             blocked=set(self._ordering_keys.values()),
         )
-        waiting = [e for e in entries if isinstance(e, Received) and _place(e.record) not in outcomes]
+        waiting = [e for e in entries if isinstance(e, Received) and (not outcomes or _place(e.record) not in outcomes)]
         known = len(outcomes)
+        plain = len(waiting) == len(entries) and not self._remembers()
         async for found in bisection.run(waiting):
             match found:
+                case Passed(items, refusals, _) if plain and not refusals and len(items) == len(entries):
+                    _all_handled(entries, result)
                 case Passed(items, refusals, attempts):
                     outcomes |= dict.fromkeys((_place(item.record) for item in items), _HANDLED)
                     outcomes |= {_place(refusal.record): _refused(refusal, attempts) for refusal in refusals or ()}
@@ -180,6 +183,8 @@ class BatchProcessor(Generic[T]):
                     outcomes[_place(item.record)] = _Outcome(letter, stops=True)
         result.transient_error, result.splits = bisection.transient_error, bisection.splits
         result.suspected = [received.record for received in bisection.suspected]
+        if plain and result.next_offsets:
+            return result  # nothing was refused and nothing is remembered, as of most batches
         idle = result.transient_error is None and len(outcomes) == known
         self._collect(entries, outcomes, result)
         self._ordering_keys |= {
@@ -192,6 +197,10 @@ class BatchProcessor(Generic[T]):
         if idle and not result.next_offsets and not ahead and self._suspects:
             result.wait = self._suspects.wait(bisection.clock())
         return result
+
+    def _remembers(self) -> bool:
+        """Whether records are open, or known already."""
+        return bool(self._outcomes or self._suspects or self._ordering_keys or self._open_at)
 
     def _known_outcomes(self, entries: Sequence[Entry[T]]) -> dict[_Place, _Outcome]:
         """The known outcomes of these.
@@ -254,6 +263,8 @@ class BatchProcessor(Generic[T]):
         runs: Mapping[int, int],
     ) -> Sequence[Received[T]]:
         """``part`` up to the record at which its partition's limit is reached, if all open records are handled."""
+        if len(part) == len(entries) and not outcomes:  # nothing is refused
+            return part
         if not any(runs.values()) and not any(_stops(entry, outcomes) for entry in entries):
             return part
         counted = dict(runs)
@@ -293,6 +304,13 @@ class BatchProcessor(Generic[T]):
             places = {_place(entry.record) for entry in entries}
             self._outcomes = {place: outcome for place, outcome in self._outcomes.items() if place not in places}
         self._outcomes |= left
+
+
+def _all_handled(entries: Sequence[Entry[T]], result: BatchResult) -> None:
+    for partition, last in _lasts(entries).items():
+        result.next_offsets[partition] = last + 1
+        result.runs[partition] = 0
+        result.readable.add(partition)
 
 
 def _refused(refusal: Reject, attempts: int) -> _Outcome:

@@ -1,5 +1,7 @@
 """Runs the batches of one subscription, always in this order: handle, publish the dead letters, commit the offsets.
 
+No batch waits for the brokers' answer to a commit: the next one is handled meanwhile.
+
 What is not committed is read again. After a retryable error the partitions are rewound to their first unfinished
 record, and the runner waits before it takes the next batch: 0.1 s at first, doubling up to 5 s, jittered. Meanwhile the
 consumer's heartbeats go on.
@@ -67,6 +69,7 @@ class BatchRunner(Generic[T]):
     _cause: str = ""
     _failing_since: float = 0.0
     """How many errors, the latest and the time of the first, as long as a partition is failing; for the log."""
+    _lag_reported: float = -REPORT_INTERVAL
     _server_away: bool = False
     """The latest error was a server that is away, not work that takes too long."""
     _began: list[float] = field(default_factory=list)
@@ -130,6 +133,7 @@ class BatchRunner(Generic[T]):
             self._processor.forget()
         begun = {p: partitions.open_offsets.get(p, first) for p, first in firsts(batch).items()}
         partitions.stalls.waits_at(begun, asyncio.get_running_loop().time())
+        partitions.progress.begin(batch)
         result = await self._processor.process([self._decode(raw) for raw in batch], partitions.runs)
         if result.splits:
             metrics.BATCH_ISOLATIONS.labels(topic).inc()
@@ -141,9 +145,7 @@ class BatchRunner(Generic[T]):
         if generation != partitions.generation:
             return  # a rebalance: reading begins at the committed offsets, here or elsewhere
         partitions.runs |= {partition: result.runs[partition] for partition in result.next_offsets}
-        await partitions.commit(result.next_offsets)
-        if generation != partitions.generation:
-            return  # the commit crossed a rebalance: no partition of this batch may be rewound or stopped any more
+        partitions.commit_soon(result.next_offsets)
         partitions.open_offsets = self._processor.open_offsets()  # as of now: other batches were processed meanwhile
         partitions.rewind(batch, result.next_offsets | result.resume)
         partitions.reset_stops(result.readable)
@@ -277,9 +279,11 @@ class BatchRunner(Generic[T]):
         self._letter_log.log_due(now)
 
     async def until_idle(self, patience: float) -> None:
+        """Wait until no batch is in flight and its offsets are committed, at most ``patience`` seconds."""
         try:
             async with asyncio.timeout(patience):
                 await self._idle.wait()
+                await self.partitions.until_committed()
         except TimeoutError:
             return
 
@@ -298,6 +302,12 @@ class BatchRunner(Generic[T]):
             log.warning(
                 "record.retried", topic=topic, reason=self._cause, attempt=self._retries, duration_ms=lasted * 1000
             )
+
+    def report_lag(self, now: float) -> None:
+        """Log the lag that was measured, at most every ``REPORT_INTERVAL`` seconds of the event loop."""
+        if self.partitions.lag and now - self._lag_reported >= REPORT_INTERVAL:
+            self._lag_reported = now
+            log.info("consumer.lag", topic=self.subscription.topic.name, records=sum(self.partitions.lag.values()))
 
     def _stall_cause(self) -> str:
         return self._cause or (STATEMENT_TOO_SLOW if self.partitions.open_offsets else "")

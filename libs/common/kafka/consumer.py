@@ -22,7 +22,7 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from libs.common.clock import Clock
 from libs.common.drain import BATCHES, LEAVING, Drain
-from libs.common.errors import ConfigurationError
+from libs.common.errors import ConfigurationError, KafkaUnusable
 from libs.common.kafka import aiokafka_patches
 from libs.common.kafka.aiokafka_patches import FencedError, hang_up
 from libs.common.kafka.batch_processor import Remember
@@ -52,7 +52,7 @@ _CONSUMER_OPTIONS: dict[str, Any] = {
     "isolation_level": "read_committed",
     "max_partition_fetch_bytes": 5 * 1024 * 1024,
     "fetch_max_bytes": 8 * 1024 * 1024,
-    "fetch_max_wait_ms": 100,  # a partition that was just read waits so long for the fetch of the others
+    "consumer_timeout_ms": 1_000,  # aiokafka's reading task wakes up so often at least; news wakes it at once
     "heartbeat_interval_ms": 2_000,
     "max_poll_interval_ms": 300_000,
 }
@@ -83,6 +83,9 @@ class BatchConsumer:
     while it waits for its places in the groups."""
     STALLED_SECONDS: ClassVar[float] = STALLED_AFTER
     STOP_BASE: ClassVar[timedelta] = STOP_BASE
+    FETCH_SECONDS: ClassVar[float] = 0.5
+    """A fetch waits so long for records. The first one answers it, so a long wait delays none. It holds up what is not
+    in it: a partition that is rewound or resumed, or whose records waited for the batch before longer than 100 ms."""
 
     def __init__(
         self,
@@ -153,6 +156,7 @@ class BatchConsumer:
                 decoder=_decode,
                 no_reply=True,
                 session_timeout_ms=int(self.SESSION_SECONDS * 1000),
+                fetch_max_wait_ms=int(self.FETCH_SECONDS * 1000),
                 **_CONSUMER_OPTIONS,
             )
             partitions.find_consumer = partial(getattr, subscriber, "consumer")
@@ -268,7 +272,7 @@ class BatchConsumer:
                     " TRANSOM_INSTANCE must be another one for each process that runs at the same time"
                 )
             case KafkaError() | OSError():
-                return ConfigurationError(
+                return KafkaUnusable(
                     f"Kafka at {self._connection.bootstrap} cannot be consumed ({type(error).__name__}):"
                     " is it running, are the topics declared, and is TRANSOM_KAFKA_BOOTSTRAP right?"
                 )
@@ -321,6 +325,8 @@ class BatchConsumer:
 
     async def _measure_lag(self) -> None:
         await asyncio.gather(*(runner.partitions.measure_lag() for runner in self._runners))
+        for runner in self._runners:
+            runner.report_lag(asyncio.get_running_loop().time())
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types

@@ -24,6 +24,7 @@ from libs.common.errors import ConfigurationError
 from libs.common.events.access import PRINCIPALS
 from libs.common.events.topics import TOPICS
 from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.groups import committed, members
 from libs.common.kafka.topics import SETTLE_SECONDS, administered, partitions_of
 
 _AT_ONCE = 50
@@ -99,7 +100,9 @@ class PartitionAdmin:
         groups = sorted({name for name, _protocol in await self._admin.list_consumer_groups()} | own.keys())
         unread: list[GroupLag] = []
         for some in _slices([group for group in groups if group not in ignored]):
-            for group, offsets in zip(some, await asyncio.gather(*map(self._committed, some)), strict=True):
+            for group, offsets in zip(
+                some, await asyncio.gather(*(committed(self._admin, group) for group in some)), strict=True
+            ):
                 unread += await self._behind(group, offsets, begins, ends)
         return TopicsState(ends, tuple(unread), await self._running(own))
 
@@ -128,16 +131,10 @@ class PartitionAdmin:
                 written[place.topic] = written.get(place.topic, 0) + end - state.ends[place]
         return written
 
-    async def _committed(self, group: str) -> dict[TopicPartition, int]:
-        offsets = await self._admin.list_consumer_group_offsets(group)
-        return {place: known.offset for place, known in offsets.items() if known.offset >= 0}
-
     async def _running(self, own: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
         """The services with members in their groups."""
-        # one at a time: aiokafka 0.14 reads an answer about several wrongly
-        answers = [await self._admin.describe_consumer_groups([group]) for group in sorted(own)]
-        described = [group for (answer,) in answers for group in answer.to_object()["groups"]]
-        return tuple(sorted({own[group["group"]][0] for group in described if group["members"]}))
+        running = {service for group, (service, _topic) in sorted(own.items()) if await members(self._admin, group)}
+        return tuple(sorted(running))
 
     async def _behind(
         self,

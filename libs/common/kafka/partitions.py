@@ -16,39 +16,17 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from libs.common import metrics
 from libs.common.backoff import backoff
 from libs.common.clock import Clock
+from libs.common.kafka.in_flight import InFlight
+from libs.common.kafka.progress import Progress
 from libs.common.kafka.stalls import GroupWatch, Stalls
 from libs.common.logging import get_logger
 
 log = get_logger()
 
 COMMIT_TIMEOUT = 10.0
-POSITION_TIMEOUT = 0.5
 ENDS_TIMEOUT = 5.0
 ENDS_KEPT, ENDS_APART_MS = 16, 250
 STOP_BASE, STOP_CAP = timedelta(seconds=1), timedelta(minutes=1)
-
-
-class InFlight:
-    """The partitions with a batch in flight: it was read and is not finished. No more of them is read meanwhile."""
-
-    def __init__(self) -> None:
-        self.partitions: frozenset[int] = frozenset()
-        self._changed = asyncio.Event()
-
-    def take(self, partitions: AbstractSet[int]) -> frozenset[int]:
-        self.partitions |= partitions
-        return frozenset(partitions)
-
-    def give_back(self, partitions: frozenset[int]) -> None:
-        self.partitions -= partitions
-        self._changed.set()
-
-    async def change(self, seconds: float) -> None:
-        """Wait until some are given back, at most ``seconds``."""
-        self._changed.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
 
 
 RawBatch = Sequence["ConsumerRecord[bytes, bytes]"]
@@ -94,6 +72,8 @@ class Partitions:
     """Partitions whose last batch ended with a retryable error."""
     processed: dict[int, int] = field(default_factory=dict)
     """The next offset to finish, of each partition that had a batch."""
+    _noting: bool = False
+    """``behind`` has been asked."""
     _ends: dict[int, deque[tuple[int, int]]] = field(default_factory=dict)
     """The latest ends of each partition: when it was named at the earliest (epoch, ms, this host), and the offset."""
     _heard: dict[int, int] = field(default_factory=dict)
@@ -102,9 +82,16 @@ class Partitions:
     """How many times in a row each partition was stopped."""
     _retry_at: dict[int, float] = field(default_factory=dict)
     """When each stopped partition is tried again."""
-    _lag_measured: set[int] = field(default_factory=set)
+    progress: Progress = field(init=False)
+    lag: dict[int, int] = field(default_factory=dict)
     """Partitions whose lag is in the metrics."""
     _committing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _commits: "asyncio.Task[None] | None" = None
+    """Commits what ``commit_soon`` was given."""
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(self.topic, self.now)
+        metrics.PARTITIONS_STOPPED.labels(self.topic).set(0)
 
     @property
     def consumer(self) -> AIOKafkaConsumer | None:
@@ -115,19 +102,39 @@ class Partitions:
         if self.consumer is not None:
             self.consumer.in_flight = self.in_flight
 
-    async def commit(self, next_offsets: Mapping[int, int]) -> None:
-        """Commit these offsets and the pending ones. A commit that fails is counted and logged, and stays pending.
+    def commit_soon(self, next_offsets: Mapping[int, int]) -> None:
+        """Commit these offsets while the next batch is handled.
 
-        Without ``retry_commits`` the records would come again after the next start or rebalance, which handlers
-        tolerate.
+        One commit is under way at a time. Offsets that come meanwhile are the next one together.
+        """
+        self.pending_commits |= next_offsets
+        if self.pending_commits and (self._commits is None or self._commits.done()):
+            self._commits = asyncio.create_task(self._commit_pending())
+
+    async def until_committed(self) -> None:
+        """Return once no commit of ``commit_soon`` is under way."""
+        if self._commits is not None:
+            await asyncio.wait({self._commits})
+
+    async def _commit_pending(self) -> None:
+        while self.pending_commits:
+            generation = self.generation
+            if not await self.commit({}) and generation == self.generation:
+                return  # after a rebalance what is pending came meanwhile, and nobody else commits it soon
+
+    async def commit(self, next_offsets: Mapping[int, int]) -> bool:
+        """Commit these offsets and the pending ones. Returns whether they are committed.
+
+        A commit that fails is counted and logged, and stays pending. Without ``retry_commits`` the records would come
+        again after the next start or rebalance, which handlers tolerate.
         """
         generation = self.generation
         async with self._committing:  # one after the other, or an older offset could overtake a newer one
             if generation != self.generation:
-                return  # a rebalance: a partition may be lost, and the brokers refuse a whole commit that names one
+                return False  # a partition may be lost, and the brokers refuse a whole commit that names one
             self.pending_commits |= next_offsets
             if not self.pending_commits or self.consumer is None:
-                return
+                return False
             pending_commits = dict(self.pending_commits)
             try:
                 async with asyncio.timeout(COMMIT_TIMEOUT):
@@ -137,12 +144,18 @@ class Partitions:
             except (KafkaError, TimeoutError) as error:
                 metrics.COMMIT_FAILURES.labels(self.topic).inc()
                 log.warning("offsets.commit_failed", topic=self.topic, reason=type(error).__name__)
-                if generation == self.generation:
-                    if self.commits_failing_since is None:
-                        self.commits_failing_since = asyncio.get_running_loop().time()
-                    return
+                if generation == self.generation and self.commits_failing_since is None:
+                    self.commits_failing_since = asyncio.get_running_loop().time()
+                return False
+            if generation != self.generation:
+                return False  # what is pending now is of the new generation
             self.commits_failing_since = None
-            self.pending_commits.clear()  # committed, or no longer ours to commit
+            self.pending_commits = {
+                partition: offset
+                for partition, offset in self.pending_commits.items()
+                if pending_commits.get(partition) != offset
+            }
+            return True
 
     async def retry_commits(self) -> None:
         """Commit the pending offsets. On a topic without new records no batch would."""
@@ -234,10 +247,11 @@ class Partitions:
         self.stopped = {partition: offset for partition, offset in self.stopped.items() if partition in ours}
         self.runs = {partition: run for partition, run in self.runs.items() if partition in self.stopped}
         self._stops = {partition: stops for partition, stops in self._stops.items() if partition in ours}
+        self.progress.assigned(ours)
         self._pause_stopped()
-        for partition in self._lag_measured - ours:
+        for partition in self.lag.keys() - ours:
             metrics.LAG.remove(self.topic, str(partition))
-        self._lag_measured &= ours
+            del self.lag[partition]
 
     async def behind(self) -> dict[int, float]:
         """For each assigned partition the age in seconds of its latest end that is processed, by the brokers.
@@ -252,22 +266,23 @@ class Partitions:
         if consumer is None or self.rebalancing_since is not None:
             return {}
         found: dict[int, float] = {}
+        self._noting, positions = True, consumer.positions()
         for place in consumer.assignment():
-            position = await self._position(place)
-            if self.rebalancing_since is not None:
-                return {}
             self._note_end(place)
             partition, now_ms = place.partition, self.now().timestamp() * 1000
             waits = partition in self.in_flight.partitions or partition in self.open_offsets
-            done = self.processed.get(partition) if waits else position
+            done = self.processed.get(partition) if waits else positions.get(place)
             ages = [now_ms - at_ms for at_ms, end in self._ends.get(partition, ()) if done is not None and end <= done]
             # after this host's clock was set back, an old note seems to come from the future
             found[partition] = min((age / 1000 for age in ages if age >= 0), default=math.inf)
         return found
 
     def note_ends(self) -> None:
-        """Note the ends that the brokers named last. ``behind`` is the more precise the more often this is called."""
-        if self.consumer is not None and self.rebalancing_since is None:
+        """Note the ends that the brokers named last, where ``behind`` is asked.
+
+        It is the more precise the more often this is called.
+        """
+        if self._noting and self.consumer is not None and self.rebalancing_since is None:
             for place in self.consumer.assignment():
                 self._note_end(place)
 
@@ -305,39 +320,43 @@ class Partitions:
         self.stalls.remove([partition for partition, offset in left.items() if offset == ends[partition]])
         waits = {partition: offset for partition, offset in left.items() if offset < ends[partition]}
         self.stalls.waits_at(waits, asyncio.get_running_loop().time())
-        for partition in begun:
+        for partition in begun if self._noting else ():
             self._note_end(self._on_broker(partition))
 
     async def measure_lag(self) -> None:
-        """Set the lag of each partition.
+        """Set the lag of each partition, and up to when all is handled.
 
-        The ends come from the brokers, for aiokafka does not know those of a paused one.
+        The ends come from the brokers, for aiokafka does not know those of a paused one. Where they do not answer, and
+        during a rebalance, the metrics stay as they are: the times among them grow old.
         """
-        consumer, generation = self.consumer, self.generation
+        consumer, generation, now = self.consumer, self.generation, asyncio.get_running_loop().time()
         if consumer is None or self.rebalancing_since is not None:
             return
         ours = consumer.assignment()
         if not ours:
             await self.group_watch.check(consumer, self.source_topic)
+            if self.group_watch.silent_since is None:
+                self.progress.show_without_partitions(self.group_watch.stalls.longest(now))
             return
         self.group_watch.clear()
         with suppress(KafkaError, TimeoutError):  # brokers that are away are reported elsewhere
             async with asyncio.timeout(ENDS_TIMEOUT):
                 ends = await consumer.end_offsets(list(ours))
+            if generation != self.generation:
+                return
+            positions = consumer.positions()
             for place, end in ends.items():
-                processed = self.processed.get(place.partition)
-                if processed is None:
-                    processed = await self._position(place)
-                if generation != self.generation:
-                    return
-                await self._watch_for_stall(place, end)
+                position = positions.get(place)
+                processed = self.processed.get(place.partition, position)
+                self._watch_for_stall(place, position, end)
                 if processed is not None:
-                    metrics.LAG.labels(self.topic, str(place.partition)).set(max(0, end - processed))
-                    self._lag_measured.add(place.partition)
+                    self.lag[place.partition] = max(0, end - processed)
+                    metrics.LAG.labels(self.topic, str(place.partition)).set(self.lag[place.partition])
+                    self.progress.note(place.partition, end, now, processed)
+            self.progress.show(self.stalls.longest(asyncio.get_running_loop().time(), self.assigned()))
 
-    async def _watch_for_stall(self, place: TopicPartition, end: int) -> None:
+    def _watch_for_stall(self, place: TopicPartition, position: int | None, end: int) -> None:
         """A partition that is not in flight has stalled when reading does not get to its end."""
-        position = await self._position(place)
         excluded = self.in_flight.partitions | self.stopped.keys() | self.open_offsets.keys()
         if position is None or place.partition in excluded:
             return
@@ -349,16 +368,6 @@ class Partitions:
     def assigned(self) -> AbstractSet[int] | None:
         """The partitions that are assigned to us; None before there is a consumer."""
         return None if self.consumer is None else {place.partition for place in self.consumer.assignment()}
-
-    async def _position(self, place: TopicPartition) -> int | None:
-        """The next offset to read; None when it is not known, or the partition is not assigned to us any more."""
-        if self.consumer is None:
-            return None
-        try:
-            async with asyncio.timeout(POSITION_TIMEOUT):
-                return int(await self.consumer.position(place))
-        except (KafkaError, TimeoutError):
-            return None
 
     def _pause_stopped(self) -> None:
         metrics.PARTITIONS_STOPPED.labels(self.topic).set(len(self.stopped))

@@ -14,10 +14,9 @@ Rule 4: a refusal by the brokers leaves a gap in the idempotent producer's seque
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from libs.common import metrics
@@ -40,8 +39,7 @@ HEADER_OVERHEAD_BYTES = 10
 _REQUEST_BYTES = max(topic.dlq.max_record_bytes for topic in TOPICS) + BATCH_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A record to publish.
 
     Without a key it goes to any partition; with neither key nor value its value becomes empty.
@@ -54,10 +52,11 @@ class Record:
 
     def fits(self) -> bool:
         """Whether the topic takes a record of this size."""
-        size = len(self.key or b"") + len(self.value or b"") + OVERHEAD_BYTES
-        for key, value in self.headers:
-            size += len(key) * 3 + len(value or b"") + HEADER_OVERHEAD_BYTES
-        return size <= self.topic.max_record_bytes
+        topic, key, value, headers = self
+        size = len(key or b"") + len(value or b"") + OVERHEAD_BYTES
+        for name, said in headers:
+            size += len(name) * 3 + len(said or b"") + HEADER_OVERHEAD_BYTES
+        return size <= topic.max_record_bytes
 
 
 class Producer:
@@ -98,7 +97,7 @@ class Producer:
         try:
             self._inner = await self._begin(START_SECONDS)
         except (KafkaError, OSError, TimeoutError) as error:
-            raise self._connection.error("reached", error) from error
+            raise await self._connection.error("reached", error) from error
 
     async def stop(
         self,
@@ -113,13 +112,13 @@ class Producer:
         if inner is not None:
             await _end(inner, timeout, then)
 
-    async def publish(self, records: Sequence[Record]) -> None:
-        """Return when all are acknowledged; in one partition they stand in the order given.
+    async def publish(self, records: Sequence[Record]) -> frozenset[TopicPartition]:
+        """Return when all are acknowledged, and where they stand; in one partition they keep the order given.
 
         Raises Transient (not acknowledged in time, brokers away) or Permanent (``record_too_large``).
         """
         if not records:
-            return
+            return frozenset()
         for record in records:
             if not record.fits():
                 raise Permanent("record_too_large", f"{record.topic.name} takes {record.topic.max_record_bytes} bytes")
@@ -141,8 +140,7 @@ class Producer:
                     acknowledgements,
                 )
                 await asyncio.wait(acknowledgements)
-            for acknowledgement in acknowledgements:
-                acknowledgement.result()
+            places = frozenset([acknowledgement.result().topic_partition for acknowledgement in acknowledgements])
         except (KafkaError, OSError, TimeoutError) as error:
             metrics.PUBLISH_FAILURES.labels(type(error).__name__).inc()
             if inner is self._inner:  # else it was replaced meanwhile, and its failure says nothing of the new one
@@ -154,6 +152,7 @@ class Producer:
         metrics.PUBLISH_SECONDS.observe(loop.time() - began)
         for topic, count in counts.items():
             metrics.RECORDS_PUBLISHED.labels(topic).inc(count)
+        return places
 
     async def partitions(self, topic: Topic) -> int:
         """How many partitions a topic has now, by the brokers' metadata; 0 where it does not exist.

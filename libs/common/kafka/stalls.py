@@ -51,6 +51,11 @@ class Stalls:
             if now - since > self.after and (partitions is None or partition in partitions)
         }
 
+    def longest(self, now: float, partitions: Collection[int] | None = None) -> float:
+        """For how many seconds records have waited without progress where that is longest; 0 where none waits."""
+        waiting = [now - since for p, (_, since) in self._waiting.items() if partitions is None or p in partitions]
+        return max(waiting, default=0.0)
+
     def log(self, topic: str, now: float, partitions: Collection[int] | None, cause: str) -> None:
         for partition, seconds in self.stalled(now, partitions).items():
             log.error(

@@ -19,7 +19,7 @@ from libs.common.kafka.records import RawRecord
 
 T = TypeVar("T")
 _POLL_MS = 1_000
-_FETCH_WAIT_MS = 50  # a partition that was just read is fetched again after this time at most
+_FETCH_WAIT_MS = 500  # a fetch is answered by the first record that comes; other questions wait behind it
 _METADATA_AGE_MS = 2_000  # added partitions are seen after this time at most
 
 
@@ -28,7 +28,8 @@ class TopicTail(Generic[T]):
 
     ``decode`` leaves a record out by returning None; what it raises ends the iteration. ``offsets`` says where to
     begin, by declared topic name and partition; a partition that it does not name is read from its beginning. Without
-    ``offsets`` the tail begins at the end. A second iteration goes on after the last record that was decoded.
+    ``offsets`` the tail begins at the end. A second iteration goes on after the last record that was decoded. An
+    iteration ends where ``is_over`` says so between two fetches.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class TopicTail(Generic[T]):
         decode: Callable[[RawRecord], T | None],
         *,
         offsets: Mapping[tuple[str, int], int] | None = None,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         aiokafka_patches.install()
         self._decode = decode
         self._offsets = offsets
+        self._is_over = is_over
         self._bare = {connection.name(topic.name): topic.name for topic in topics}
         self._next: dict[TopicPartition, int] = {}
         self._consumer = AIOKafkaConsumer(
@@ -86,6 +89,8 @@ class TopicTail(Generic[T]):
                     self._next[place] = record.offset + 1
                     if (value := self._decode(self._raw(record))) is not None:
                         yield value
+            if self._is_over():  # also where records come all the time, which nobody wants
+                return
 
     def _raw(self, record: "ConsumerRecord[bytes, bytes]") -> RawRecord:
         return RawRecord(

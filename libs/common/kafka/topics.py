@@ -94,7 +94,7 @@ async def administered(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdm
         await admin.start()
         yield admin
     except (KafkaError, OSError) as error:
-        raise connection.error("administered", error) from error
+        raise await connection.error("administered", error) from error
     finally:
         await admin.close()
 

@@ -82,6 +82,8 @@ class Topology(Generic[DepsT]):
     summary: str
     subscribers: tuple[Subscriber[Any, DepsT], ...]
     publishers: tuple[Publisher, ...]
+    follows: tuple[Topic, ...] = ()
+    """Topics whose newest records every process reads, outside of any group (``TopicTail``)."""
 
     def subscriptions(self, deps: DepsT, max_records: int) -> list[Subscription[Any]]:
         """What a consumer runs; ``max_records`` is the largest batch."""

@@ -10,8 +10,8 @@
 | publish | ``publishing`` |
 | rows that no process finishes | ``sweeping`` |
 | evidence of lost answers | ``coverage`` P, ``coverage_queries``, ``resending``, ``resend_rounds`` P |
-| statuses | ``statuses``, ``status_effects`` |
-| money | ``pricing``, ``sms_charges``, ``sms_caps`` |
+| statuses | ``statuses``, ``status_effects``, ``status_lines`` |
+| money | ``pricing``, ``whatsapp_prices`` P, ``whatsapp_charges``, ``sms_charges``, ``sms_caps``, ``spent`` |
 | merged threads | ``merge_slices`` |
 
 ``engine`` runs dispatcher, recorder, publisher and sweeper together.

@@ -1,31 +1,36 @@
 """Claiming: due rows pass the gate in one transaction. The gate ends a row, or this process holds its lease.
 
+A row that waits for nothing is claimed in the transaction that stores it (``claim_new``). All others are stored as
+pending, and ``claim_due`` takes them when they are due. Both ask the same gate by the same rules.
+
 Rows of a paused account, and rows beyond an account's budget, are not touched. Nor is a row behind an older one of its
-conversation. Where a claim meets many such rows, it defers them until the older row moves.
+conversation that another claim has. Where a claim meets many such rows, it defers them until the older row moves. Rows
+of one conversation that wait for each other alone are claimed together, up to ``RUN``; each call waits for the
+acceptance of the one before.
 """
 
 import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Generic, assert_never
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from libs.common.backoff import backoff
 from libs.common.db.pool import Connection
 from libs.common.ids import SendKey
-from libs.common.sending import conversation_order, pause_queries
+from libs.common.sending import claim_queries, conversation_order, pause_queries
 from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.outcomes import Allowed, Confirmed, NotYet, PreparedT, Refused, Rerouted, Timings
 from libs.common.sending.persisting import Persisted, persist
-from libs.common.sending.rows import Candidate, Claim, SendRow, Transition, sender_of
+from libs.common.sending.rows import RUN, Candidate, Claim, NewSend, SendRow, Transition, sender_of
 from libs.common.sending.transitions import PROBE_GAP, Admission, admit, claim, later, settle
 
 _HELD = 32
 """A claim reads at most so many rows beyond the budget, because some may be held back."""
-_MANY_HELD = 16
+_MANY_HELD = 2 * RUN
 """More blocked rows of one account than this are deferred; fewer where they fill the whole scan."""
 _ANOTHER_RELEASE = timedelta(seconds=30)
 """When a row that this release cannot read is due again, for any replica."""
@@ -41,6 +46,8 @@ class ClaimRound(Generic[PreparedT]):
     applied: Persisted
     more: set[str] = field(default_factory=set)
     waits: list[tuple[datetime, str]] = field(default_factory=list)
+    held: set[str] = field(default_factory=set)
+    """Accounts with rows behind an older one of their conversation."""
     strange: Counter[str] = field(default_factory=Counter)
     """How many rows were left to another release, by the reason."""
 
@@ -77,33 +84,14 @@ async def claim_due(
     ours = await pause_queries.lock_unresponsive(db, adapter.transport, lone, now) if lone else set()
     admission = admit(found, now, budgets, ours)
     full = _full(found, scan)
+    judged = await _judge(db, adapter, admission, now, timings)
+    claims = judged.claims
+    applied = await persist(db, adapter, admission.ended + judged.steps, now)
+    await _open(db, adapter, claims, now + timings.lease)
+    # after the claims are written, so that no row of theirs is deferred as well
     kept = await _defer_blocked(db, adapter, admission, full, now=now, timings=timings)
-    verdicts = await adapter.judge(db, [row for row, _ in admission.judged], now) if admission.judged else {}
-    claim_id = uuid4()
-    claims: list[Claim[PreparedT]] = []
-    steps = admission.ended
-    strange: Counter[str] = Counter()
-    for row, probes in admission.judged:
-        verdict = verdicts[row.key]
-        match verdict:
-            case Allowed():
-                row_of_ours = claim(row, verdict, claim_id, now, provider=adapter.transport.provider, timings=timings)
-                steps.append(Transition(row, row_of_ours))
-                claims.append(Claim(row_of_ours, verdict.prepared, probes))
-            case Confirmed():
-                steps.append(settle(row, verdict.ids, now))
-            case Rerouted() | Refused():
-                steps.append(settle(row, verdict, now))
-            case NotYet(code):
-                waits = later(row, now + _ANOTHER_RELEASE, now, timings, holds_for_all=False)
-                steps.append(
-                    Transition(row, replace(waits, outcome={**(row.outcome or {}), "answer": "not_yet", "code": code}))
-                )
-                strange[code] += 1
-            case _:
-                assert_never(verdict)
-    applied = await persist(db, adapter, steps, now)
-    round_ = ClaimRound(claims, applied, strange=strange, more=_more(found, budgets, admission, full & kept))
+    round_ = ClaimRound(claims, applied, strange=judged.strange, more=_more(found, budgets, admission, full & kept))
+    round_.held = set(admission.held)
     went = {key for claimed in claims for key in claimed.probes}
     # the next probe waits for these calls; where the gate ended the row of a probe, the account is claimed again at
     # once
@@ -113,6 +101,95 @@ async def claim_due(
         round_.waits += [(until, sender_of(account)) for account, _scope in keys]
     round_.more |= {row.account for row, probes in admission.judged if probes & (ours - went)}
     return round_
+
+
+async def claim_new(
+    db: Connection,
+    adapter: ProviderAdapter[PreparedT],
+    commands: Sequence[NewSend],
+    budgets: Mapping[str, int],
+    now: datetime,
+    *,
+    timings: Timings,
+) -> list[Claim[PreparedT]]:
+    """Store commands as rows, as claimed where they wait for nothing and the gate lets them pass at once.
+
+    Of each conversation one row is claimed, of each account as many as its budget says. All others are stored as
+    pending, also those that the gate would end. Call inside a transaction; an error leaves nothing stored. Raises
+    ``Moved``.
+
+    Here the gate takes its locks before the rows are there. Only the insert of the same command elsewhere is waited
+    for after that, and whoever inserts has taken these locks already.
+    """
+    deadline = now + timings.lifetime
+    free = await sends.free_to_go(db, adapter.transport, commands, budgets, now, holds=timings.blocks)
+    rows = [command.row(conversation_id, now, deadline) for command, conversation_id in free]
+    going = [Candidate(row) for row in rows if row.due_at <= now < row.expires_at]
+    judged = await _judge(db, adapter, admit(going, now, budgets), now, timings)
+    claims = {one.row.key: one.row for one in judged.claims}
+    channel = adapter.transport.channel
+    stored = await sends.store(db, channel, commands, now, deadline, claimed=claims)
+    if any(stored.get(key) != row.conversation_id for key, row in claims.items()):
+        raise Moved
+    await _open(db, adapter, judged.claims, now + timings.lease)
+    return judged.claims
+
+
+class Moved(Exception):  # noqa: N818 -- what happened, not a fault
+    """Another transaction has stored one of the commands meanwhile, or has merged its conversation."""
+
+
+@dataclass(slots=True)
+class _Judged(Generic[PreparedT]):
+    """What the gate says of the rows that were admitted, and the steps that follow."""
+
+    claims: list[Claim[PreparedT]] = field(default_factory=list)
+    steps: list[Transition] = field(default_factory=list)
+    strange: Counter[str] = field(default_factory=Counter)
+
+
+async def _judge(
+    db: Connection, adapter: ProviderAdapter[PreparedT], admission: Admission, now: datetime, timings: Timings
+) -> _Judged[PreparedT]:
+    verdicts = await adapter.judge(db, [row for row, _ in admission.judged], now) if admission.judged else {}
+    claim_id = uuid4()
+    judged = _Judged[PreparedT]()
+    latest: dict[tuple[str, UUID], SendKey | None] = {}
+    """The latest claim of each conversation; None where a row waits, and those behind it with it."""
+    for row, probes in admission.judged:
+        conversation = row.org_id, row.conversation_id
+        before = latest.get(conversation) if row.key in admission.followers else None
+        if row.key in admission.followers and conversation in latest and before is None:
+            continue
+        verdict = verdicts[row.key]
+        match verdict:
+            case Allowed():
+                row_of_ours = claim(row, verdict, claim_id, now, provider=adapter.transport.provider, timings=timings)
+                judged.steps.append(Transition(row, row_of_ours))
+                judged.claims.append(Claim(row_of_ours, verdict.prepared, probes, before))
+                latest[conversation] = row.key
+            case Confirmed():
+                judged.steps.append(settle(row, verdict.ids, now))
+            case Rerouted() | Refused():
+                judged.steps.append(settle(row, verdict, now))
+            case NotYet(code):
+                waits = later(row, now + _ANOTHER_RELEASE, now, timings, holds_for_all=False)
+                judged.steps.append(
+                    Transition(row, waits._replace(outcome={**(row.outcome or {}), "answer": "not_yet", "code": code}))
+                )
+                judged.strange[code] += 1
+                latest[conversation] = None
+            case _:
+                assert_never(verdict)
+    return judged
+
+
+async def _open(
+    db: Connection, adapter: ProviderAdapter[PreparedT], claims: Sequence[Claim[PreparedT]], until: datetime
+) -> None:
+    """Store what this claim has taken."""
+    if claims and (claim_id := claims[0].row.claim_id) is not None:
+        await claim_queries.open_claim(db, adapter.transport.channel, claim_id, [one.row for one in claims], until)
 
 
 async def due(
@@ -128,7 +205,7 @@ async def due(
     left = Counter(budgets)
     rows = []
     found = await sends.candidates(db, adapter.transport, _scan(budgets, choice), now, timings.blocks)
-    for row in sorted((one.row for one in choice.of(found) if not one.held), key=lambda row: row.due_at):
+    for row in sorted((one.row for one in choice.of(found) if not one.behind), key=lambda row: row.due_at):
         if left[row.account] > 0:
             left[row.account] -= 1
             rows.append(row)
@@ -157,14 +234,12 @@ async def _defer_blocked(
 ) -> set[str]:
     """Defer the blocked rows of accounts that have many. Returns the accounts of which some were deferred."""
     used = {row.account for row, _probes in admission.judged}
-    kept = set()
-    for account, keys in admission.held.items():
-        in_the_way = account in full and account not in used  # otherwise an answer leads to another claim soon
-        if (len(keys) > _MANY_HELD or in_the_way) and await conversation_order.defer_blocked(
-            db, adapter.transport.channel, account, now, timings.blocks
-        ):
-            kept.add(account)
-    return kept
+    many = {
+        account
+        for account, keys in admission.held.items()
+        if len(keys) > _MANY_HELD or (account in full and account not in used)  # else an answer leads to a claim soon
+    }
+    return {*await conversation_order.defer_blocked(db, adapter.transport.channel, many, now, timings.blocks)}
 
 
 def _full(found: Sequence[Candidate], scan: Mapping[str, int]) -> set[str]:
@@ -184,5 +259,5 @@ def _more(found: Sequence[Candidate], budgets: Mapping[str, int], admission: Adm
 def _postponed(row: SendRow, now: datetime, timings: Timings) -> SendRow:
     """The row as pending, to be tried again after a growing wait, at the latest at its deadline."""
     wait = backoff(row.tries + 1, base=_SET_ASIDE, cap=_SET_ASIDE_LONGEST, jitter=random.random, factor=4)
-    noted = replace(row, tries=row.tries + 1, outcome={**(row.outcome or {}), "answer": "retry_later", "code": "fault"})
+    noted = row._replace(tries=row.tries + 1, outcome={**(row.outcome or {}), "answer": "retry_later", "code": "fault"})
     return later(noted, now + wait, now, timings, holds_for_all=False)

@@ -7,17 +7,22 @@ A statement must ask in the order of the index. Then PostgreSQL reads the index 
 statistics are from before a flood or missing. Within an ``exists`` the order holds only with "offset 0".
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.providers import ProviderChannel
+from libs.common.sending.rows import RUN
+
+_DEFERRED, _LEAST_DEFERRED = 500, 64
+"""How many rows one statement looks at, and how many of one account among many at least."""
 
 _OLDER = """
         o.org_id = s.org_id and o.sequence <= s.sequence and (o.sequence, o.attempt) < (s.sequence, s.attempt)
-    and o.state in ('pending', 'claimed', 'unknown')
+    and o.settled_at is null
     and (o.blocks_order_until is null or o.blocks_order_until > $2)
     and (o.channel = s.channel or o.created_at > $2 - $3::interval)
     and not (o.template and not s.template and o.state = 'pending' and exists (
@@ -47,11 +52,11 @@ select from (select g.winner as conversation_id from conversation_merges g where
                        order by o.sequence limit 1 offset 0) o
 """  # noqa: S608 -- constants of this module
 
-IS_HELD = f"""
-(exists (select from sends o where {HOLDS} order by o.sequence limit 1 offset 0)
- or (exists (select from conversation_merges) and exists ({_JOINED}))) -- most of the time no merge is under way
+BEHIND = f"""
+(select count(*) from (select from sends o where {HOLDS} order by o.sequence limit {RUN} offset 0) o)::int
+ + case when exists (select from conversation_merges) and exists ({_JOINED}) then {RUN} else 0 end
 """  # noqa: S608 -- constants of this module
-"""Whether any row holds back ``s``."""
+"""How many rows hold back ``s``. ``RUN`` or more: too many, or a row of a thread that is being merged."""
 
 # A transaction that moves the blocking row waits for this commit, and then releases the rows behind it. A blocking row
 # that cannot be locked is moving already. A row that blocks only for a time defers nothing. (The update names no state:
@@ -59,12 +64,14 @@ IS_HELD = f"""
 _DEFER_BLOCKED = f"""
 with held as materialized (
     select s.org_id, s.message_id, s.attempt, b.until
-      from (values (false), (true)) as l (template)
+      from unnest($4::text[]) as a (account)
+     cross join (values (false), (true)) as l (template)
      cross join lateral (
            select *
              from sends s
-            where s.channel = $1 and s.account = $4 and s.template = l.template
-              and s.state = 'pending' and s.deferred_until is null and s.due_at <= $2
+            where s.channel = $1 and s.account = a.account and s.template = l.template
+              and s.state = 'pending' and s.settled_at is null and s.unknown_since is null
+              and s.deferred_until is null and s.due_at <= $2
             order by s.due_at
             limit $5
               for update skip locked) s
@@ -83,11 +90,11 @@ update sends s
    set deferred_until = h.until
   from held h
  where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt
-returning 1
+returning s.account
 """  # noqa: S608 -- constants of this module
 
-# The first row behind, of either channel. The claim decides whether it may go.
-_RELEASE_BLOCKED = """
+# The first row behind, of either channel, and those that may soon be claimed together. The claim decides which may go.
+_RELEASE_BLOCKED = f"""
 with first as materialized (
     select f.org_id, f.message_id, f.attempt
       from unnest($1::text[], $2::uuid[]) as c (org_id, conversation_id)
@@ -96,9 +103,19 @@ with first as materialized (
            select b.org_id, b.message_id, b.attempt
              from sends b
             where b.channel = p.channel and b.org_id = c.org_id and b.conversation_id = c.conversation_id
-              and b.state = 'pending' and b.deferred_until is not null
+              and b.settled_at is null and b.deferred_until is not null
             order by b.sequence, b.attempt
-            limit 1) f
+            limit 1) l
+     cross join lateral (
+            select l.org_id, l.message_id, l.attempt
+             union
+            select b.org_id, b.message_id, b.attempt
+              from (select *
+                      from sends b
+                     where b.org_id = c.org_id and b.conversation_id = c.conversation_id and b.settled_at is null
+                     order by b.sequence
+                     limit {RUN}) b
+             where b.channel = p.channel and b.deferred_until is not null) f
 ), held as materialized (
     select s.org_id, s.message_id, s.attempt
       from first f
@@ -111,13 +128,14 @@ update sends s
   from held h
  where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt
 returning s.channel, s.account
-"""
+"""  # noqa: S608 -- a constant
 
 _RELEASE_DUE = """
 with over as materialized (
     select s.org_id, s.message_id, s.attempt
       from sends s
-     where s.channel = $1 and s.state = 'pending' and s.deferred_until <= $2
+     where s.channel = $1 and s.settled_at is null and s.deferred_until < 'infinity'
+       and s.deferred_until <= $2
      order by s.deferred_until
      limit $3
        for update skip locked
@@ -131,16 +149,28 @@ returning s.account
 
 
 async def defer_blocked(
-    db: Connection, channel: ProviderChannel, account: str, now: datetime, holds: timedelta, *, limit: int = 500
-) -> int:
-    """Defer those of the account's first due rows that an older row blocks. Returns how many."""
-    return len(await db.fetch(_DEFER_BLOCKED, channel, now, holds, account, limit))
+    db: Connection,
+    channel: ProviderChannel,
+    accounts: Collection[str],
+    now: datetime,
+    holds: timedelta,
+    *,
+    limit: int = _DEFERRED,
+) -> Counter[str]:
+    """Defer those of the accounts' first due rows that an older row blocks. Returns how many of each account.
+
+    ``limit``: so many rows of each account are looked at, and fewer of each where there are many accounts.
+    """
+    if not accounts:
+        return Counter()
+    each = max(min(limit, _LEAST_DEFERRED), limit // len(accounts))
+    return Counter(r["account"] for r in await db.fetch(_DEFER_BLOCKED, channel, now, holds, sorted(accounts), each))
 
 
 async def release_blocked(
     db: Connection, conversations: Iterable[tuple[str, UUID]]
 ) -> set[tuple[ProviderChannel, str]]:
-    """Rows of these conversations moved: let the first one behind be looked at again.
+    """Rows of these conversations moved: let the first ones behind be looked at again.
 
     Returns the accounts of those, with their channel.
     """

@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Generic
+from typing import Any, Generic
 
 from libs.common import metrics
 from libs.common.backoff import backoff
@@ -23,29 +23,35 @@ from libs.common.periodic import StallDetector, log_trouble, run_periodically
 from libs.common.retryable import is_retryable, is_statement_timeout
 from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
-from libs.common.sending.claiming import Choice, claim_due, due, postpone
-from libs.common.sending.outcomes import BackoffPolicy, PreparedT, RetryLater, SendOutcome, Timings, Unknown
+from libs.common.sending.claiming import Choice, Moved, claim_due, claim_new, due, postpone
+from libs.common.sending.outcomes import Accepted, BackoffPolicy, PreparedT, RetryLater, SendOutcome, Timings, Unknown
 from libs.common.sending.persisting import Persisted
 from libs.common.sending.quarantine import Quarantine
 from libs.common.sending.recording import Recorder
-from libs.common.sending.rows import EVERY_ACCOUNT, Claim, SendRow
+from libs.common.sending.rows import EVERY_ACCOUNT, Claim, NewSend, SendRow
 from libs.common.sending.turns import Turns
 
 log = get_logger()
 
 _AT_ONCE = 500
 _ACCOUNTS_AT_ONCE = 2_000
+_BEGUN_AT_ONCE = 32
+"""So many calls of a claim begin in one turn of the event loop. The first answers leave connections to the rest."""
+_STORED_ONLY_SECONDS = 10.0
+"""After a fault in claiming what is being stored, commands are only stored for so long."""
 _AROUND = 100
 """A row that is to be claimed alone is sought among so many due rows of its account."""
 _WAIT = timedelta(milliseconds=50)
 _LONGEST_WAIT = timedelta(seconds=2)
 _TOO_LATE = RetryLater("pair", BackoffPolicy(timedelta(milliseconds=100), 2, timedelta(seconds=2)), "claim_too_old")
+_BEHIND = RetryLater("pair", _TOO_LATE.curve, "behind", after=timedelta(0), called=False)
 
 
 class Dispatcher(Generic[PreparedT]):
     """Claims and sends until ``end``.
 
-    At most ``concurrency`` claims are open at a time, from the claim until its answer is recorded.
+    At most ``concurrency`` calls run at a time, and at most twice as many claims are open: an answer in hand frees the
+    place of its call, and its claim stays open until it is recorded.
     """
 
     def __init__(
@@ -68,7 +74,7 @@ class Dispatcher(Generic[PreparedT]):
         self._ended = ended
         self._pulse = pulse
         self._turns = Turns(concurrency)
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Task[bool]] = set()
         self._wake = asyncio.Event()
         self._looked_to = ""
         self._taken: list[str] = []
@@ -77,7 +83,10 @@ class Dispatcher(Generic[PreparedT]):
         """Rows that were too slow alone. Each is claimed alone, when ``SlowSuspects`` says that it is due."""
         self._portion = AdaptiveBatchSize(_AT_ONCE)
         self._strange: LogAggregator[str, str] = LogAggregator()
-        self._ending = False
+        self._running = self._ending = False
+        self._stored_only_until = float("-inf")
+        self._storing: set[asyncio.Future[None]] = set()
+        """One for each batch that is being stored. What it claims is called before ``run`` returns."""
 
     def wake(self, accounts: Iterable[str]) -> None:
         """These accounts may have rows that are due now."""
@@ -89,15 +98,61 @@ class Dispatcher(Generic[PreparedT]):
         self._turns.wake_at(due, account)
         self._wake.set()  # the present sleep may be longer
 
+    def moved(self, accounts: Iterable[str]) -> None:
+        """Rows of these accounts are settled, so that others behind them may be due now."""
+        self._turns.moved(accounts)
+        self._wake.set()
+
     def release(self, closed: Mapping[str, int]) -> None:
-        """Free the room of so many claims of these accounts."""
+        """So many answers of these accounts are recorded: their claims are open no more."""
         self._turns.closed(closed)
         self._wake.set()
 
+    def begin(self) -> None:
+        """From now on ``accept`` claims what it stores. Call ``run`` then."""
+        self._running = True
+
     def end(self) -> None:
         """Stop claiming."""
-        self._ending = True
+        self._running, self._ending = False, True
         self._wake.set()
+
+    async def accept(self, commands: Sequence[NewSend]) -> None:
+        """Store commands as rows, once each. Those that wait for nothing are claimed with it, and their calls begin."""
+        storing = asyncio.get_running_loop().create_future()
+        self._storing.add(storing)
+        try:
+            await self._accept(commands)
+        finally:
+            self._storing.discard(storing)
+            storing.set_result(None)
+
+    async def _accept(self, commands: Sequence[NewSend]) -> None:
+        began, now = self._loop_time(), self._now()
+        at_once = self._running and began >= self._stored_only_until
+        room = self._turns.take_at_once(Counter(command.account for command in commands)) if at_once else {}
+        claims: list[Claim[PreparedT]] | None = None
+        try:
+            if room:
+                with self._turns.reserved(room):
+                    async with self._pool.acquire(kept_plans=True) as db, db.transaction():
+                        found = await claim_new(db, self._adapter, commands, room, now, timings=self._timings)
+                    claims = found  # committed
+                    self._turns.opened(Counter(claim.row.account for claim in claims))
+        except Exception as error:
+            if is_retryable(error) and not is_statement_timeout(error):
+                raise
+            if not isinstance(error, Moved):
+                # claiming finds the row that is at fault, or too slow, and no partition waits for it
+                log_trouble("accept", error)
+                self._stored_only_until = self._loop_time() + _STORED_ONLY_SECONDS
+        if claims is None:
+            async with self._pool.acquire(kept_plans=True) as db:
+                await sends.store(db, self._adapter.transport.channel, commands, now, now + self._timings.lifetime)
+            claims = []
+        claimed = {claim.row.key for claim in claims}
+        self.wake({command.account for command in commands if command.key not in claimed})
+        await self._begin(claims, began)
 
     async def run(self) -> None:
         """Claim and send until ``end``. Returns when every call in flight has its answer."""
@@ -116,8 +171,9 @@ class Dispatcher(Generic[PreparedT]):
             if not more and not self._ending:
                 await self._sleep()
         looking.cancel()
-        while self._calls:
-            await asyncio.wait(self._calls)
+        while self._calls or self._storing:
+            left: set[asyncio.Future[Any]] = {*self._calls, *self._storing}
+            await asyncio.wait(left)
 
     async def _round(self) -> bool:
         """Claim once and begin the calls; returns whether to claim again at once."""
@@ -130,6 +186,11 @@ class Dispatcher(Generic[PreparedT]):
         budgets = self._turns.take(self._portion.size)
         if not budgets:
             return False
+        with self._turns.reserved(budgets):
+            await self._claim_in_turn(budgets)
+        return True
+
+    async def _claim_in_turn(self, budgets: Mapping[str, int]) -> None:
         self._taken = list(budgets)
         choice = Choice(but={*self._suspected, *self._quarantine.keys(self._now())})
         try:
@@ -146,19 +207,17 @@ class Dispatcher(Generic[PreparedT]):
         else:
             self._quarantine.passed(claimed)
         self._taken = []
-        return True
 
     async def _claim(self, budgets: Mapping[str, int], choice: Choice) -> int:
         """Claim the chosen rows of these accounts and begin their calls. Returns how many."""
         began = self._loop_time()
-        async with self._pool.acquire() as db, db.transaction():
+        async with self._pool.acquire(kept_plans=True) as db, db.transaction():
             found = await claim_due(db, self._adapter, budgets, self._now(), self._timings, choice=choice)
         self._log_strange(found.strange)
         self._turns.opened(Counter(claim.row.account for claim in found.claims))
-        for claim in found.claims:
-            task = asyncio.create_task(self._send(claim, began))
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
+        if choice.only is None:
+            self._turns.emptied(budgets.keys() - found.held - found.more)
+        await self._begin(found.claims, began)
         self._turns.wake(found.more)
         for due_at, account in found.waits:
             self._turns.wake_at(due_at, account)
@@ -166,6 +225,17 @@ class Dispatcher(Generic[PreparedT]):
         if found.applied.settled:
             await self._adapter.committed(found.applied.settled)
         return len(found.claims)
+
+    async def _begin(self, claims: Sequence[Claim[PreparedT]], began: float) -> None:
+        """Begin the calls of one claim, which was made from ``began`` on."""
+        calls: dict[SendKey, asyncio.Task[bool]] = {}
+        for number, claim in enumerate(claims, 1):
+            before = None if claim.after is None else calls[claim.after]
+            task = calls[claim.row.key] = asyncio.create_task(self._send(claim, began, before))
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
+            if number % _BEGUN_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def _apart(self, rows: Sequence[SendRow], budgets: Mapping[str, int]) -> None:
         """Claim these rows in parts, down to the row that fails or is too slow alone, and quarantine that row."""
@@ -208,13 +278,22 @@ class Dispatcher(Generic[PreparedT]):
         self._looked_to = found[-1][0] if len(found) == _ACCOUNTS_AT_ONCE else ""
         self.wake([account for account, ready in found if ready])
 
-    async def _send(self, claim: Claim[PreparedT], claimed: float) -> None:
-        """Make one call. The recorder always gets an outcome, also after a bug in the call."""
+    async def _send(self, claim: Claim[PreparedT], claimed: float, before: "asyncio.Task[bool] | None") -> bool:
+        """Make one call, after the call ``before``. Returns whether it was accepted.
+
+        The recorder always gets an outcome, also after a bug in the call. Where the call before was not accepted, this
+        one is not made: the facts may have changed, and the row is claimed again. So is a row whose lease became too
+        short for a call while the one before went on.
+        """
         loop = asyncio.get_running_loop()
         lease = claimed + self._timings.lease.total_seconds()
+        latest = lease - self._timings.timeout.total_seconds()
+        accepted_before = before is None or await _accepted(before, latest - loop.time())
         began = loop.time()
         outcome: SendOutcome
-        if began + self._timings.timeout.total_seconds() >= lease:
+        if not accepted_before or (before is not None and (self._ending or began >= latest)):
+            outcome = _BEHIND
+        elif began >= latest:
             outcome = _TOO_LATE  # this process was stalled: a call that begins now could outlive its lease
         else:
             try:
@@ -228,6 +307,9 @@ class Dispatcher(Generic[PreparedT]):
             labels = {"channel": self._adapter.transport.channel, "provider": claim.row.provider or "none"}
             metrics.SEND_SECONDS.labels(**labels).observe(loop.time() - began)
         self._recorder.add(claim, outcome)
+        if self._turns.answered(claim.row.account):
+            self._wake.set()
+        return isinstance(outcome, Accepted)
 
     async def _trouble(self, error: Exception, failures: int) -> bool:
         """Log and wait, because the database is away or slow for every row."""
@@ -264,3 +346,9 @@ class Dispatcher(Generic[PreparedT]):
                 await self._wake.wait()
         except TimeoutError:
             return
+
+
+async def _accepted(call: "asyncio.Task[bool]", seconds: float) -> bool:
+    """Whether the provider accepts this call within so many seconds. The call itself goes on."""
+    ended, _running = await asyncio.wait([call], timeout=max(seconds, 0))
+    return bool(ended) and call.result()

@@ -1,7 +1,8 @@
 """The engine of one channel: dispatcher, recorder, publisher and sweeper, started and ended together."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Generic, Self, get_args
@@ -11,11 +12,11 @@ from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.drain import CALLS, FLUSHING, PUBLISHING, RECORDS, Drain
 from libs.common.events.outbound import Channel, Route
+from libs.common.ids import MessageKey
 from libs.common.kafka.producer import Producer
 from libs.common.logging import get_logger
 from libs.common.open_service import OpenService
 from libs.common.periodic import StallDetector, run_periodically
-from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.dispatching import Dispatcher
 from libs.common.sending.outcomes import PreparedT, Refused, Rerouted, Timings
@@ -23,11 +24,13 @@ from libs.common.sending.persisting import Persisted
 from libs.common.sending.publishing import EventPublisher
 from libs.common.sending.recording import Recorded, Recorder
 from libs.common.sending.rows import EVERY_ACCOUNT, NewSend, Transition, sender_of
-from libs.common.sending.sweeping import COUNT_EVERY, ROW_TASKS, Sweeper
+from libs.common.sending.status_lines import log_statuses
+from libs.common.sending.sweeping import RARELY, ROW_TASKS, Sweeper
 
 log = get_logger()
 
 _DRAIN_SECONDS = 25.0  # of an engine that no service drains
+_ROUTES = frozenset(get_args(Route))
 
 
 class SendEngine(Generic[PreparedT]):
@@ -72,19 +75,19 @@ class SendEngine(Generic[PreparedT]):
 
     async def accept(self, commands: Sequence[NewSend]) -> None:
         """Store commands as rows, once each, and send them at once. They are durable when this returns."""
-        now = self._now()
-        async with self._pool.acquire() as db:
-            await sends.store(db, self._adapter.transport.channel, commands, now, now + self._timings.lifetime)
-        self._dispatcher.wake({command.account for command in commands})
+        if commands:
+            await self._dispatcher.accept(commands)
 
     async def __aenter__(self) -> Self:
+        self._dispatcher.begin()
         work = {
             "dispatch": self._dispatcher.run(),
             "record": self._recorder.run(),
             "publish": self._publisher.run(),
+            "leases": run_periodically("leases", self._timings.poll, self._recorder.keep_leases),
         }
         for name, tick in self._sweeper.tasks.items():
-            period = self._timings.poll * (COUNT_EVERY if name == "waiting" else 1)
+            period = self._timings.poll * (1 if name in ROW_TASKS else RARELY)
             work[f"sweep.{name}"] = run_periodically(
                 f"sweep.{name}", period, tick, self._pulse if name in ROW_TASKS else None
             )
@@ -130,13 +133,22 @@ class SendEngine(Generic[PreparedT]):
 
     def _ended(self, applied: Persisted) -> None:
         """After a commit: log what happened, publish the events, and look at rows that may go now."""
-        _log_steps(self._adapter.transport.channel, applied.done, self._now())
+        failures = {
+            (update.org_id, row.message_id): update.reason
+            for row, events in applied.pending
+            for update in events.updates
+            if update.status == "failed" and update.message_id == row.message_id
+        }
+        _log_steps(self._adapter.transport.channel, applied.done, self._now(), failures)
+        for _row, events in applied.pending:
+            log_statuses(events.told)  # of statuses that came before the answer
         self._publisher.publish(applied.pending)
         for step in applied.done:
             if step.after.state == "pending":
                 self._dispatcher.wake_at(step.after.due_at, step.after.account)
         moved = {step.after.account for step in applied.done if step.final is not None or step.after.state == "unknown"}
-        self._dispatcher.wake(moved | applied.freed)
+        self._dispatcher.moved(moved)
+        self._dispatcher.wake(applied.freed)
 
     async def _ends(self, name: str, seconds: float) -> None:
         await asyncio.wait({self._tasks[name]}, timeout=seconds)
@@ -148,7 +160,7 @@ async def open_engine(
 ) -> AsyncIterator[SendEngine[PreparedT]]:
     """An engine on the servers of a service runs inside the block. The service ends if the engine fails.
 
-    ``concurrency``: calls in flight at once.
+    ``concurrency``: calls in flight at once (``Dispatcher``).
     """
     pool, service = opened.pool, opened.service
     async with (
@@ -160,27 +172,38 @@ async def open_engine(
         yield engine
 
 
-def _log_steps(channel: Channel, steps: Iterable[Transition], now: datetime) -> None:
-    """One line and one count per step of a send: ids and codes alone. A claim is not logged; its answer is."""
+def _log_steps(
+    channel: Channel, steps: Iterable[Transition], now: datetime, failures: Mapping[MessageKey, str | None]
+) -> None:
+    """One line and one count per step of a send: ids and codes alone. A claim is not logged; its answer is.
+
+    ``failures``: the reasons with which messages ended; that of a message whose bridge failed is another one.
+    """
+    outcomes: Counter[tuple[str, str]] = Counter()
     for step in steps:
         row = step.after
+        if step.final is None and row.state == "claimed":
+            continue
         fields = _fields_of(channel, step, now)
         code = (row.outcome or {}).get("code")
+        outcomes[row.provider or "none", "deferred" if row.state == "pending" else row.state] += 1
         match step.final:
             case Rerouted(reason=reason):
+                # the gate has no code, so Meta refused it
+                if reason == "window_closed" and code is not None and fields.get("route") != "template":
+                    metrics.SENDS_AFTER_WINDOW.inc()
                 log.info("send.refused", reason=reason, provider_code=code, **fields)
             case Refused(reason=reason):
-                log.warning("send.failed", reason=reason, provider_code=code, **fields)
+                told = failures.get((row.org_id, row.message_id)) or reason
+                log.warning("send.failed", reason=told, provider_code=code, **fields)
             case tuple():
                 log.info("send.accepted", **fields)
             case None if row.state == "unknown":
                 log.warning("send.unknown", reason=code, **fields)
-            case None if row.state == "pending":
-                log.info("send.deferred", reason=code, due_at=row.due_at.isoformat(), **fields)
             case None:
-                continue
-        outcome = row.state if row.state != "pending" else "deferred"
-        metrics.SENDS.labels(channel=channel, provider=row.provider or "none", outcome=outcome).inc()
+                log.info("send.deferred", reason=code, due_at=row.due_at.isoformat(), **fields)
+    for (provider, outcome), number in outcomes.items():
+        metrics.SENDS.labels(channel=channel, provider=provider, outcome=outcome).inc(number)
 
 
 def _fields_of(channel: Channel, step: Transition, now: datetime) -> dict[str, Any]:
@@ -194,7 +217,7 @@ def _fields_of(channel: Channel, step: Transition, now: datetime) -> dict[str, A
     }
     if row.provider is not None:
         fields["provider"] = row.provider
-    if (route := row.command.get("route")) in get_args(Route):  # a word of another release is not logged
+    if (route := row.command.get("route")) in _ROUTES:  # a word of another release is not logged
         fields["route"] = route
     if step.before.state == "claimed" and row.claimed_at is not None:
         fields["duration_ms"] = round((now - row.claimed_at).total_seconds() * 1000, 1)

@@ -47,13 +47,15 @@ select g.loser, g.org_id,
    for update skip locked
 """
 
+_ANY_DUE = "select true from conversation_merges where due_at <= now() order by due_at limit 1"
+
 # A deferred row is looked at again: the row that it waits behind may have been moved before it, and may have its
 # outcome by now.
 _SENDS = """
 with held as materialized (
     select s.org_id, s.message_id, s.attempt
       from sends s
-     where s.org_id = $1 and s.conversation_id = $2 and s.state in ('pending', 'claimed', 'unknown')
+     where s.org_id = $1 and s.conversation_id = $2 and s.settled_at is null
      order by s.sequence
      limit $4
        for no key update skip locked
@@ -227,7 +229,13 @@ class SliceMover:
     size: int = MOST
 
     async def move(self) -> None:
-        """Move all that is due. Errors are raised after the next slice was made smaller, or its merge postponed."""
+        """Move all that is due. Errors are raised after the next slice was made smaller, or its merge postponed.
+
+        At rest this is one round trip.
+        """
+        async with self.pool.acquire() as db:
+            if not await db.fetchval(_ANY_DUE):
+                return
         clock = asyncio.get_running_loop()
         while True:
             began = clock.time()

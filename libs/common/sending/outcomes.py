@@ -75,6 +75,8 @@ class RetryLater:
     limit: int | None = None
     fault: bool = False
     answered: bool = True
+    called: bool = True
+    """False where the call was not made at all. No try is used up."""
 
 
 @dataclass(frozen=True, slots=True)

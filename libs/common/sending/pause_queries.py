@@ -5,7 +5,7 @@ fault that people must mend (payment, lock, token). Of the last two, one call at
 account out. A fault that was learned from a late status is ended by a late status alone: ``prove``.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -126,7 +126,7 @@ update pauses p
 returning p.provider, p.account, p.scope, p.reason, p.since,
           (select s.org_id from sends s
             where s.channel = p.channel and s.account = split_part(p.account, '@', 1)
-              and s.state = 'pending' and s.deferred_until is null
+              and s.state = 'pending' and s.settled_at is null and s.unknown_since is null and s.deferred_until is null
             order by s.template, s.due_at limit 1) as org_id
 """
 
@@ -164,14 +164,13 @@ async def pause_account(
     await db.execute(_PAUSE_ACCOUNT, by.provider, account, scope, now, reason, *curve, called_at or now, by.channel)
 
 
-async def prove(db: Connection, provider: Provider, sends: Iterable[SendKey]) -> None:
+async def prove(db: Connection, provider: Provider, sends: Collection[SendKey]) -> None:
     """Statuses of these sends came. They end the pauses that wait for such a status of a later call.
 
     ``sends`` are keys of rows (for a bridge its send's). Costs one look where no account waits for such a proof.
     """
-    keys = sorted(set(sends))
-    if keys and await db.fetchval(_ASK_FOR_PROOF, provider):
-        await db.execute(_PROVE, provider, *as_columns(keys), EVERY_ACCOUNT)
+    if sends and await db.fetchval(_ASK_FOR_PROOF, provider):
+        await db.execute(_PROVE, provider, *as_columns(sorted(set(sends))), EVERY_ACCOUNT)
 
 
 async def lock(db: Connection, by: Transport, accounts: Iterable[str]) -> dict[PauseKey, Pause]:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from libs.common.db.pool import Connection
-from libs.common.sending import conversation_order, refusals
+from libs.common.sending import claim_queries, conversation_order, refusals
 from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.outcomes import PreparedT
@@ -52,6 +52,8 @@ async def persist(
         done=[one for one in transitions if one.before.key in written],
         lost=[one for one in transitions if one.before.key not in written],
     )
+    claims = {one.before.claim_id for one in persisted.done if one.before.state == "claimed"}
+    await claim_queries.close_claims(db, [claim_id for claim_id in claims if claim_id is not None])
     persisted.settled = _settled(persisted.done)
     if persisted.settled:
         events = await adapter.apply_effects(db, persisted.settled, now)

@@ -71,18 +71,18 @@ def pricing_of(
     if not isinstance(priced, dict) or not priced:
         return None
     billable = priced.get("billable")
-    more = {name: value for name, value in priced.items() if name not in _KNOWN}
+    more = None if _KNOWN.issuperset(priced) else {n: value for n, value in priced.items() if n not in _KNOWN}
     return Pricing(
-        org_id=org_id,
-        message_id=message_id,
-        provider_id=provider_id,
-        attempt=attempt,
-        type=_word(priced.get("type")),
-        category=_word(priced.get("category")),
-        model=_word(priced.get("pricing_model")),
-        billable=billable if isinstance(billable, bool) else None,
-        more=more or None,
-        at=at,
+        org_id,
+        message_id,
+        provider_id,
+        attempt,
+        _word(priced.get("type")),
+        _word(priced.get("category")),
+        _word(priced.get("pricing_model")),
+        billable if isinstance(billable, bool) else None,
+        more,
+        at,
     )
 
 
@@ -92,8 +92,7 @@ select * from unnest($1::text[], $2::uuid[], $3::text[], $4::int[], $5::text[], 
     $9::jsonb[], $10::timestamptz[])
 on conflict (org_id, message_id, provider_id) do update
    set type = excluded.type, category = excluded.category, model = excluded.model, billable = excluded.billable,
-       more = excluded.more,
-       at = excluded.at
+       more = excluded.more, at = excluded.at, charge_due = true
  where p.at < excluded.at
    and (p.type, p.category, p.model, p.billable, p.more) is distinct from
        (excluded.type, excluded.category, excluded.model, excluded.billable, excluded.more)

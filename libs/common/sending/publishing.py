@@ -14,7 +14,7 @@ from uuid import UUID
 from libs.common.bisection import AdaptiveBatchSize
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
-from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
+from libs.common.events.outbound import NewStatus, OutboundRefused
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED
 from libs.common.ids import SendKey
 from libs.common.kafka.producer import Producer, Record
@@ -114,7 +114,7 @@ class EventPublisher:
     async def _publish(self, batch: Sequence[_Unpublished]) -> None:
         try:
             await self._producer.publish([record for one in batch for record in one.records])
-            async with self._pool.acquire() as db:
+            async with self._pool.acquire(kept_plans=True) as db:
                 await sends.mark_published(db, [one.key for one in batch])
         except Exception as error:  # noqa: BLE001 -- logged; the sweeper publishes it from the rows: nothing is lost
             log_trouble("publish", error)
@@ -124,7 +124,7 @@ def _message_ids(row: SendRow) -> list[UUID]:
     return [row.message_id, *(UUID(kept) for kept in (row.outcome or {}).get("message_ids", ()))]
 
 
-def _records(updates: Iterable[DeliveryUpdate], refusals: Iterable[OutboundRefused]) -> list[Record]:
+def _records(updates: Iterable[NewStatus], refusals: Iterable[OutboundRefused]) -> list[Record]:
     return [
         *(Record(DELIVERY_UPDATES, update.key, update.encode()) for update in updates),
         *(Record(OUTBOUND_REFUSED, refusal.key, refusal.encode()) for refusal in refusals),

@@ -14,26 +14,34 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.ids import SendKey
 from libs.common.providers import PROVIDERS, Provider, ProviderChannel, Transport
-from libs.common.sending.conversation_order import IS_HELD
+from libs.common.sending.conversation_order import BEHIND
 from libs.common.sending.rows import Candidate, NewSend, SendRow
 from libs.common.thread.conversations import current_conversation
 
-_COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.provider, s.provider_account, s.account,
-       s.template, s.command, s.state, s.due_at, s.expires_at, s.created_at,
-       s.blocks_order_until, s.tries, s.resends, s.claim_id, s.claimed_at, s.lease_until,
-       s.unknown_since, s.outcome, s.link_hash, s.text_hash,
-       s.settled_at, s.published"""
+COLUMNS = ", ".join(f"s.{name}" for name in SendRow._fields)
 
 _STORE = f"""
 insert into sends (org_id, message_id, attempt, conversation_id, sequence, account, command, template, channel,
-                   created_at, due_at, expires_at)
+                   created_at, due_at, expires_at, state, tries, claim_id, claimed_at, lease_until, provider,
+                   provider_account, link_hash, text_hash)
 select u.org_id, u.message_id, u.attempt, {current_conversation("u")}, u.sequence, u.account, u.command, u.template,
-       $11, $12, greatest($12, u.not_before), coalesce(u.expires_at, $13)
+       $16, $17, greatest($17, u.not_before), coalesce(u.expires_at, $18),
+       case when u.claim_id is null then 'pending' else 'claimed' end, (u.claim_id is not null)::int, u.claim_id,
+       case when u.claim_id is not null then $17::timestamptz end,
+       case when u.claim_id is not null then $19::timestamptz end,
+       u.provider, u.provider_account, u.link_hash, u.text_hash
   from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::bigint[], $6::text[], $7::jsonb[],
-              $8::timestamptz[], $9::bool[], $10::timestamptz[])
-    as u (org_id, message_id, attempt, conversation_id, sequence, account, command, expires_at, template, not_before)
+              $8::timestamptz[], $9::bool[], $10::timestamptz[], $11::uuid[], $12::text[], $13::text[], $14::bytea[],
+              $15::bytea[])
+    as u (org_id, message_id, attempt, conversation_id, sequence, account, command, expires_at, template, not_before,
+          claim_id, provider, provider_account, link_hash, text_hash)
 on conflict (org_id, message_id, attempt) do nothing
+returning org_id, message_id, attempt, conversation_id
 """  # noqa: S608 -- a constant
+
+# In the words of the indexes, which hold claimed rows as well.
+_PENDING = "s.state = 'pending' and s.settled_at is null and s.unknown_since is null"
+_READY = f"{_PENDING} and s.deferred_until is null"
 
 # A scope is an account's templates, or everything else of it. Scopes that are paused are left out before their rows are
 # looked at.
@@ -56,15 +64,36 @@ _SCOPES = """
                and (p.scope = 'all' or l.template)) p
 """
 
+# Rows that are not stored yet. Those are free whose scope has no pause, and that no stored row holds back.
+_FREE = f"""
+with scopes as materialized (
+    select a.account, l.template
+      from unnest($11::text[]) as a (account)
+     {_SCOPES.format(routes="$12::text[], $13::text[], $14::text[], $15::text[]")}
+     where p.over is null
+)
+select s.n, s.conversation_id,
+       case when exists (select from scopes p
+                          where p.account = s.account and p.template is not distinct from s.template)
+            then {BEHIND} = 0 else false end as free
+  from (select u.n, u.org_id, u.message_id, u.attempt, u.sequence, u.account, u.template, $1::text as channel,
+               {current_conversation("u")} as conversation_id
+          from unnest($4::text[], $5::uuid[], $6::int[], $7::uuid[], $8::bigint[], $9::text[], $10::bool[])
+               with ordinality as u (org_id, message_id, attempt, conversation_id, sequence, account, template, n)
+        offset 0) s
+ where not exists (select from sends o
+                    where o.org_id = s.org_id and o.message_id = s.message_id and o.attempt = s.attempt offset 0)
+"""  # noqa: S608 -- constants of this module
+
 _CANDIDATES = f"""
-select {_COLUMNS}, {IS_HELD} as held, p.over, p.alone
+select {COLUMNS}, s.sequence, {BEHIND} as behind, p.over, p.alone
   from unnest($4::text[], $5::int[]) as a (account, budget)
  {_SCOPES.format(routes="$6::text[], $7::text[], $8::text[], $9::text[]")}
  cross join lateral (
        select *
          from sends s
         where s.channel = $1 and s.account = a.account and s.template = l.template
-          and s.state = 'pending' and s.deferred_until is null and s.due_at <= $2
+          and {_READY} and s.due_at <= $2
         order by s.due_at
         limit a.budget
           for update skip locked) s
@@ -75,11 +104,11 @@ select {_COLUMNS}, {IS_HELD} as held, p.over, p.alone
 _ACCOUNTS = f"""
 with recursive accounts as (
     (select s.account, 1 as number from sends s
-      where s.channel = $1 and s.account > $3 and s.state = 'pending' and s.deferred_until is null
+      where s.channel = $1 and s.account > $3 and {_READY}
       order by s.account limit 1)
     union all
     select (select s.account from sends s
-             where s.channel = $1 and s.account > a.account and s.state = 'pending' and s.deferred_until is null
+             where s.channel = $1 and s.account > a.account and {_READY}
              order by s.account limit 1), a.number + 1
       from accounts a
      where a.account is not null and a.number < $4
@@ -91,7 +120,7 @@ select a.account,
                   and exists (
                       select from sends s
                        where s.channel = $1 and s.account = a.account and s.template = l.template
-                         and s.state = 'pending' and s.deferred_until is null and s.due_at <= $2
+                         and {_READY} and s.due_at <= $2
                        order by s.due_at limit 1 offset 0)
                 offset 0) as ready
   from accounts a
@@ -118,25 +147,27 @@ update sends s
 returning s.org_id, s.message_id, s.attempt, s.conversation_id
 """
 
-_ENDED_CLAIMS = f"""
-select {_COLUMNS}
-  from sends s
- where s.channel = $1 and s.state = 'claimed' and s.lease_until <= $2 and s.message_id <> all ($4::uuid[])
- order by s.lease_until
- limit $3
-   for update skip locked
-"""  # noqa: S608 -- constants of this module
+# Most sends end like this, and only these columns change.
+_ACCEPT = """
+update sends s
+   set state = 'accepted', outcome = $5, settled_at = $6, published = true
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[]) as u (org_id, message_id, attempt, held_by)
+ where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
+   and s.state = 'claimed' and s.claim_id = u.held_by
+returning s.org_id, s.message_id, s.attempt, s.conversation_id
+"""
 
 _OVERDUE = f"""
-select {_COLUMNS}
+select {COLUMNS}
   from sends s
- where s.channel = $1 and s.state = 'pending' and s.expires_at <= $2 and s.message_id <> all ($4::uuid[])
+ where s.channel = $1 and {_PENDING} and s.expires_at <= $2 and s.message_id <> all ($4::uuid[])
  order by s.expires_at
  limit $3
    for update skip locked
 """  # noqa: S608 -- constants of this module
 
-# The longer an outcome has been unknown, the less likely is news: the next look is a twentieth of that time away.
+# The longer an outcome has been unknown, the less likely is news: the next look is a twentieth of that time away. A
+# claim may have left several rows of one conversation: their second calls are released in their order.
 _TAKE_UNKNOWN = f"""
 with due as materialized (
     select t.org_id, t.message_id, t.attempt
@@ -144,16 +175,21 @@ with due as materialized (
      cross join lateral (
            select t.org_id, t.message_id, t.attempt
              from sends t
-            where t.channel = $1 and t.provider = p.provider and t.state = 'unknown' and t.due_at <= p.due_at
+            where t.channel = $1 and t.unknown_of = p.provider and t.due_at <= p.due_at
             order by t.due_at
             limit $3
               for update skip locked) t
+), taken as (
+    update sends s
+       set due_at = $2::timestamptz
+                    + greatest($4::interval, least($5::interval, ($2 - coalesce(s.unknown_since, $2)) / 20))
+      from due
+     where s.org_id = due.org_id and s.message_id = due.message_id and s.attempt = due.attempt
+    returning s.*
 )
-update sends s
-   set due_at = $2::timestamptz + greatest($4::interval, least($5::interval, ($2 - coalesce(s.unknown_since, $2)) / 20))
-  from due
- where s.org_id = due.org_id and s.message_id = due.message_id and s.attempt = due.attempt
-returning {_COLUMNS}
+select {COLUMNS}
+  from taken s
+ order by s.sequence, s.attempt
 """  # noqa: S608 -- constants of this module
 
 _TAKE_UNPUBLISHED = f"""
@@ -170,7 +206,7 @@ update sends s
    set publishing_until = $4
   from due
  where s.org_id = due.org_id and s.message_id = due.message_id and s.attempt = due.attempt
-returning {_COLUMNS}
+returning {COLUMNS}
 """  # noqa: S608 -- constants of this module
 
 _KEEP_PENDING_EVENTS = """
@@ -187,27 +223,55 @@ update sends s
  where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt and not s.published
 """
 
-# Each state is counted in the order of its own index, up to $2 rows.
-_WAITING = """
-select (select count(*) from (select from sends s where s.channel = $1 and s.state = 'pending'
-                               order by s.expires_at limit $2) s)
-     + (select count(*) from (select from sends s where s.channel = $1 and s.state = 'claimed'
-                               order by s.lease_until limit $2) s)
-     + (select count(*) from (select from sends s where s.channel = $1 and s.state = 'unknown'
-                               order by s.provider, s.due_at limit $2) s)
-"""
-
 
 async def store(
-    db: Connection, channel: ProviderChannel, sends: Sequence[NewSend], now: datetime, deadline: datetime
-) -> None:
-    """Store commands as rows that are due now. A row that exists already is left as it is.
+    db: Connection,
+    channel: ProviderChannel,
+    sends: Sequence[NewSend],
+    now: datetime,
+    deadline: datetime,
+    *,
+    claimed: Mapping[SendKey, SendRow] | None = None,
+) -> dict[SendKey, UUID]:
+    """Store commands as rows that are due now, or as this claim of now has them. A row that exists is left as it is.
 
-    ``deadline``: of commands that name none.
+    Returns the keys of those that did not exist, with the conversation of each. ``deadline``: of commands that name
+    none. ``claimed``: the rows that one claim takes at once.
     """
-    if sends:
-        rows = sorted(sends, key=lambda send: send.key)
-        await db.execute(_STORE, *as_columns(rows), channel, now, deadline)
+    if not sends:
+        return {}
+    taken = claimed or {}
+    columns = as_columns((*send, *_claim_of(taken.get(send.key))) for send in sorted(sends, key=lambda send: send.key))
+    leases = [row.lease_until for row in taken.values()]
+    stored = await db.fetch(_STORE, *columns, channel, now, deadline, max(filter(None, leases), default=None))
+    return {(r["org_id"], r["message_id"], r["attempt"]): r["conversation_id"] for r in stored}
+
+
+async def free_to_go(
+    db: Connection,
+    by: Transport,
+    commands: Sequence[NewSend],
+    accounts: Collection[str],
+    now: datetime,
+    *,
+    holds: timedelta,
+) -> list[tuple[NewSend, UUID]]:
+    """Those of these commands, oldest first, that have no row yet and wait for nothing, and the conversation of each.
+
+    A command waits where its account is none of ``accounts``, for a pause of its scope, also for one that is over and
+    not proved to be, and for an older row of its conversation. So does it for an older one of the commands, whatever
+    that one waits for. ``holds``: see ``candidates``.
+    """
+    asked = [(*c.key, c.conversation_id, c.sequence, c.account, c.template) for c in commands]
+    found = await db.fetch(_FREE, by.channel, now, holds, *as_columns(asked), sorted(accounts), *_routes(by))
+    first: dict[tuple[str, UUID], tuple[NewSend, bool]] = {}
+    for n, conversation_id, free in found:
+        command = commands[n - 1]
+        at = command.org_id, conversation_id
+        here = first.get(at)
+        if here is None or (command.sequence, command.attempt) < (here[0].sequence, here[0].attempt):
+            first[at] = command, free
+    return [(command, conversation_id) for (_org, conversation_id), (command, free) in first.items() if free]
 
 
 async def candidates(
@@ -237,8 +301,8 @@ async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> d
     Returns the keys that were written, with the conversation in which each stands now: it may have become part of
     another.
     """
-    if not changes:
-        return {}
+    in_order = sorted(changes, key=lambda change: change[0].key)
+    accepted = [(*b.key, b.claim_id) for b, a in in_order if b.state == "claimed" and a.state == "accepted"]
     rows = [
         (
             *(b.org_id, b.message_id, b.attempt, b.state, b.claim_id),
@@ -246,24 +310,21 @@ async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> d
             *(a.unknown_since, a.outcome, a.link_hash, a.text_hash, a.settled_at, a.published, a.provider),
             a.provider_account,
         )
-        for b, a in sorted(changes, key=lambda change: change[0].key)
+        for b, a in in_order
+        if b.state != "claimed" or a.state != "accepted"
     ]
-    written = await db.fetch(_WRITE, *as_columns(rows))
+    written = await db.fetch(_WRITE, *as_columns(rows)) if rows else []
+    if accepted:
+        end = next(a for _, a in in_order if a.state == "accepted")
+        written += await db.fetch(_ACCEPT, *as_columns(accepted), end.outcome, end.settled_at)
     return {(r["org_id"], r["message_id"], r["attempt"]): r["conversation_id"] for r in written}
-
-
-async def ended_claims(
-    db: Connection, channel: ProviderChannel, now: datetime, limit: int, but: Iterable[SendKey] = ()
-) -> list[SendRow]:
-    """Claims whose lease is over, locked."""
-    return [_row(r) for r in await db.fetch(_ENDED_CLAIMS, channel, now, limit, [key[1] for key in but])]
 
 
 async def overdue(
     db: Connection, channel: ProviderChannel, now: datetime, limit: int, but: Iterable[SendKey] = ()
 ) -> list[SendRow]:
     """Pending rows whose deadline has passed, locked."""
-    return [_row(r) for r in await db.fetch(_OVERDUE, channel, now, limit, [key[1] for key in but])]
+    return [row_of(r) for r in await db.fetch(_OVERDUE, channel, now, limit, [key[1] for key in but])]
 
 
 async def take_unknown(
@@ -285,14 +346,14 @@ async def take_unknown(
     """
     due = [now if provider in providers else now - abandoned for provider in PROVIDERS]
     found = await db.fetch(_TAKE_UNKNOWN, channel, now, limit, soonest, latest, PROVIDERS, due)
-    return [_row(record) for record in found]
+    return [row_of(record) for record in found]
 
 
 async def take_unpublished(
     db: Connection, channel: ProviderChannel, now: datetime, limit: int, until: datetime
 ) -> list[SendRow]:
     """Settled rows whose events no process has published or publishes now. The caller has them ``until`` then."""
-    return [_row(r) for r in await db.fetch(_TAKE_UNPUBLISHED, channel, now, limit, until)]
+    return [row_of(r) for r in await db.fetch(_TAKE_UNPUBLISHED, channel, now, limit, until)]
 
 
 async def keep_pending_events(
@@ -311,20 +372,22 @@ async def mark_published(db: Connection, keys: Iterable[SendKey]) -> None:
         await db.execute(_MARK_PUBLISHED, *as_columns(rows))
 
 
-async def waiting(db: Connection, channel: ProviderChannel, most: int = 10_000) -> int:
-    """How many rows are not settled; of each state at most so many are counted."""
-    return int(await db.fetchval(_WAITING, channel, most) or 0)
+def _claim_of(row: SendRow | None) -> tuple[Any, ...]:
+    if row is None:
+        return None, None, None, None, None
+    return row.claim_id, row.provider, row.provider_account, row.link_hash, row.text_hash
 
 
 def _routes(by: Transport) -> list[list[Any]]:
     return as_columns(by.routes) or [[], [], [], []]
 
 
-def _row(record: Any) -> SendRow:
-    return SendRow(**{name: record[name] for name in SendRow.__dataclass_fields__})
+def row_of(record: Any) -> SendRow:
+    """The row in a record with ``COLUMNS``."""
+    return SendRow._make(record[: len(SendRow._fields)])
 
 
 def _candidate(record: Any) -> Candidate:
     over = [(account, scope) for account, scope in record["over"] or ()]
     lone = [key for key, alone in zip(over, record["alone"] or (), strict=True) if alone]
-    return Candidate(_row(record), held=record["held"], over=frozenset(over), alone=frozenset(lone))
+    return Candidate(row_of(record), record["sequence"], record["behind"], over=frozenset(over), alone=frozenset(lone))

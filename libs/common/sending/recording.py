@@ -1,11 +1,14 @@
-"""The recorder writes the answers that came during its last transaction together, and a lone answer at once."""
+"""The recorder writes the answers that came during its last transaction together, and a lone answer at once.
+
+Answers wait while the database is slow or away. Their claims are bounded (``turns``), and their leases are extended.
+"""
 
 import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Generic, assert_never
 from uuid import UUID
 
@@ -16,7 +19,7 @@ from libs.common.db.pool import Pool
 from libs.common.ids import SendKey
 from libs.common.logging import get_logger
 from libs.common.periodic import StallDetector, log_set_aside, log_trouble
-from libs.common.sending import pause_queries
+from libs.common.sending import claim_queries, pause_queries
 from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.breaker import FailureCounter, pause_reason
 from libs.common.sending.outcomes import PreparedT, SendOutcome, Timings
@@ -35,13 +38,14 @@ _SUSPECT_WAIT = 0.2
 _ClaimKey = tuple[SendKey, UUID | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Answer(Generic[PreparedT]):
     """The outcome of a call. ``opens``: it completes a run of calls without an answer, so the account is paused."""
 
     claim: Claim[PreparedT]
     outcome: SendOutcome
     opens: bool
+    lease_until: datetime | None
 
 
 @dataclass(slots=True)
@@ -81,8 +85,21 @@ class Recorder(Generic[PreparedT]):
         self._ending = False
 
     def add(self, claim: Claim[PreparedT], outcome: SendOutcome) -> None:
-        self._answers.append(_Answer(claim, outcome, self._failures_in_a_row.add(claim.row, outcome)))
+        opens = self._failures_in_a_row.add(claim.row, outcome)
+        self._answers.append(_Answer(claim, outcome, opens, claim.row.lease_until))
         self._any.set()
+
+    async def keep_leases(self) -> None:
+        """Extend the leases that end soon of answers that wait. No other process takes such an answer for lost."""
+        now = self._now()
+        soon, until = now + self._timings.lease / 4, now + self._timings.lease
+        waiting = [one for one in self._answers if one.lease_until is not None and one.lease_until < soon]
+        claims = [(*row.key, row.claim_id) for one in waiting if (row := one.claim.row).claim_id is not None]
+        if claims:
+            async with self._pool.acquire() as db:
+                await claim_queries.extend_leases(db, claims, until)
+        for one in waiting:
+            one.lease_until = until
 
     def end(self) -> None:
         """Record the answers that are there, then return from ``run``."""
@@ -143,7 +160,7 @@ class Recorder(Generic[PreparedT]):
         now = self._now()
         transport = self._adapter.transport
         asking = {account for one in batch for account in _pauses_of(one)}
-        async with self._pool.acquire() as db, db.transaction():
+        async with self._pool.acquire(kept_plans=True) as db, db.transaction():
             await self._adapter.learn_recipients(db, [(one.claim, one.outcome) for one in batch], now)
             standing = await pause_queries.lock(db, transport, asking) if asking else {}
             causes = [(one.claim, pause_reason(one.claim, one.outcome, standing, opens=one.opens)) for one in batch]

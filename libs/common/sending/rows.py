@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Generic, Literal, NamedTuple
 from uuid import UUID
 
-from libs.common.events.outbound import DeliveryUpdate, OutboundRefused, SmsCommand, WhatsappCommand
+from libs.common.events.outbound import Channel, NewStatus, OutboundRefused, SmsCommand, WhatsappCommand
 from libs.common.ids import SendKey
 from libs.common.phone import canonical
 from libs.common.providers import PROVIDERS, Provider
@@ -19,6 +19,8 @@ PauseKind = Literal["throttle", "silence", "fault"]
 PauseProof = Literal["answer", "status"]
 PauseKey = tuple[str, PauseScope]
 """account, scope. ``account`` as ``at_account`` gives it."""
+RUN = 8
+"""At most so many rows of one conversation are claimed together. Their calls follow each other."""
 EVERY_ACCOUNT = "*"
 """Instead of a sender: the pause holds for all senders of the account."""
 
@@ -40,6 +42,10 @@ def provider_of(paused: str, default: Provider) -> Provider:
     """The provider of a pause."""
     named = paused.partition("@")[2].partition(":")[0]
     return next((provider for provider in PROVIDERS if provider == named), default)
+
+
+_COLUMNS = {"org_id", "message_id", "attempt", "conversation_id"}
+"""The fields of a command that a row has as columns. The stored command is without them."""
 
 
 class Pause(NamedTuple):
@@ -92,7 +98,7 @@ class NewSend(NamedTuple):
             conversation_id=command.conversation_id,
             sequence=command.sequence,
             account=account,
-            command=sanitize(command.model_dump(mode="json")),
+            command=sanitize(command.model_dump(mode="json", exclude=_COLUMNS, exclude_none=True)),
             expires_at=command.expires_at,
             template=template,
             not_before=not_before,
@@ -102,10 +108,22 @@ class NewSend(NamedTuple):
     def key(self) -> SendKey:
         return self.org_id, self.message_id, self.attempt
 
+    def row(self, conversation_id: UUID, now: datetime, deadline: datetime) -> "SendRow":
+        """The row that it becomes in this conversation. ``deadline``: of a command that names none."""
+        return SendRow(
+            *(self.org_id, self.message_id, self.attempt, conversation_id, self.account, self.command, "pending"),
+            due_at=now if self.not_before is None else max(now, self.not_before),
+            expires_at=self.expires_at or deadline,
+            created_at=now,
+            template=self.template,
+        )
 
-@dataclass(frozen=True, slots=True)
-class SendRow:
-    """One row of ``sends``, as read or as it shall be written; the columns are explained in the schema."""
+
+class SendRow(NamedTuple):
+    """One row of ``sends``, as read or as it shall be written; the columns are explained in the schema.
+
+    A named tuple, because every send makes three of them: ``_replace`` costs a third of ``dataclasses.replace``.
+    """
 
     org_id: str
     message_id: UUID
@@ -140,6 +158,11 @@ class SendRow:
         return canonical(to) if self.command.get("named") and isinstance(to, str) else None
 
     @property
+    def whole_command(self) -> dict[str, Any]:
+        """The command as it came, with the fields that the row has as columns; fields without a value are left out."""
+        return {**self.command, **{name: getattr(self, name) for name in _COLUMNS}}
+
+    @property
     def key(self) -> SendKey:
         return self.org_id, self.message_id, self.attempt
 
@@ -158,12 +181,13 @@ class SendRow:
 class Candidate:
     """A row that is due, of a scope that is not paused.
 
-    ``held``: an older row of its conversation holds it back. ``over``: the pauses that are over and have not been
-    proved to be, of which ``alone`` are tried out by one call at a time.
+    ``behind``: how many older rows of its conversation hold it back. ``over``: the pauses that are over and have not
+    been proved to be, of which ``alone`` are tried out by one call at a time.
     """
 
     row: SendRow
-    held: bool = False
+    sequence: int = 0
+    behind: int = 0
     over: frozenset[PauseKey] = frozenset()
     alone: frozenset[PauseKey] = frozenset()
 
@@ -172,12 +196,14 @@ class Candidate:
 class Claim(Generic[PreparedT]):
     """A row whose lease this process holds. ``prepared`` comes from the adapter's gate.
 
-    ``probes`` are the pauses whose end this call tries out.
+    ``probes`` are the pauses whose end this call tries out. ``after`` is the claim of the same conversation whose call
+    must end first.
     """
 
     row: SendRow
     prepared: PreparedT
     probes: frozenset[PauseKey] = frozenset()
+    after: SendKey | None = None
 
 
 Result = tuple[Accepted, ...] | Rerouted | Refused
@@ -207,17 +233,35 @@ class Settled:
     final: Result
 
 
+class StatusLine(NamedTuple):
+    """What the log says of a provider's status: ``known`` where its message had got as far before.
+
+    A status that comes late, behind a higher one, is told as what it is. ``route`` is told of a bridge alone.
+    """
+
+    org_id: str
+    conversation_id: UUID | None
+    message_id: UUID
+    channel: Channel | None
+    status: str
+    reason: str | None
+    provider_code: str | None
+    outcome: Literal["moved", "known"]
+    route: Literal["bridge"] | None = None
+
+
 @dataclass(slots=True)
 class PendingEvents:
     """The events of one row that are published once its transaction is committed.
 
     ``message_ids`` are the messages whose newest status is published again if the first publishing is lost; the message
-    itself counts always.
+    itself counts always. ``told``: what statuses that came early had to say.
     """
 
-    updates: list[DeliveryUpdate] = field(default_factory=list)
+    updates: list[NewStatus] = field(default_factory=list)
     refusals: list[OutboundRefused] = field(default_factory=list)
     message_ids: set[UUID] = field(default_factory=set)
+    told: list[StatusLine] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.updates or self.refusals)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
-from libs.common.sms_policy import DAILY_ANSWERS, Answers, Taken
+from libs.common.sms_policy import DAILY_ANSWERS, Answers, Taken, policy_of
 
 OrgDay = tuple[date, str]
 """A day (UTC) of an organisation."""
@@ -33,6 +33,14 @@ class Unsent(NamedTuple):
     attempt: int
 
 
+class BridgesOfDay(NamedTuple):
+    """How many bridges an organisation has on a day, and how many SMS segments its policy allows."""
+
+    org_id: str
+    bridges: int
+    cap: int
+
+
 # The update is made even where it changes nothing: it takes the lock, and returns the row as of the moment when the
 # lock was free.
 _LOCK_DAYS = """
@@ -43,25 +51,34 @@ returning day, org_id, segments
 """
 
 _ADD = """
-update sms_days s set segments = s.segments + u.segments
-  from unnest($1::text[], $2::date[], $3::int[]) as u (org_id, day, segments)
+update sms_days s set segments = s.segments + u.segments, bridges = s.bridges + u.bridges
+  from unnest($1::text[], $2::date[], $3::int[], $4::int[]) as u (org_id, day, segments, bridges)
  where s.org_id = u.org_id and s.day = u.day
 """
 
 _GIVE_BACK = """
 with days as (
-    select s.org_id, s.day, u.segments
-      from unnest($1::text[], $2::date[], $3::int[]) as u (org_id, day, segments)
+    select s.org_id, s.day, u.segments, u.bridges
+      from unnest($1::text[], $2::date[], $3::int[], $4::int[]) as u (org_id, day, segments, bridges)
       join sms_days s using (org_id, day)
      order by s.day, s.org_id
        for update of s
 )
-update sms_days s set segments = greatest(s.segments - d.segments, 0)
+update sms_days s set segments = greatest(s.segments - d.segments, 0), bridges = greatest(s.bridges - d.bridges, 0)
   from days d
  where s.org_id = d.org_id and s.day = d.day
 """
 
 _SPENT = "select org_id, segments from sms_days where org_id = any($1::text[]) and day = $2"
+
+_BUSIEST = """
+select d.org_id, d.bridges, o.policy::text as policy, o.country, o.sms_number
+  from sms_days d
+  join orgs o on o.org_id = d.org_id
+ where d.day = $1 and d.bridges > 0
+ order by d.bridges desc
+ limit $2
+"""
 
 _ANSWERS = """
 select a.conversation_id, count(*) filter (where t.at > $3) as hour, count(*) filter (where t.at > $4) as day
@@ -131,6 +148,14 @@ async def spent(db: Connection, org_ids: Collection[str], day: date) -> dict[str
     return {row["org_id"]: row["segments"] for row in await db.fetch(_SPENT, sorted(org_ids), day)}
 
 
+async def busiest(db: Connection, day: date, limit: int) -> list[BridgesOfDay]:
+    """The organisations with the most bridges on this day, first the one that has most."""
+    return [
+        BridgesOfDay(r["org_id"], r["bridges"], policy_of(r["policy"], r["country"], r["sms_number"]).daily_segments)
+        for r in await db.fetch(_BUSIEST, day, limit)
+    ]
+
+
 async def add(db: Connection, taken: Sequence[Taken]) -> None:
     """Add these segments. Their days are locked."""
     if rows := _summed(taken):
@@ -176,7 +201,8 @@ async def forget_answers(db: Connection, before: datetime, limit: int) -> int:
 
 
 def _summed(taken: Sequence[Taken]) -> list[Taken]:
-    sums: dict[tuple[str, date], int] = {}
+    sums: dict[tuple[str, date], Taken] = {}
     for one in taken:
-        sums[one.org_id, one.day] = sums.get((one.org_id, one.day), 0) + one.segments
-    return [Taken(*key, segments) for key, segments in sorted(sums.items()) if segments]
+        _, _, segments, bridges = sums.get((one.org_id, one.day), Taken(one.org_id, one.day, 0))
+        sums[one.org_id, one.day] = Taken(one.org_id, one.day, segments + one.segments, bridges + one.bridges)
+    return [one for _, one in sorted(sums.items()) if one.segments]

@@ -8,18 +8,23 @@ Rule 3: a figure may come with the answer, with a status, or when the provider i
 Rule 4: a figure without a currency is in that of the estimate, else in the organisation's.
 """
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
+from libs.common.ids import AttemptKey
 from libs.common.providers import Provider
 from libs.common.providers.cost import Cost
+from libs.common.sending.spent import Spent
 from libs.common.sms_policy import SegmentRate
 
 Category = Literal["bridge", "sms"]
+SpentByMessage = defaultdict[AttemptKey, Spent]
+"""What changed, by the message of the charge; to be logged after the commit."""
 
 ASK_AFTER = timedelta(minutes=5)
 """When the provider is asked for the price that it has not told."""
@@ -30,7 +35,8 @@ ASKED_FOR = timedelta(days=2)
 class Charge(NamedTuple):
     """The cost of an accepted SMS: ``segments`` times the price in ``country`` on that day.
 
-    ``provider_ids`` are those of ``account`` that were bought, two after a resend; ``segments`` are those of all.
+    ``sender`` is the number that it came from (E.164). ``provider_ids`` are those of ``account`` that were bought, two
+    after a resend; ``segments`` are those of all.
     """
 
     org_id: str
@@ -40,6 +46,7 @@ class Charge(NamedTuple):
     provider: Provider | None
     category: Category
     account: str
+    sender: str | None
     provider_ids: tuple[str, ...]
     segments: int
     country: str
@@ -64,30 +71,34 @@ class Unpriced(NamedTuple):
     provider_id: str
 
 
-# A country's own price wins over the price for any country. Of several dates the newest that is not in the future
-# counts.
+# The organisation's currency wins, then a country's own price over the price for any country, then the newest date
+# that is not in the future.
 _RATE = """
       select currency, price from rate_card
        where channel = 'sms' and category = 'sms' and country in (u.country, '*') and valid_from <= {day}
-       order by country = '*', valid_from desc, currency
+       order by currency is distinct from {currency}, country = '*', valid_from desc, currency
        limit 1"""
 
 _RATES = f"""
 select u.country, r.currency, r.price from unnest($1::text[]) as u (country)
- cross join lateral ({_RATE.format(day="$2")}) r
+ cross join lateral ({_RATE.format(day="$2", currency="null")}) r
 """  # noqa: S608 -- a constant
 
 _CHARGE = f"""
-insert into charges (org_id, message_id, attempt, conversation_id, channel, provider, category, account, provider_ids,
-                     segments, currency, price, estimate, estimate_currency, at, price_due_at)
-select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', u.provider, u.category, u.account,
+insert into charges (org_id, message_id, attempt, conversation_id, channel, provider, category, account, sender,
+                     provider_ids, segments, currency, price, estimate, estimate_currency, at, price_due_at)
+select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', u.provider, u.category, u.account, u.sender,
        string_to_array(u.provider_ids, ' '), u.segments, r.currency, r.price * u.segments, r.price * u.segments,
-       r.currency, $11::timestamptz, $11::timestamptz + $12::interval
-  from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
-              $10::text[])
-    as u (org_id, message_id, attempt, conversation_id, provider, category, account, provider_ids, segments, country)
-  left join lateral ({_RATE.format(day="$13")}) r on true
+       r.currency, $12::timestamptz, $12::timestamptz + $13::interval
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[],
+              $9::text[], $10::int[], $11::text[])
+    as u (org_id, message_id, attempt, conversation_id, provider, category, account, sender, provider_ids, segments,
+          country)
+  join orgs o on o.org_id = u.org_id
+  left join lateral ({_RATE.format(day="$14", currency="o.currency")}) r on true
 on conflict (org_id, message_id, attempt) do nothing
+returning org_id, message_id, attempt, channel, category, null::text as former_category, null::text as former_currency,
+          null::numeric as former_price, currency, price
 """  # noqa: S608 -- a constant
 
 # Of one message an update may keep one figure; of another message of the same charge the next one comes.
@@ -120,6 +131,8 @@ update charges c
         group by x.provider_ids) t
  where c.org_id = u.org_id and c.message_id = u.message_id and c.attempt = u.attempt
    and (t.price is not null or t.segments is not null)
+returning c.org_id, c.message_id, c.attempt, c.channel, new.category, old.category as former_category,
+          old.currency as former_currency, old.price as former_price, new.currency, new.price
 """
 
 _DUE = """
@@ -147,17 +160,17 @@ async def segment_rates(db: Connection, countries: Collection[str], day: date) -
     return {row["country"]: SegmentRate(row["price"], row["currency"]) for row in rows}
 
 
-async def charge(db: Connection, charges: Sequence[Charge], *, day: date, now: datetime) -> None:
+async def charge(db: Connection, charges: Sequence[Charge], *, day: date, now: datetime, spent: SpentByMessage) -> None:
     """Record what was bought, without a price where no rate card covers the country and day."""
     if charges:
         rows = [
-            (*one[:7], " ".join(one.provider_ids), one.segments, one.country)
+            (*one[:8], " ".join(one.provider_ids), one.segments, one.country)
             for one in sorted(charges, key=lambda one: one[:3])
         ]
-        await db.execute(_CHARGE, *as_columns(rows), now, ASK_AFTER, day)
+        _note(spent, await db.fetch(_CHARGE, *as_columns(rows), now, ASK_AFTER, day))
 
 
-async def keep_figures(db: Connection, figures: Sequence[Figure]) -> None:
+async def keep_figures(db: Connection, figures: Sequence[Figure], spent: SpentByMessage) -> None:
     """Store the figures of charges that stand, the last one of each message."""
     newest = {one[:4]: one for one in figures}
     if not newest:
@@ -165,7 +178,13 @@ async def keep_figures(db: Connection, figures: Sequence[Figure]) -> None:
     rows = [(*one[:4], *one.cost) for _, one in sorted(newest.items(), key=lambda item: item[0])]
     kept = await db.fetch(_KEEP, *as_columns(rows))
     if kept:
-        await db.execute(_CONCLUDE, *as_columns([tuple(row.values()) for row in kept]))
+        _note(spent, await db.fetch(_CONCLUDE, *as_columns([tuple(row.values()) for row in kept])))
+
+
+def _note(spent: SpentByMessage, changed: Iterable[Any]) -> None:
+    for row in changed:
+        org_id, message_id, attempt, *change = row
+        spent[org_id, message_id, attempt].add([(org_id, *change)])
 
 
 async def take_unpriced(db: Connection, provider: Provider, account: str, now: datetime, limit: int) -> list[Unpriced]:

@@ -12,12 +12,14 @@ Matching and early statuses: ``statuses``. The status machine: ``libs.common.thr
 is: ``libs.common.providers``.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 from uuid import UUID
 
+from libs.common import metrics
 from libs.common.db.pool import Connection
 from libs.common.directory import templates
 from libs.common.directory.address_marks import clear, record_unreached
@@ -29,7 +31,7 @@ from libs.common.directory.reports import (
     TemplateFailure,
     Unreached,
 )
-from libs.common.events.outbound import DeliveryUpdate, OutboundRefused, RefusalReason
+from libs.common.events.outbound import NewStatus, OutboundRefused, RefusalReason
 from libs.common.faults import (
     AccountFault,
     AccountScope,
@@ -45,12 +47,19 @@ from libs.common.ids import SendKey
 from libs.common.providers import Provider, ProviderChannel, Transport
 from libs.common.sending import pause_queries, refusals
 from libs.common.sending.pricing import Pricing, keep_pricing, pricing_of
-from libs.common.sending.rows import EVERY_ACCOUNT, at_account
-from libs.common.sending.statuses import Matched, MatchedSend, ProviderId, match_statuses, take_early_statuses
+from libs.common.sending.rows import EVERY_ACCOUNT, StatusLine, at_account
+from libs.common.sending.statuses import (
+    KnownSends,
+    Matched,
+    MatchedSend,
+    ProviderId,
+    match_statuses,
+    take_early_statuses,
+)
 from libs.common.thread.conversations import refuse_windows
 from libs.common.thread.message_status import (
+    DELIVERY_STATUSES,
     PROVIDER_REFUSED,
-    DeliveryStatus,
     Failed,
     ProviderStatus,
     Reached,
@@ -64,16 +73,22 @@ _ARRIVED = frozenset({"delivered", "read"})
 
 @dataclass(slots=True)
 class StatusEvents:
-    updates: list[DeliveryUpdate] = field(default_factory=list)
+    """What statuses come to. ``told``: what the log says of each, after the commit."""
+
+    updates: list[NewStatus] = field(default_factory=list)
     refusals: list[OutboundRefused] = field(default_factory=list)
+    told: list[StatusLine] = field(default_factory=list)
 
 
-async def receive_statuses(db: Connection, statuses: Sequence[ProviderStatus], now: datetime) -> StatusEvents:
+async def receive_statuses(
+    db: Connection, statuses: Sequence[ProviderStatus], now: datetime, known: KnownSends | None = None
+) -> StatusEvents:
     """Apply the statuses whose sends are known, and keep the others.
 
-    Call inside a transaction; publish after its commit.
+    ``known``: what ``statuses.find_sends`` has found of these in this transaction. Call inside a transaction; publish
+    after its commit.
     """
-    return await _apply(db, await match_statuses(db, statuses, now), now)
+    return await _apply(db, await match_statuses(db, statuses, now, known), now)
 
 
 async def store_provider_ids(db: Connection, ids: Sequence[ProviderId], now: datetime) -> StatusEvents:
@@ -110,12 +125,13 @@ class StatusEffects:
     """Of each account the trouble of its latest call."""
     pricing: list[Pricing] = field(default_factory=list)
     stopped: list[MarketingStopped] = field(default_factory=list)
-    proofs: dict[Provider, set[SendKey]] = field(default_factory=dict)
+    proofs: defaultdict[Provider, list[SendKey]] = field(default_factory=lambda: defaultdict(list))
     """Sends that prove their account to be in order."""
 
     def add(self, message: LockedMessage, conversation_id: UUID, send: MatchedSend, status: ProviderStatus) -> None:
         """Take in one status, and advance its message."""
         self._note_price(send, status)
+        before = message.state
         if status.status == "failed":
             if stops_marketing(status.fault):
                 self.stopped.append(MarketingStopped(send.org_id, conversation_id, status.at))
@@ -130,14 +146,17 @@ class StatusEffects:
                 return
             message.state = advance(message.state, Failed(send.attempt, PROVIDER_REFUSED, status.code, status.at))
         else:
-            self.proofs.setdefault(status.provider, set()).add(send.send)
-            if status.status in get_args(DeliveryStatus):
-                reached = Reached(send.attempt, status.status, status.at)  # type: ignore[arg-type]  # narrowed by get_args
+            self.proofs[status.provider].append(send.send)
+            if status.status in DELIVERY_STATUSES:
+                reached = Reached(send.attempt, status.status, status.at)  # type: ignore[arg-type]  # one of them
                 message.state = advance(message.state, reached)
         if (update := delivery_update(message)) is not None:
             self.events.updates.append(update)
-        if status.status in _ARRIVED and send.address is not None:
-            self.signs.append(SignOfLife(send.org_id, status.channel, send.address, status.at))
+            self.events.told.append(
+                told_of(message, update, status.status, is_new=message.state is not before, is_bridge=send.is_bridge)
+            )
+        if status.status in _ARRIVED and (address := send.address) is not None:
+            self.signs.append(SignOfLife(send.org_id, status.channel, address, status.at))
 
     def conclude(self, messages: dict[tuple[str, UUID], LockedMessage]) -> None:
         """After the last status: drop the refusals of messages that reached the customer."""
@@ -195,6 +214,24 @@ class StatusEffects:
                 pass
 
 
+def told_of(
+    message: LockedMessage, update: NewStatus, status: str, *, is_new: bool, is_bridge: bool = False
+) -> StatusLine:
+    """What the log says of ``status``, of which ``update`` came."""
+    newest = not is_new or status == update.status
+    return StatusLine(
+        message.org_id,
+        message.conversation_id,
+        message.message_id,
+        update.channel if newest else message.channel,
+        update.status if newest else status,
+        update.reason if newest else None,
+        update.provider_code if newest else None,
+        "moved" if is_new else "known",
+        "bridge" if is_bridge else None,
+    )
+
+
 def _is_current_attempt(message: LockedMessage, send: MatchedSend) -> bool:
     """Whether the message waits for this attempt."""
     return message.state.status in _UNSETTLED and message.state.attempt == send.attempt
@@ -224,6 +261,7 @@ async def _apply(db: Connection, matched: Iterable[Matched], now: datetime) -> S
     effects.conclude(messages)
     await write_states(db, messages.values())
     await refuse_windows(db, effects.closed_windows)
+    metrics.SENDS_AFTER_WINDOW.inc(len(effects.closed_windows))
     await record_unreached(db, effects.unreached)
     await keep_pricing(db, effects.pricing)
     await refuse_marketing(db, effects.stopped)

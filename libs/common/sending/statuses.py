@@ -11,9 +11,10 @@ What matched statuses mean for messages and for others: ``libs.common.sending.st
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from libs.common import metrics
@@ -25,24 +26,29 @@ from libs.common.providers import Provider, ProviderChannel
 from libs.common.thread.message_status import ProviderStatus
 
 
-@dataclass(frozen=True, slots=True)
-class MatchedSend:
+class MatchedSend(NamedTuple):
     """The send that a status is about, and the message that the status feeds (they differ for a bridge).
 
-    ``sender``: the account that sent it, as ``sends`` names it. ``called_at``: when the send was claimed for its call.
+    ``to``, ``recipient``: the address that was used. The rest is told of a send that is said to have failed: the
+    account that sent it (``sender``), as ``sends`` names it; when it was claimed for its call (``called_at``); how it
+    went.
     """
 
     org_id: str
     message_id: UUID
     send_id: UUID
     attempt: int
+    to: str | None = None
+    recipient: str | None = None
     sender: str | None = None
     called_at: datetime | None = None
     route: str | None = None
-    to: str | None = None
-    recipient: str | None = None
     template: str | None = None
     language: str | None = None
+
+    @property
+    def is_bridge(self) -> bool:
+        return self.message_id != self.send_id
 
     @property
     def send(self) -> SendKey:
@@ -54,6 +60,9 @@ class MatchedSend:
         return self.to or self.recipient
 
 
+StatusId = tuple[str, str, str]
+"""Provider, account, provider's id: of the send that a status is about."""
+KnownSends = Mapping[StatusId, MatchedSend]
 Matched = tuple[MatchedSend, ProviderStatus]
 
 
@@ -74,15 +83,18 @@ class ProviderId:
     attempt: int
 
 
+# "offset 0": each status finds its send by key, whatever the size of the tables.
 _FIND = """
-select p.provider, p.account, p.provider_id, p.org_id, p.message_id, p.send_id, p.attempt, s.account as sender,
-       s.claimed_at as called_at,
-       s.command ->> 'route' as route, s.command ->> 'to' as "to", s.command ->> 'recipient' as recipient,
-       s.command -> 'content' ->> 'name' as template, s.command -> 'content' ->> 'language' as language
-  from unnest($1::text[], $2::text[], $3::text[]) as u (provider, account, provider_id)
+select u.n, p.org_id, p.message_id, p.send_id, p.attempt, s.*
+  from unnest($1::text[], $2::text[], $3::text[]) with ordinality as u (provider, account, provider_id, n)
   join provider_ids p using (provider, account, provider_id)
   left join lateral (
-       select s.account, s.claimed_at, s.command from sends s
+       select s.command ->> 'to', s.command ->> 'recipient',
+              case when f.failed then s.account end, case when f.failed then s.claimed_at end,
+              case when f.failed then s.command ->> 'route' end,
+              case when f.failed then s.command -> 'content' ->> 'name' end,
+              case when f.failed then s.command -> 'content' ->> 'language' end
+         from sends s, (select u.n = any($4::bigint[]) as failed) f
         where s.org_id = p.org_id and s.message_id = p.send_id and s.attempt = p.attempt offset 0
        ) s on true
  where p.applied or exists (select from messages m where m.org_id = p.org_id and m.message_id = p.message_id)
@@ -141,40 +153,71 @@ select 'whatsapp' as channel, 'meta' as provider, s.account, u.provider_id, s.or
 """
 
 _IN_FLIGHT = """
-select distinct s.account from sends s
- where s.channel = 'whatsapp' and s.state = 'claimed' and s.lease_until > $2::timestamptz - interval '1 minute'
-     and s.account = any($1::text[])
+select distinct s.account
+  from send_claims c
+ cross join lateral unnest(c.org_ids, c.message_ids, c.attempts) as k (org_id, message_id, attempt)
+ cross join lateral (
+       select s.account from sends s
+        where s.org_id = k.org_id and s.message_id = k.message_id and s.attempt = k.attempt
+          and s.state = 'claimed' and s.claim_id = c.claim_id offset 0) s
+ where c.channel = 'whatsapp' and c.lease_until > $2::timestamptz - interval '1 minute'
+   and c.accounts && $1::text[] and s.account = any($1::text[])
 """
 
 
-async def match_statuses(db: Connection, statuses: Sequence[ProviderStatus], now: datetime) -> list[Matched]:
+async def find_sends(db: Connection, statuses: Sequence[ProviderStatus]) -> dict[StatusId, MatchedSend]:
+    """The sends of these statuses, as far as their ids are stored. One look, which locks nothing."""
+    return await _find(db, {s.id for s in statuses}, _failed(statuses))
+
+
+async def match_statuses(
+    db: Connection, statuses: Sequence[ProviderStatus], now: datetime, known: KnownSends | None = None
+) -> list[Matched]:
     """The statuses whose sends are known, in their order. Of the others those are kept that may be of a send of ours.
 
     Every send of ours carries callback data, and Meta echoes it. A status without any is kept while a call from its
     number is in flight. Another system on the same number may send millions of statuses, and nothing is kept of them.
-    Call inside a transaction.
+    ``known``: what ``find_sends`` has found of these before. Call inside a transaction.
     """
-    found = await _find(db, {s.id for s in statuses})
-    missing = {s.id for s in statuses if s.id not in found and read_callback(s.callback) is not None}
-    if nameless := {s.id for s in statuses if s.id not in found and s.callback is None and s.provider == "meta"}:
+    found = dict(await find_sends(db, statuses) if known is None else known)
+    others = [s for s in statuses if s.id not in found]
+    if others:
+        found |= await _match_others(db, others, now)
+    return [(send, s) for s in statuses if (send := found.get(s.id)) is not None]
+
+
+async def _match_others(
+    db: Connection, statuses: Sequence[ProviderStatus], now: datetime
+) -> dict[StatusId, MatchedSend]:
+    """Of these statuses, whose ids were not stored, the sends that are known by now. The others are kept or counted."""
+    failed = _failed(statuses)
+    missing = {s.id for s in statuses if read_callback(s.callback) is not None}
+    found: dict[StatusId, MatchedSend] = {}
+    if nameless := {s.id for s in statuses if s.callback is None and s.provider == "meta"}:
         in_flight = {
             row["account"] for row in await db.fetch(_IN_FLIGHT, sorted({account for _, account, _ in nameless}), now)
         }
         missing |= {one for one in nameless if one[1] in in_flight}
-        found |= await _find(db, nameless - missing)  # its call may have been recorded between the two reads
+        # its call may have been recorded between the two reads
+        found |= await _find(db, nameless - missing, failed)
     if missing:
         await _lock(db, sorted(missing))
-        found |= await _find(db, missing)
+        found |= await _find(db, missing, failed)
         if given_up := await _given_up(db, [s for s in statuses if s.id in missing and s.id not in found]):
             await _store(db, given_up, now, applied=True)
-            found |= await _find(db, missing)
+            found |= await _find(db, missing, failed)
         early = [s for s in statuses if s.id in missing and s.id not in found]
         if early:
             columns = [(s.channel, *s.id, s.status, s.code, s.callback, s.item, s.at) for s in early]
             await db.execute(_KEEP, *as_columns(columns), now)
     for provider, others in Counter(s.provider for s in statuses if s.id not in found and s.id not in missing).items():
         metrics.STATUSES_OF_OTHERS.labels(provider=provider).inc(others)
-    return [(found[s.id], s) for s in statuses if s.id in found]
+    return found
+
+
+def _failed(statuses: Sequence[ProviderStatus]) -> set[StatusId]:
+    """The ids of those that say so."""
+    return {s.id for s in statuses if s.status == "failed"}
 
 
 async def take_early_statuses(db: Connection, ids: Sequence[ProviderId], now: datetime) -> list[Matched]:
@@ -188,8 +231,8 @@ async def take_early_statuses(db: Connection, ids: Sequence[ProviderId], now: da
     await _lock(db, keys)
     await _store(db, ids, now, applied=True)
     kept = [ProviderStatus(**row) for row in await db.fetch(_TAKE_KEPT, *as_columns(keys))]
-    found = await _find(db, {s.id for s in kept})
-    return [(found[s.id], s) for s in sorted(kept, key=lambda s: s.at)]
+    found = await find_sends(db, kept)
+    return [(found[s.id], s) for s in sorted(kept, key=lambda s: s.order)]
 
 
 async def keep_provider_ids(db: Connection, ids: Sequence[ProviderId], now: datetime) -> None:
@@ -208,15 +251,14 @@ async def forget_nameless(db: Connection, received_before: datetime, limit: int)
     return len(await db.fetch(_FORGET_NAMELESS, received_before, limit))
 
 
-async def _find(db: Connection, ids: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], MatchedSend]:
+async def _find(db: Connection, ids: set[StatusId], failed: set[StatusId]) -> dict[StatusId, MatchedSend]:
+    """The sends of these ids. ``failed``: of which a status says that they failed."""
     if not ids:
         return {}
-    found = {}
-    for row in await db.fetch(_FIND, *as_columns(sorted(ids))):
-        columns = dict(row)
-        id_ = columns.pop("provider"), columns.pop("account"), columns.pop("provider_id")
-        found[id_] = MatchedSend(**columns)
-    return found
+    asked = sorted(ids)
+    numbers = [n for n, one in enumerate(asked, 1) if one in failed] if failed else []
+    rows = await db.fetch(_FIND, *as_columns(asked), numbers)
+    return {asked[n - 1]: MatchedSend(*columns) for n, *columns in rows}
 
 
 async def _given_up(db: Connection, statuses: Sequence[ProviderStatus]) -> list[ProviderId]:

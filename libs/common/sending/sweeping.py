@@ -7,18 +7,18 @@ alone.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Generic
 
 from libs.common import metrics
 from libs.common.bisection import AdaptiveBatchSize
-from libs.common.clock import Clock
+from libs.common.clock import Clock, utc_now
 from libs.common.db.pool import Pool
 from libs.common.logging import get_logger
 from libs.common.periodic import log_trouble
 from libs.common.retryable import is_retryable, is_statement_timeout
-from libs.common.sending import conversation_order, pause_queries
+from libs.common.sending import claim_queries, conversation_order, pause_queries
 from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.outcomes import Inconclusive, PreparedT, Timings
@@ -27,6 +27,7 @@ from libs.common.sending.publishing import EventPublisher
 from libs.common.sending.quarantine import Quarantine, halving
 from libs.common.sending.rows import EVERY_ACCOUNT, SendRow, Transition, sender_of
 from libs.common.sending.transitions import expire, resolve, unknown
+from libs.common.sending.waiting_queries import waiting
 
 log = get_logger()
 
@@ -34,8 +35,10 @@ _AT_ONCE = 200
 _ROUNDS = 25
 ROW_TASKS = frozenset({"claims", "overdue", "unknown", "behind", "unpublished"})
 """The tasks whose standstill makes a process unready."""
-COUNT_EVERY = 15
-"""Waiting rows are counted in every 15th round, because counting a large backlog is slow."""
+RARELY = 15
+"""What waits is measured in every 15th round, because counting a large backlog is slow. Faults are logged as rarely,
+because each is logged once a minute. As rarely claims are looked for that were left without a row, because few are."""
+_COUNTS_LOGGED_AFTER = timedelta(minutes=1)
 
 
 class Sweeper(Generic[PreparedT]):
@@ -59,6 +62,7 @@ class Sweeper(Generic[PreparedT]):
         self._now = now
         self._ended = ended
         self._awake = awake
+        self._counted_at: datetime | None = None
         self._quarantines = {name: Quarantine(name) for name in ("claims", "overdue", "unknown")}
         self._portions = {name: AdaptiveBatchSize(_AT_ONCE) for name in (*self._quarantines, "behind")}
 
@@ -71,17 +75,28 @@ class Sweeper(Generic[PreparedT]):
             "unknown": self.find_evidence,
             "behind": self.free,
             "unpublished": self.publish,
+            "left_claims": self.forget_claims,
             "faults": self.log_faults,
-            "waiting": self.count,
+            "waiting": self.measure,
         }
 
     async def end_claims(self) -> None:
         """Move the claims whose lease is over to an unknown outcome."""
         await self._move(
             "claims",
-            sends.ended_claims,
+            claim_queries.ended_claims,
             lambda row, now: Transition(row, unknown(row, "lease_ended", now, self._timings)),
         )
+
+    async def forget_claims(self) -> None:
+        """Forget the claims that were left without a claimed row. They hold up nothing."""
+        for _round in range(_ROUNDS):
+            async with self._pool.acquire() as db:
+                forgotten = await claim_queries.forget_claims(
+                    db, self._adapter.transport.channel, self._now(), _AT_ONCE
+                )
+            if forgotten < _AT_ONCE:
+                return
 
     async def expire(self) -> None:
         """Fail the pending rows whose deadline has passed."""
@@ -145,10 +160,22 @@ class Sweeper(Generic[PreparedT]):
                 **whose,
             )
 
-    async def count(self) -> None:
+    async def measure(self) -> None:
+        """Measure what waits, and log it once a minute. The times are this host's: by how far back PostgreSQL's lie."""
+        channel, now = self._adapter.transport.channel, self._now()
         async with self._pool.acquire() as db:
-            waiting = await sends.waiting(db, self._adapter.transport.channel)
-        metrics.SENDS_WAITING.labels(channel=self._adapter.transport.channel).set(waiting)
+            found = await waiting(db, channel, now)
+        oldest = _age(found.oldest_since, now)
+        metrics.SENDS_WAITING.labels(channel).set(found.unsettled)
+        metrics.SENDS_OLDEST_SECONDS.labels(channel).set(oldest)
+        metrics.SENDS_UNKNOWN.labels(channel).set(found.unknown)
+        for gauge, since in ((metrics.SENDS_DUE, found.due_since), (metrics.SENDS_UNKNOWN_SINCE, found.unknown_since)):
+            gauge.labels(channel).set(utc_now().timestamp() - _age(since, now))
+        for kind, number in (("throttle", found.throttled), ("silence", found.silent), ("fault", found.at_fault)):
+            metrics.ACCOUNTS_RESTING.labels(channel, kind).set(number)
+        if self._counted_at is None or now - self._counted_at >= _COUNTS_LOGGED_AFTER:
+            self._counted_at = now
+            log.info("sends.waiting", channel=channel, records=found.unsettled, oldest_ms=round(oldest * 1000))
 
     async def _move(
         self,
@@ -161,6 +188,9 @@ class Sweeper(Generic[PreparedT]):
             now, rows, applied = self._now(), list[SendRow](), Persisted()
             size = portion.size
             try:
+                async with self._pool.acquire() as db:
+                    if not await find(db, self._adapter.transport.channel, now, 1, quarantine.keys(now)):
+                        return  # as at rest: one round trip instead of three
                 async with self._pool.acquire() as db, db.transaction():
                     with portion.taken():
                         rows = await find(db, self._adapter.transport.channel, now, size, quarantine.keys(now))
@@ -204,3 +234,8 @@ class Sweeper(Generic[PreparedT]):
         self._ended(applied)
         if applied.settled:
             await self._adapter.committed(applied.settled)
+
+
+def _age(since: datetime | None, now: datetime) -> float:
+    """In seconds; 0 where nothing waits."""
+    return 0.0 if since is None else max(0.0, (now - since).total_seconds())

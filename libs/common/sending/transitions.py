@@ -10,9 +10,9 @@ Rule 2: no row waits beyond its deadline, and an unknown outcome never expires, 
 Rule 3: a row holds back younger ones of its conversation without end only for a reason that holds for them too.
 """
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -38,6 +38,7 @@ from libs.common.sending.outcomes import (
     Unknown,
 )
 from libs.common.sending.rows import (
+    RUN,
     Candidate,
     Pause,
     PauseKey,
@@ -68,6 +69,11 @@ class Admission:
     """Rows for the adapter's gate, each with the pauses that its call would probe."""
     ended: list[Transition] = field(default_factory=list)
     """Rows whose deadline has passed."""
+    followers: set[SendKey] = field(default_factory=set)
+    """Those of ``judged`` whose call comes after that of the row before it in its conversation.
+
+    An older row whose time to hold back others is over is followed as well: many calls of one process may be lost.
+    """
     held: dict[str, list[SendKey]] = field(default_factory=dict)
     """Rows behind an older one of their conversation, by account."""
     left: set[str] = field(default_factory=set)
@@ -87,9 +93,11 @@ def admit(
     """
     admission = Admission()
     taken: Counter[str] = Counter()
-    for candidate in sorted(found, key=lambda c: (bool(c.alone) and c.row.resends, c.row.due_at)):
+    runs: defaultdict[tuple[str, UUID], list[Candidate]] = defaultdict(list)
+    for candidate in sorted(found, key=lambda c: (bool(c.alone) and c.row.resends, c.row.due_at, c.sequence)):
         row = candidate.row
-        if candidate.held:
+        run = runs[row.org_id, row.conversation_id]
+        if candidate.behind and not _continues(run, candidate):
             admission.held.setdefault(row.account, []).append(row.key)
         elif taken[row.account] >= budgets[row.account]:
             admission.left.add(row.account)
@@ -100,7 +108,23 @@ def admit(
             taken[row.account] += 1
             admission.probes.update(candidate.over)
             admission.judged.append((row, candidate.over))
+            if run and not candidate.over:  # a probe waits for nothing
+                admission.followers.add(row.key)
+            run.append(candidate)
     return admission
+
+
+def _continues(run: Sequence[Candidate], candidate: Candidate) -> bool:
+    """Whether nothing but the rows of this run holds the candidate back.
+
+    Rows that were called before, that hold others back for a time alone, or that wait for a pause are claimed singly:
+    the call of such a row may well not be accepted.
+    """
+    every = (*run, candidate)
+    return len(run) == candidate.behind < RUN and not any(
+        one.row.blocks_order_until or one.row.tries or one.over or one.row.template != candidate.row.template
+        for one in every
+    )
 
 
 def _most_probes(key: PauseKey, candidate: Candidate, ours: Collection[PauseKey]) -> int:
@@ -111,8 +135,7 @@ def claim(
     row: SendRow, go: Allowed[PreparedT], claim_id: UUID, now: datetime, *, provider: Provider, timings: Timings
 ) -> SendRow:
     """The row as claimed by this process until its lease ends, with the provider and account that take it."""
-    return replace(
-        row,
+    return row._replace(
         state="claimed",
         provider=go.by[0] if go.by else provider,
         provider_account=go.by[1] if go.by else None,
@@ -138,7 +161,7 @@ def answer(row: SendRow, outcome: SendOutcome, now: datetime, *, timings: Timing
             answers = _answers(row, outcome)
             if outcome.limit is not None and answers["times"][outcome.code] >= outcome.limit:
                 return settle(row, Refused(outcome.code), now)
-            noted = replace(row, outcome=answers, tries=row.tries - 1 if outcome.fault else row.tries)
+            noted = row._replace(outcome=answers, tries=row.tries - int(outcome.fault or not outcome.called))
             if pause_key(row, outcome) is None:
                 due = now + wait(outcome, row.tries, jitter)
                 return Transition(row, later(noted, due, now, timings, holds_for_all=outcome.scope == "pair"))
@@ -172,13 +195,12 @@ def later(row: SendRow, due: datetime, now: datetime, timings: Timings, *, holds
 
     Unless the reason holds for the whole conversation, it holds back younger rows for ``timings.blocks`` in all.
     """
-    waiting = replace(row, due_at=max(min(due, row.expires_at), now + _SOON))
+    waiting = row._replace(due_at=max(min(due, row.expires_at), now + _SOON))
     return _as_before(waiting, now, timings, holds_for_all=holds_for_all)
 
 
 def _as_before(row: SendRow, now: datetime, timings: Timings, *, holds_for_all: bool) -> SendRow:
-    return replace(
-        row,
+    return row._replace(
         state="pending",
         blocks_order_until=row.blocks_order_until if holds_for_all else row.blocks_order_until or now + timings.blocks,
         claim_id=None,
@@ -188,8 +210,7 @@ def _as_before(row: SendRow, now: datetime, timings: Timings, *, holds_for_all: 
 
 def unknown(row: SendRow, code: str, now: datetime, timings: Timings) -> SendRow:
     """The row with an unknown outcome. Evidence is sought at once."""
-    return replace(
-        row,
+    return row._replace(
         state="unknown",
         due_at=now,
         unknown_since=now,
@@ -207,7 +228,7 @@ def resolve(row: SendRow, evidence: Evidence, now: datetime, timings: Timings) -
             return _denied(row, evidence.outcome, now)
         case NotSent():
             if row.resends == 0 and now < row.expires_at:
-                return Transition(row, replace(_as_before_its_call(row), due_at=now, resends=1))
+                return Transition(row, _as_before_its_call(row)._replace(due_at=now, resends=1))
             return settle(row, Refused(None, UNKNOWN_OUTCOME), now)
         case Inconclusive():
             if now - timings.patience >= max(
@@ -223,12 +244,12 @@ def _denied(row: SendRow, outcome: Refused | RetryLater, now: datetime) -> Trans
         case Refused():
             return settle(row, outcome, now)
         case RetryLater():
-            again = replace(_as_before_its_call(row), outcome=_answers(row, outcome))
-            return Transition(row, replace(again, due_at=min(now + outcome.curve.base, row.expires_at)))
+            again = _as_before_its_call(row)._replace(outcome=_answers(row, outcome))
+            return Transition(row, again._replace(due_at=min(now + outcome.curve.base, row.expires_at)))
 
 
 def _as_before_its_call(row: SendRow) -> SendRow:
-    return replace(row, state="pending", claim_id=None, lease_until=None, unknown_since=None)
+    return row._replace(state="pending", claim_id=None, lease_until=None, unknown_since=None)
 
 
 def expire(row: SendRow, now: datetime) -> Transition:
@@ -250,7 +271,7 @@ def settle(row: SendRow, final: Result, now: datetime) -> Transition:
             state, noted = "failed", {"answer": "refused", "code": final.code, "reason": final.reason}
         case _:
             state, noted = "accepted", {"answer": "accepted"}
-    return Transition(row, replace(row, state=state, outcome=noted, settled_at=now, published=True), final)
+    return Transition(row, row._replace(state=state, outcome=noted, settled_at=now, published=True), final)
 
 
 def pauses_after(

@@ -1,39 +1,88 @@
 """Accounts with work take turns, and none takes all the room. Pure.
 
 Rule 1: an account that has had its turn and has more to do stands behind the others that wait.
-Rule 2: an account may have most of the room that the others leave, never all of it, so the next account finds some.
-Rule 3: an account with open calls waits while little room is left, of its own or of all, because a claim of a few
+Rule 2: an account may have half of the room that the others leave, never all of it, so the next account finds some.
+Rule 3: an account with open claims waits while little room is left, of its own or of all, because a claim of a few
         rows costs as much as a large one.
+Rule 4: a call has its place until its answer is in hand. A claim is open until the answer is recorded, and at most
+        twice as many claims are open as there are places. So recording never keeps a place, and a slow database stops
+        the claiming before memory fills with answers.
+Rule 5: a row that is being stored may have a place at once, unless its account waits for a turn, or little room is
+        left: that belongs to the accounts whose turn it is.
+Rule 6: room that a claim may use is reserved until the claim is made, because two may be under way.
 """
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 _LEAST = 8
-_MOST = 0.8
+_MOST = 0.5
 _KNOWN_WAITS = 10_000
 
 
 @dataclass(slots=True)
+class _Room:
+    """What the accounts have of ``size``."""
+
+    size: int
+    of: Counter[str] = field(default_factory=Counter)
+    taken: int = 0
+
+    @property
+    def free(self) -> int:
+        return self.size - self.taken
+
+    def take(self, wanted: Mapping[str, int]) -> None:
+        self.of.update(wanted)
+        self.taken += sum(wanted.values())
+
+    def give_back(self, account: str, number: int) -> None:
+        mine = self.of[account]  # reading a Counter stores no key
+        self.taken -= min(number, mine)
+        if number < mine:
+            self.of[account] = mine - number
+        else:
+            self.of.pop(account, None)
+
+    def left_for(self, account: str) -> int:
+        """How much more the account may take; 0 while it could take only a little."""
+        mine = self.of[account]
+        most = min(self.size, max(_LEAST, int((self.free + mine) * _MOST)))
+        left = max(0, most - mine)
+        return left if not mine or left >= max(1, most // 8) else 0
+
+
 class Turns:
-    """The accounts that may have due rows, in turn, and their open calls. At most ``room`` calls are open in all.
+    """The accounts that may have due rows, in turn, their calls and their claims. At most ``room`` calls run in all.
 
     This is memory of one process and may be incomplete: the dispatcher's look finds the rest.
     """
 
-    room: int
-    _ready: dict[str, None] = field(default_factory=dict)
-    _open: Counter[str] = field(default_factory=Counter)
-    _all_open: int = 0
-    _waits: list[tuple[datetime, str]] = field(default_factory=list)
+    def __init__(self, room: int) -> None:
+        self._ready: dict[str, None] = {}
+        self._waiting: set[str] = set()
+        """Accounts that may have pending rows. The end of a row wakes no other account."""
+        self._calls = _Room(room)
+        self._claims = _Room(2 * room)
+        self._waits: list[tuple[datetime, str]] = []
 
     def wake(self, accounts: Iterable[str]) -> None:
         """These accounts may have due rows. An account that waits already keeps its place."""
         for account in accounts:
             self._ready.setdefault(account)
+            self._waiting.add(account)
+
+    def moved(self, accounts: Iterable[str]) -> None:
+        """Rows of these accounts are settled: rows behind them may be due now."""
+        self.wake(self._waiting.intersection(accounts))
+
+    def emptied(self, accounts: Iterable[str]) -> None:
+        """A claim has left no due row of these accounts."""
+        self._waiting.difference_update(set(accounts) - self._ready.keys())
 
     def wake_at(self, at: datetime, account: str) -> None:
         """This account may have due rows then."""
@@ -51,22 +100,24 @@ class Turns:
         return over
 
     @property
+    def free(self) -> int:
+        """How many rows may be claimed now."""
+        return min(self._calls.free, self._claims.free)
+
+    @property
     def is_crowded(self) -> bool:
-        return self.room - self._all_open < self.room // 8
+        return self.free < self._calls.size // 8
 
     def take(self, most: int) -> dict[str, int]:
         """The accounts whose turn it is, and how much each may claim, together at most ``most``.
 
         These accounts leave the queue until they are woken again.
         """
-        free = self.room - self._all_open
-        left = min(most, free)
+        left = min(most, self.free)
         able: dict[str, int] = {}
         for account in self._ready:
             if len(able) >= left:
                 break
-            if self.is_crowded and self._open[account]:
-                continue
             if room := self._room_of(account):
                 able[account] = room
         share = left // len(able) if able else 0
@@ -74,22 +125,48 @@ class Turns:
             del self._ready[account]
         return {account: min(room, share) for account, room in able.items()}
 
-    def opened(self, calls: Mapping[str, int]) -> None:
-        self._open.update(calls)
-        self._all_open += sum(calls.values())
+    def take_at_once(self, rows: Mapping[str, int]) -> dict[str, int]:
+        """How many rows of each account may be claimed while they are stored."""
+        found: dict[str, int] = {}
+        left = self.free - self._calls.size // 8
+        for account, number in rows.items():
+            room = 0 if account in self._ready else min(number, self._room_of(account), left)
+            if room > 0:
+                found[account] = room
+                left -= room
+        return found
 
-    def closed(self, calls: Mapping[str, int]) -> None:
-        """Calls of these accounts have ended and are recorded."""
-        for account, ended in calls.items():
-            self._all_open -= min(ended, self._open[account])
-            self._open[account] -= ended
-            if self._open[account] <= 0:
-                del self._open[account]
+    @contextmanager
+    def reserved(self, room: Mapping[str, int]) -> Iterator[None]:
+        """Within the block nobody else takes this room. The claim counts what it opens itself."""
+        self.opened(room)
+        try:
+            yield
+        finally:
+            for account, number in room.items():
+                self._calls.give_back(account, number)
+            self.closed(room)
+
+    def opened(self, claims: Mapping[str, int]) -> None:
+        """Rows of these accounts are claimed, and their calls begin."""
+        self._calls.take(claims)
+        self._claims.take(claims)
+
+    def answered(self, account: str) -> bool:
+        """The answer to a call of this account is in hand. Returns whether a waiting account may claim now."""
+        was_full, was_crowded = self.free <= 0, self.is_crowded
+        self._calls.give_back(account, 1)
+        if not self._ready or self.free <= 0:
+            return False
+        return was_full or was_crowded != self.is_crowded or (account in self._ready and self._room_of(account) > 0)
+
+    def closed(self, claims: Mapping[str, int]) -> None:
+        """The answers of so many claims of these accounts are recorded."""
+        for account, number in claims.items():
+            self._claims.give_back(account, number)
 
     def _room_of(self, account: str) -> int:
-        """How many calls it may begin; 0 while it could begin only a few."""
-        mine = self._open[account]  # reading a Counter stores no key
-        left_by_others = self.room - self._all_open + mine
-        most = min(self.room, max(_LEAST, int(left_by_others * _MOST)))
-        room = max(0, most - mine)
-        return room if not mine or room >= max(1, most // 8) else 0
+        """How many rows it may claim; 0 while it could claim only a few."""
+        if self.is_crowded and self._claims.of[account]:
+            return 0
+        return min(self._calls.left_for(account), self._claims.left_for(account))

@@ -86,7 +86,7 @@ select c.conversation_id, c.identity_version
 """
 
 _LOCK_AGAINST_MERGE = f"""
-select
+select u.org_id, u.conversation_id
   from unnest($1::text[], $2::uuid[]) as u (org_id, conversation_id)
   join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
  order by c.conversation_id
@@ -310,6 +310,17 @@ async def lock_against_merge(db: Connection, asked: Iterable[tuple[str, UUID]]) 
     rows = sorted(set(asked))
     if rows and len(await db.fetch(_LOCK_AGAINST_MERGE, *as_columns(rows))) != len(rows):
         raise Transient("a conversation was merged meanwhile")
+
+
+async def lock_known_against_merge(db: Connection, asked: Iterable[tuple[str, UUID]]) -> set[tuple[str, UUID]]:
+    """As ``lock_against_merge``, of those that the organisation has: these are returned, under the ids given."""
+    missing, known = set(asked), set[tuple[str, UUID]]()
+    for _ in range(2):  # one that became part of another while this waited is found there the second time
+        if missing:
+            found = await db.fetch(_LOCK_AGAINST_MERGE, *as_columns(sorted(missing)))
+            known |= {(row["org_id"], row["conversation_id"]) for row in found}
+            missing -= known
+    return known
 
 
 async def replace_foreign_addresses(

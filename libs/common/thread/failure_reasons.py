@@ -1,7 +1,7 @@
 """The reasons that a thread shows for messages that were not sent by WhatsApp as they are. Pure.
 
 Rule 1: such a reason begins with what closed WhatsApp to the message: ``window_expired_no_phone``.
-Rule 2: ``intent_expired`` and ``whatsapp_consent_off`` stand alone.
+Rule 2: ``intent_expired``, ``conversation_held`` and ``whatsapp_consent_off`` stand alone.
 Rule 3: the end of a reason decides whether the portal shows the message (``libs.common.thread.portal_view``).
 """
 
@@ -10,7 +10,7 @@ from libs.common.thread.message_status import INTENT_EXPIRED
 
 BRIDGE_ALREADY_SENT = "_bridge_already_sent"
 """The end of the reason of a message for which another message's bridge SMS stands in."""
-_ALONE = frozenset({INTENT_EXPIRED, "whatsapp_consent_off"})
+_ALONE = frozenset({INTENT_EXPIRED, "conversation_held", "whatsapp_consent_off"})
 
 
 def closed_by(*, window_open: bool, unreachable: bool) -> BridgeReason:

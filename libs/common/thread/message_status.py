@@ -10,15 +10,16 @@ Rule 4: ``seq`` grows by one with every move, and only then. A repeated or reord
 No I/O, no clock.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from libs.common.faults import Fault
 from libs.common.providers import Provider, ProviderChannel, fault_of
 
 Status = Literal["pending", "sent", "delivered", "read", "failed"]
 DeliveryStatus = Literal["sent", "delivered", "read"]
+DELIVERY_STATUSES: Final = frozenset[str](get_args(DeliveryStatus))
 INTENT_EXPIRED = "intent_expired"
 """The reason of a failure whose deadline passed before any call."""
 PROVIDER_REFUSED = "provider_refused"
@@ -30,8 +31,7 @@ _DISPROVED = frozenset({PROVIDER_REFUSED, UNKNOWN_OUTCOME})
 _RANK: dict[str, int] = {"pending": 0, "sent": 1, "delivered": 2, "read": 3}
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderStatus:
+class ProviderStatus(NamedTuple):
     """One status as its provider reported it.
 
     ``status`` is a word of ours; a word that is no ``DeliveryStatus`` moves no message. ``account`` scopes
@@ -46,11 +46,19 @@ class ProviderStatus:
     at: datetime
     code: str | None = None
     callback: str | None = None
-    item: dict[str, Any] = field(default_factory=dict)
+    item: Mapping[str, Any] = {}
 
     @property
     def id(self) -> tuple[str, str, str]:
-        return self.provider, self.account, self.provider_id
+        return self[1:4]
+
+    @property
+    def order(self) -> tuple[datetime, int]:
+        """Statuses of one message in this order move it forward. A failure comes after what was reached.
+
+        Meta's times are whole seconds, so several of one message may be equal.
+        """
+        return self.at, _RANK.get(self.status, len(_RANK))
 
     @property
     def fault(self) -> Fault:
@@ -58,8 +66,7 @@ class ProviderStatus:
         return fault_of(self.provider, self.code)
 
 
-@dataclass(frozen=True, slots=True)
-class MessageState:
+class MessageState(NamedTuple):
     """Where a message stands, with the provider's time of each status."""
 
     status: Status
@@ -75,12 +82,13 @@ class MessageState:
     @property
     def at(self) -> datetime | None:
         """When the present status was reached; None while pending."""
-        found: datetime | None = None if self.status == "pending" else getattr(self, f"{self.status}_at")
-        return found
+        if self.status == "pending":
+            return None
+        _, _, _, _, _, sent_at, delivered_at, read_at, failed_at = self
+        return {"sent": sent_at, "delivered": delivered_at, "read": read_at, "failed": failed_at}[self.status]
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
+class Reached(NamedTuple):
     """The provider reports that attempt ``attempt`` has reached ``status``."""
 
     attempt: int
@@ -88,8 +96,7 @@ class Reached:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """Attempt ``attempt`` ended: ``reason`` as in the contract, ``code`` the provider's where it has one."""
 
     attempt: int
@@ -99,38 +106,33 @@ class Failed:
 
 
 def advance(state: MessageState, event: Reached | Failed) -> MessageState:
-    """The state after ``event``; ``seq`` differs from the state's own only when the message moved."""
-    match event:
-        case Failed():
-            if event.attempt != state.attempt or state.status not in {"pending", "sent"}:
-                return state
-            return replace(
-                state,
-                status="failed",
-                reason=event.reason,
-                provider_code=event.code,
-                failed_at=event.at,
-                seq=state.seq + 1,
-            )
-        case Reached():
-            proof = event.status != "sent"
-            if event.attempt != state.attempt and not (proof and event.attempt < state.attempt):
-                return state
-            timed = _timed(state, event)
-            if state.status == "failed":
-                disproved = event.status == "read" or (proof and state.reason in _DISPROVED)
-                return replace(timed, status=event.status, seq=state.seq + 1) if disproved else timed
-            if _RANK[event.status] <= _RANK[state.status]:
-                return timed
-            return replace(timed, status=event.status, seq=state.seq + 1)
-
-
-def _timed(state: MessageState, event: Reached) -> MessageState:
-    """The state with the time of the status, where it has none yet."""
-    match event.status:
-        case "sent":
-            return replace(state, sent_at=state.sent_at or event.at)
-        case "delivered":
-            return replace(state, delivered_at=state.delivered_at or event.at)
-        case "read":
-            return replace(state, read_at=state.read_at or event.at)
+    """The state after ``event``: ``state`` itself where nothing changes. ``seq`` grows only when the message moves."""
+    if isinstance(event, Failed):
+        if event.attempt != state.attempt or state.status not in {"pending", "sent"}:
+            return state
+        return state._replace(
+            status="failed", reason=event.reason, provider_code=event.code, failed_at=event.at, seq=state.seq + 1
+        )
+    _, attempt, seq, reason, code, sent_at, delivered_at, read_at, failed_at = state
+    status, proof = event.status, event.status != "sent"
+    if event.attempt != attempt and not (proof and event.attempt < attempt):
+        return state
+    if state.status == "failed":
+        moves = status == "read" or (proof and reason in _DISPROVED)
+    else:
+        moves = _RANK[status] > _RANK[state.status]
+    times = {"sent": sent_at, "delivered": delivered_at, "read": read_at}
+    if not moves and times[status] is not None:
+        return state
+    times[status] = times[status] or event.at
+    return MessageState(
+        status if moves else state.status,
+        attempt,
+        seq + 1 if moves else seq,
+        reason,
+        code,
+        times["sent"],
+        times["delivered"],
+        times["read"],
+        failed_at,
+    )

@@ -9,6 +9,7 @@ Rule 3: a text that a bridge SMS was to announce is shown, also where an earlier
 Rule 4: an answer that was given in the portal stays there, whatever is tried for it later.
 Rule 5: nothing that was rejected is shown, nothing that expired unseen, and nothing that was silent for another reason.
         The bridge SMS itself is not shown either: it only says that there is something to see.
+Rule 6: a text that waited for the window and was released is shown as the message that carries it, and once.
 
 ``portal.read.v1`` counts only for messages that are shown. They become ``read``, and no other route offers them again.
 """
@@ -29,7 +30,8 @@ class PortalCandidate:
     """What the rule asks of a message.
 
     ``kind`` and ``type`` are the content's own. ``reason`` is of a failure. ``route`` is the decision's on the attempt
-    that the message is at, and ``answered`` says whether any attempt was decided for the portal.
+    that the message is at, and ``answered`` says whether any attempt was decided for the portal. ``released``: another
+    message carries its text now.
     """
 
     direction: Literal["in", "out"]
@@ -40,6 +42,7 @@ class PortalCandidate:
     reason: str | None = None
     route: Route | None = None
     answered: bool = False
+    released: bool = False
 
 
 def is_shown(message: PortalCandidate) -> bool:
@@ -51,17 +54,18 @@ def is_shown(message: PortalCandidate) -> bool:
     if message.status in ("sent", "delivered", "read"):
         return True
     reason = message.reason or ""
-    if reason == INTENT_EXPIRED or reason.endswith(BRIDGE_ALREADY_SENT):
-        return reason != INTENT_EXPIRED
-    if message.route == "rejected":
+    if message.released or reason == INTENT_EXPIRED:
         return False
-    return message.answered or (message.route == "bridge" and not reason.endswith(_CONSENT))
+    if reason.endswith(BRIDGE_ALREADY_SENT):
+        return True
+    bridged = message.route == "bridge" and not reason.endswith(_CONSENT)
+    return message.route != "rejected" and (message.answered or bridged)
 
 
 def shown(row: str) -> str:
     """The rule as an SQL expression; ``row`` is the alias of a row of ``messages``.
 
-    Only of a message that is pending or failed are decisions read, by their key.
+    Only of a message that is pending or failed are decisions and parked texts read, by their key.
     """
     m = row
     return f"""case
@@ -69,6 +73,9 @@ def shown(row: str) -> str:
   when {m}.kind = 'bridge' or {m}.notification_type is not null then false
   when {m}.status in ('sent', 'delivered', 'read') then true
   when {m}.reason = '{INTENT_EXPIRED}' then false
+  when {m}.status = 'failed'
+       and exists (select from parked_messages p
+                    where p.org_id = {m}.org_id and p.message_id = {m}.message_id and p.state = 'sent') then false
   when {m}.reason ~ '{BRIDGE_ALREADY_SENT}$' then true
   else coalesce((
        select not bool_or(d.attempt = {m}.attempt and d.route = 'rejected')

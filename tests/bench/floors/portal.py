@@ -5,6 +5,7 @@ do. ``python -m tests.bench.floors.portal PORT``
 """
 
 import asyncio
+import json
 import os
 import sys
 from collections import defaultdict
@@ -72,7 +73,8 @@ class _Portal:
             for conversation_id, message_id, said in await self._pool.fetch(_NEWEST, list(self._streams), NEWEST):
                 if message_id not in self._told:
                     self._told.add(message_id)
-                    self._streams[conversation_id].put_nowait(f"id: {message_id}\ndata: {said}\n\n".encode())
+                    data = json.dumps({"id": str(message_id), "html": said})
+                    self._streams[conversation_id].put_nowait(f"data: {data}\n\n".encode())
 
 
 async def _begin(send: Send, kind: bytes, headers: list[tuple[bytes, bytes]]) -> None:

@@ -2,11 +2,12 @@
 one statement.
 
 As many calls are under way as a sender allows itself. The next batch is begun while the calls of the one before run, so
-that the provider never waits.
+that the provider never waits. Calls of one conversation follow each other, as the order of its messages asks.
 """
 
 import asyncio
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -17,10 +18,11 @@ import orjson
 from aiokafka import ConsumerRecord
 
 from libs.common.events.topics import OUTBOUND_WHATSAPP
+from libs.common.settings import GraphSettings
 from tests.bench.floors import raw
 
-CALLS = 256
-_UNDER_WAY = 2
+CALLS = int(GraphSettings.model_fields["whatsapp_in_flight"].default)
+_UNDER_WAY = 2 + CALLS // raw.BATCH
 _STRANGER, _NUMBER = (
     "+447700900999",
     "106400000000001",
@@ -43,6 +45,8 @@ class _Floor:
         self._pool, self._http = pool, http
         self._calls, self._batches = asyncio.Semaphore(CALLS), asyncio.Semaphore(_UNDER_WAY)
         self._running: set[asyncio.Task[None]] = set()
+        self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """By conversation: a lock wakes those that wait for it in their order."""
 
     async def handle(self, batch: Sequence["ConsumerRecord[bytes, bytes]"]) -> None:
         """Store; the rest goes on while the next batch is read."""
@@ -69,7 +73,8 @@ class _Floor:
             "biz_opaque_callback_data": f"{message_id}:1",
         }
         url = f"{os.environ['TRANSOM_GRAPH_BASE_URL']}/v26.0/{command.get('phone_number_id', _NUMBER)}/messages"
-        async with self._calls, self._http.post(url, data=orjson.dumps(body)) as answer:
+        turn = self._turns[command["conversation_id"]]
+        async with turn, self._calls, self._http.post(url, data=orjson.dumps(body)) as answer:
             return str(orjson.loads(await answer.read())["messages"][0]["id"])
 
 

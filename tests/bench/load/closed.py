@@ -17,7 +17,7 @@ import uvloop
 from libs.common.clock import utc_now
 from tests.bench.figures import percentile
 from tests.bench.load.wire import Wire
-from tests.bench.traffic import READERS, page_request, rounds, signed_request, webhook
+from tests.bench.traffic import READERS, page_request, rounds, signed_request, wamid, webhook
 
 _HOST = "127.0.0.1"
 _WARM_UP_SECONDS = 1.0
@@ -66,7 +66,7 @@ async def drive(given: dict[str, Any]) -> dict[str, float]:
 def _webhooks(given: dict[str, Any]) -> list[bytes]:
     at = utc_now()
     return [
-        signed_request(f"{_HOST}:{given['port']}", webhook(n, f"wamid.{given['run']}.{i}", at))
+        signed_request(f"{_HOST}:{given['port']}", webhook(n, wamid(n, f"{given['run']}.{i}"), at))
         for i, n in enumerate(rounds(given["population"], given["requests"], seed=i_of(given["run"])))
     ]
 

@@ -38,7 +38,9 @@ def now() -> float:
     return utc_now().timestamp()
 
 
-async def pace(rate: float, seconds: float, send: Send, population: int) -> dict[str, float]:
+async def pace(
+    rate: float, seconds: float, send: Send, population: int, active: int = traffic.ACTIVE
+) -> dict[str, float]:
     """By id, when each piece was due. No piece waits for the answer to another."""
     loop = asyncio.get_running_loop()
     count = max(1, round(rate * seconds))
@@ -46,7 +48,7 @@ async def pace(rate: float, seconds: float, send: Send, population: int) -> dict
     under_way: set[asyncio.Task[None]] = set()
     offset = now() - loop.time()
     begin = loop.time() + _SETTLE_SECONDS
-    for i, n in enumerate(traffic.rounds(population, count + _WARM_UP, seed=count)):
+    for i, n in enumerate(traffic.rounds(population, count + _WARM_UP, seed=count, active=active)):
         at = begin + i / rate
         if (wait := at - loop.time()) > 0:
             await asyncio.sleep(wait)
@@ -126,7 +128,7 @@ async def webhooks(given: dict[str, Any]) -> dict[str, list[float]]:
 
 
 async def intents(given: dict[str, Any]) -> dict[str, list[float]]:
-    """Produce intents.
+    """Produce intents, for ``active`` conversations where it is given.
 
     ``command`` is when the router's command arrives here, ``called`` when the provider has had the call.
     """
@@ -141,8 +143,9 @@ async def intents(given: dict[str, Any]) -> dict[str, list[float]]:
 
     async with aiohttp.ClientSession() as http:
         before = await _calls(http, given["sandbox"], -1)
+        active = given.get("active", traffic.ACTIVE)
         async with arriving(given, OUTBOUND_WHATSAPP, _message_id) as arrivals:
-            due = await pace(given["rate"], given["seconds"], send, given["population"])
+            due = await pace(given["rate"], given["seconds"], send, given["population"], active)
             command = await arrivals.all_of(due)
         called = await _called(http, given["sandbox"], before["total"], due)
     await producer.stop()

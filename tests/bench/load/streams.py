@@ -21,7 +21,7 @@ from tests.bench.traffic import READERS, conversation_id, org_id, reader, reader
 
 _FIRST_LOOK_SECONDS = 2.5  # of a new stream: it tells the newest messages once
 _CONNECTIONS = 4
-_ID = b"id: "
+_DATA = b"data: "
 _STORE = """
 insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, actor, status,
     occurred_at, received_at)
@@ -65,8 +65,8 @@ async def drive(given: dict[str, Any]) -> dict[str, list[float]]:
 
 async def _read(answer: aiohttp.ClientResponse, arrivals: Arrivals) -> None:
     async for line in answer.content:
-        if line.startswith(_ID):
-            arrivals.at.setdefault(line.removeprefix(_ID).strip().decode(), now())
+        if line.startswith(_DATA) and (told := json.loads(line.removeprefix(_DATA))):  # a reset tells nothing
+            arrivals.at.setdefault(told["id"], now())
 
 
 if __name__ == "__main__":

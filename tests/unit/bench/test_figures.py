@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bench.figures import Figure, Growth, Spread, Target, highest, interpolated, paired_ratio, percentile, steady
-from tests.bench.table import spread
+from tests.bench.table import markdown, spread
 
 positive = st.floats(min_value=0.01, max_value=1e6)
 
@@ -34,13 +34,13 @@ def test_without_a_run_there_is_no_figure() -> None:
     [
         ("more", 60, Target("ratio", 0.6), True),
         ("more", 59.9, Target("ratio", 0.6), False),
-        ("more", 3000, Target("value", 3000), True),
-        ("less", 40, Target("value", 40), True),
-        ("less", 40.1, Target("value", 40), False),
+        ("less", 150, Target("ratio", 1.5), True),
+        ("less", 150.1, Target("ratio", 1.5), False),
+        ("more", 1, Target("aim", 3000), None),
     ],
 )
-def test_a_target_is_reached_at_its_bound_and_missed_right_beyond_it(
-    *, better: str, service: float, target: Target, reached: bool
+def test_a_ratio_is_reached_at_its_bound_and_missed_right_beyond_it_and_an_aim_is_neither(
+    *, better: str, service: float, target: Target, reached: bool | None
 ) -> None:
     assert target.reached(Figure("x", "/s", better, of(service), of(100))) is reached  # type: ignore[arg-type] # a literal
 
@@ -94,3 +94,16 @@ def test_a_line_goes_through_its_points_and_the_middle_between_them() -> None:
 def test_one_run_alone_is_shown_without_extremes() -> None:
     assert spread(of(3120.4), "/s") == "3,120 /s"
     assert spread(of(1, 2, 3), "ms") == "2.0 (1.0 to 3.0) ms"
+
+
+def test_the_readme_has_what_was_promised_by_name_and_names_what_grew() -> None:
+    figures = [
+        Figure("sending", "/s", "more", of(3_500), of(5_000), (Target("ratio", 0.7), Target("aim", 4_500))),
+        Figure("not promised", "/s", "more", of(1)),
+    ]
+    growth = [Growth("sending", "/s", "more", of(100), of(80)), Growth("routing", "/s", "more", of(100), of(99))]
+    assert markdown(figures, growth).splitlines()[2:] == [
+        "| sending | 3,500 /s | 5,000 /s | 70% | ≥ 70% of floor: reached; aim: ≥ 4,500 /s |",
+        "",
+        "Growth: 1 of 2 figures within 10%; the others: sending (+20%: missed).",
+    ]

@@ -10,11 +10,15 @@ from libs.common.bridge.portal_keys import KEY_BYTES, PurposeKeys
 from libs.common.events.inbound import MetaWebhook
 from libs.common.events.intents import Intent, decode_intent
 from libs.common.events.outbound import SmsCommand, WhatsappCommand
+from libs.common.ids import callback_data
+from libs.common.pages.cookies import as_bytes
 from libs.common.portal_host import platform_origin
 from services.ingest import meta
+from services.ingest.items import MessageStatus
+from services.ingest.parse import parse
 from services.ingest.signature import signed_by_meta
-from services.portal.cookies import as_bytes
 from tests.bench import traffic
+from tests.bench.statuses import WORDS
 
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -81,3 +85,13 @@ def test_a_page_is_asked_for_by_a_whole_request_without_a_body() -> None:
     head, _, body = traffic.page_request(3).partition(b"\r\n\r\n")
     assert head.startswith(b"GET /conversation HTTP/1.1\r\nHost: portal.example\r\n")
     assert not body
+
+
+def test_statuses_are_split_and_understood_as_metas_are() -> None:
+    callback = callback_data(traffic.org_id(7), uuid4(), 1)
+    words = [(7, traffic.status(7, f"wamid.{word}", word, AT, callback)) for word in WORDS]
+    records = meta.split(traffic.statuses_webhook([*words, (8, traffic.status(8, "wamid.8", "sent", AT, None))]), AT)
+    assert [key for key, _ in records] == [f"{traffic.number_id(n)}:{traffic.wa_id(n)}".encode() for n in (7, 7, 7, 8)]
+    items = [parse(value, reaction_opens=False) for _, value in records]
+    assert all(isinstance(item, MessageStatus) for item in items)
+    assert [item.status.status for item in items if isinstance(item, MessageStatus)] == [*WORDS, "sent"]

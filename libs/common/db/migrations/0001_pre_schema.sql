@@ -20,6 +20,8 @@ create table orgs (
     portal_host      text,                                  -- host of the portal links; wins over PORTAL_URL
     country          text,                                  -- ISO 3166-1 alpha-2; null: the country of sms_number
     currency         text,                                  -- ISO 4217
+    sign_in_issuer   text,                                  -- the identity provider of its people, and their tenant
+    sign_in_tenant   text,                                  -- there; both or none
     policy           jsonb       not null default '{}',
     credit_exhausted boolean,                               -- null: unknown, which allows sending
     upserted_at      timestamptz not null,                  -- "at" of the newest org.upserted.v1 applied
@@ -43,6 +45,7 @@ create table former_sms_numbers (
 create index former_sms_numbers_by_age on former_sms_numbers (left_at);
 -- So does a portal host: the portal knows by it whose page it shows. The platform's own host is stored as null.
 create unique index orgs_portal_host_once on orgs (portal_host);
+create unique index orgs_sign_in_once on orgs (sign_in_issuer, sign_in_tenant);
 
 -- Meta's ids become part of addresses at the Graph API, so they must be digits.
 -- A number that was removed has no org_id and can be claimed again. Its row stays, because conversations point at it.
@@ -58,6 +61,8 @@ create table whatsapp_numbers (
     constraint whatsapp_numbers_digits check (phone_number_id ~ '^[0-9]{5,20}$' and waba_id ~ '^[0-9]{5,20}$')
 );
 create index whatsapp_numbers_by_org on whatsapp_numbers (org_id);
+-- Webhooks about templates name the WABA alone.
+create index whatsapp_numbers_by_waba on whatsapp_numbers (waba_id) where org_id is not null;
 
 
 -- ── Directory: customers and who they are ────────────────────────────────────────────────────────────────────────────
@@ -190,8 +195,10 @@ create index audit_log_by_customer on audit_log (org_id, customer_id, at);
 
 -- ── Directory: templates and prices ──────────────────────────────────────────────────────────────────────────────────
 
--- Organisations may share a WABA, and each has its own templates there.
+-- Organisations may share a WABA, and each has its own copy of the templates there. Meta's word for a status stands in
+-- upper case; only APPROVED may be sent. DRAFT was never submitted. DELETED is what Meta lists no more: the row stays.
 create table templates (
+    template_id      uuid        not null default uuidv7(), -- ours; one for (organisation, WABA, name, language)
     org_id           text        not null,
     waba_id          text        not null,
     name             text        not null,
@@ -199,18 +206,65 @@ create table templates (
     category         text        not null check (category in ('UTILITY', 'MARKETING', 'AUTHENTICATION')),
     category_at      timestamptz,                           -- when Meta said the category; an older word never wins
     parameter_format text        not null check (parameter_format in ('NAMED', 'POSITIONAL')),
-    status           text        not null,                  -- Meta's word in upper case; only APPROVED may be sent
+    status           text        not null,
     status_at        timestamptz,                           -- when Meta said the status
+    rejected_reason  text,                                  -- Meta's word for the reason of the status
+    quality          text,                                  -- Meta's word: GREEN, YELLOW, RED, UNKNOWN
+    quality_at       timestamptz,                           -- when Meta said the quality
+    meta_id          text,                                  -- Meta's id of it; null: not known yet
+    components       jsonb       not null default '[]', -- all parts in Meta's shape; the next three come out of it
+    components_at    timestamptz,                           -- when Meta said the components
     body             text        not null,
     header           jsonb,
     buttons          jsonb,
+    draft            jsonb,                                 -- category and components that Meta does not have yet
+    asked_at         timestamptz,                           -- since when a submission has no known outcome
+    refusal          jsonb,                                 -- Meta's answer to the last submission, where it was no
     stale_since      timestamptz,                           -- Meta wanted other parameters than this copy names
-    stale_code       text,                                  -- Meta's code; the next load clears both
+    stale_code       text,                                  -- Meta's code; the next load or sync clears both
+    synced_at        timestamptz,                           -- when Meta listed it last
+    created_at       timestamptz not null default now(),
     updated_at       timestamptz not null,
     primary key (org_id, waba_id, name, language),
-    constraint templates_digits check (waba_id ~ '^[0-9]{5,20}$')
+    constraint templates_digits check (waba_id ~ '^[0-9]{5,20}$' and meta_id ~ '^[0-9]{1,32}$')
 );
-create index templates_by_org on templates (org_id);
+create unique index templates_by_id on templates (org_id, template_id);
+-- Webhooks name a template by its WABA alone.
+create index templates_by_name on templates (waba_id, name, language);
+
+-- What happened to a template, and by whose word. Kept for two years.
+create table template_history (
+    history_id  bigint      generated always as identity primary key,
+    org_id      text        not null,
+    template_id uuid        not null,
+    event       text        not null check (event in ('drafted', 'submitted', 'edited', 'refused', 'status', 'category',
+                                                      'quality', 'components', 'deleted')),
+    word        text,                                       -- the new status, category or quality
+    reason      text,
+    source      text        not null check (source in ('person', 'answer', 'webhook', 'sync', 'load', 'send')),
+    user_id     text,
+    at          timestamptz not null
+);
+create index template_history_by_template on template_history (org_id, template_id, history_id);
+create index template_history_by_age on template_history (at);
+
+-- When the templates of an organisation in one of its WABAs are read from Meta. A run holds the lease of its row.
+create table template_syncs (
+    org_id       text        not null references orgs,
+    waba_id      text        not null,
+    due_at       timestamptz not null,
+    marked_at    timestamptz,                               -- the latest wish of a webhook or of a person
+    leased_until timestamptz,
+    started_at   timestamptz,                               -- of the latest run
+    synced_at    timestamptz,                               -- the start of the latest run that read everything
+    templates    int,                                       -- how many it read
+    failures     int         not null default 0,            -- runs in a row that Meta refused or did not answer
+    error        text,                                      -- Meta's code, or why there was no answer
+    failed_since timestamptz,
+    rests_until  timestamptz,                               -- after a failure
+    primary key (org_id, waba_id)
+);
+create index template_syncs_by_due on template_syncs (due_at);
 
 create table rate_card (
     valid_from date           not null,
@@ -301,7 +355,8 @@ create table messages (
     from_bsuid        text,                                 -- notice moves what came from a number given up
     kind              text        not null,                 -- content.kind
     content           jsonb       not null,
-    reply_to          text,                                 -- provider_id of the message replied to
+    reply_to          text,                                 -- inbound: provider_id of the message replied to;
+                                                            -- outbound: its message_id
     actor             text        check (actor in ('ai', 'staff', 'system')),
     user_id           text,
     ai_generated      boolean     not null default false,   -- for readers of the thread; no service reads it yet
@@ -323,7 +378,7 @@ create table messages (
     occurred_at       timestamptz not null,                 -- inbound: provider's clock; outbound: of the intent
     received_at       timestamptz not null,                 -- when Transom first had it
     primary key (org_id, message_id)
-);
+) with (fillfactor = 70);                                   -- every status updates its row in its page, and no index
 create unique index messages_inbound_once on messages (provider, account, provider_id) where direction = 'in';
 create index messages_of_conversation on messages (conversation_id, sequence);
 
@@ -410,8 +465,10 @@ create table message_pricing (
     billable    boolean,
     more        jsonb,                                      -- the other fields of the object
     at          timestamptz not null,                       -- of the status that said it; provider's clock
+    charge_due  boolean     not null default true,          -- a charge is to be made of it, or made anew
     primary key (org_id, message_id, provider_id)
 );
+create index message_pricing_due on message_pricing (at) where charge_due;
 
 
 -- ── Router: decisions and what must not be forgotten ─────────────────────────────────────────────────────────────────
@@ -540,57 +597,282 @@ create index portal_sessions_of_conversation on portal_sessions (conversation_id
 create index portal_sessions_by_end on portal_sessions (ends_at);
 
 
+-- ── Inbox: members, what they have read, and their sessions ──────────────────────────────────────────────────────────
+
+-- The people of an organisation, as they signed in or asked the API.
+create table members (
+    org_id          text        not null references orgs,
+    user_id         text        not null,                   -- the subject of their tokens
+    name            text,
+    notify_failures boolean     not null default true,      -- the bell tells of failed deliveries
+    read_below      bigint      not null default 0,         -- all messages up to this sequence count as read
+    notices_seen    bigint      not null default 0,         -- all notices up to this notice_id count as seen
+    first_seen_at   timestamptz not null,
+    seen_at         timestamptz not null,
+    primary key (org_id, user_id)
+);
+
+-- A conversation is unread for a member while its newest inbound sequence is above both of read_below and this.
+create table member_reads (
+    org_id          text        not null,
+    user_id         text        not null,
+    conversation_id uuid        not null,
+    read_sequence   bigint      not null,
+    primary key (org_id, user_id, conversation_id)
+);
+create index member_reads_of_conversation on member_reads (conversation_id);
+
+create table inbox_sessions (
+    session_hash bytea       primary key,                   -- keyed hash of the cookie
+    org_id       text        not null,
+    user_id      text        not null,
+    name         text,
+    capabilities text[]      not null,
+    created_at   timestamptz not null,
+    seen_at      timestamptz not null,
+    ends_at      timestamptz not null
+);
+create index inbox_sessions_by_end on inbox_sessions (ends_at);
+
+-- The key of what all replicas of the inbox sign: forms, cursors, and what a browser keeps while somebody signs in.
+-- The first one that starts makes it.
+create table inbox_key (
+    the_only_one boolean     primary key default true check (the_only_one),
+    key          bytea       not null,
+    made_at      timestamptz not null
+);
+
+-- What lists of conversations need beside the thread. The inbox worker computes a row anew whenever something was
+-- published about its conversation, so a row may be late, and is never wrong for long.
+create table conversation_heads (
+    conversation_id  uuid        primary key,
+    org_id           text        not null,
+    phone_number_id  text,
+    last_sequence    bigint      not null default 0,        -- of the newest message; 0: the customer has only called
+    last_message_id  uuid,
+    last_at          timestamptz not null,
+    channel          text        not null,                  -- where the customer wrote last, else of the newest message
+    inbound_sequence bigint,                                -- of the newest message of the customer that is no reaction
+    inbound_at       timestamptz,
+    unanswered_since timestamptz,                           -- the oldest message of the customer without an answer
+    failed_sequence  bigint,                                -- of the newest failed message that nothing made good
+    last_customer_at timestamptz,                           -- as in conversations, for lists by window
+    closed_early     boolean     not null default false,    -- closed before its time: Meta refused, or another number
+    seen_sequence    bigint      not null default 0,        -- up to here some member has read; it only grows
+    unread_since     timestamptz,                           -- the oldest message of the customer that is unread
+    escalated_at     timestamptz                            -- conversation.unread.v1 was told of this unread episode
+);
+create index conversation_heads_newest on conversation_heads (org_id, last_sequence desc);
+create index conversation_heads_to_escalate on conversation_heads (org_id, unread_since)
+    where unread_since is not null and escalated_at is null;
+create index conversation_heads_escalated on conversation_heads (org_id, last_sequence desc)
+    where escalated_at is not null;
+create index conversation_heads_inbound on conversation_heads (org_id, inbound_sequence desc);
+create index conversation_heads_by_window on conversation_heads (org_id, last_customer_at);
+create index conversation_heads_failed on conversation_heads (org_id, last_sequence desc)
+    where failed_sequence is not null;
+create index conversation_heads_by_channel on conversation_heads (org_id, channel, last_sequence desc);
+create index conversation_heads_by_number on conversation_heads (org_id, phone_number_id, last_sequence desc);
+
+-- What the search finds, beside the thread: the words of messages, and the names and numbers of customers. Every word
+-- begins with its organisation, so one index serves all, and a word of one organisation is none of another's.
+create table message_words (
+    org_id     text     not null,
+    message_id uuid     not null,
+    words      tsvector not null,
+    primary key (org_id, message_id)
+);
+create index message_words_by_word on message_words using gin (words);
+
+create table customer_words (
+    org_id      text     not null,
+    customer_id uuid     primary key,
+    words       tsvector not null
+);
+create index customer_words_by_word on customer_words using gin (words);
+
+-- Staff hold a conversation: AI agents are silent in it until then. A row stays when a hold is over, for its "at".
+create table conversation_holds (
+    conversation_id uuid        primary key,
+    org_id          text        not null,
+    user_id         text,
+    at              timestamptz not null,                   -- of the newest event; an older one never wins
+    until_at        timestamptz,                            -- null: released
+    published       boolean     not null default true       -- false: the event is still to be published
+);
+create index conversation_holds_unpublished on conversation_holds (at) where not published;
+create index conversation_holds_by_end on conversation_holds (org_id, until_at);
+
+-- What was asked for through the inbox, by the id of its intent. The same Idempotency-Key is the same id, and its body
+-- must be the same too. Counts what a person sends.
+create table inbox_sends (
+    org_id    text        not null,
+    intent_id uuid        not null,
+    user_id   text        not null,
+    body_hash bytea       not null,
+    sent_at   timestamptz not null,
+    published boolean     not null default false,           -- the intent is on the topic
+    primary key (org_id, intent_id)
+);
+create index inbox_sends_of_person on inbox_sends (org_id, user_id, sent_at);
+create index inbox_sends_by_age on inbox_sends (sent_at);
+
+-- Messages that wait for the window to open: kept by staff without an attempt, or failed because it was closed. The id
+-- of a failed one is that of its message, and the id of a kept one is that of no message.
+create table parked_messages (
+    org_id          text        not null,
+    message_id      uuid        not null,
+    conversation_id uuid        not null,
+    kind            text        not null check (kind in ('kept', 'failed')),
+    actor           text        not null check (actor in ('ai', 'staff')), -- who wrote it
+    user_id         text,
+    content         jsonb       not null,
+    reason          text,                                   -- of a failed one, as its delivery update says
+    written_at      timestamptz not null,                   -- the order in which they are sent
+    parked_at       timestamptz not null default now(),
+    expires_at      timestamptz not null,                   -- it is neither offered nor sent from then on
+    state           text        not null default 'waiting'
+                    check (state in ('waiting', 'sent', 'dropped')),
+    intent_id       uuid,                                   -- of the release that carries it, or that was tried
+    primary key (org_id, message_id)
+);
+create index parked_messages_of_conversation on parked_messages (conversation_id, state);
+create index parked_messages_of_release on parked_messages (org_id, intent_id) where intent_id is not null;
+create index parked_messages_by_age on parked_messages (expires_at) where state <> 'sent' or kind = 'kept';
+
+-- Releases whose intent is not known to be published. A row is written by the transaction that takes the texts, and
+-- deleted once Kafka has acknowledged the intent.
+create table parked_releases (
+    org_id          text        not null,
+    intent_id       uuid        not null,
+    conversation_id uuid        not null,
+    intent          text        not null,                   -- outbound.intent.v1, published as it stands here
+    released_at     timestamptz not null,
+    primary key (org_id, intent_id)
+);
+create index parked_releases_by_age on parked_releases (released_at);
+
+-- What was told on inbox.notices.v1, and what the bell shows: one row per unread episode, one per failed message.
+create table inbox_notices (
+    notice_id       bigint      generated always as identity primary key,
+    org_id          text        not null,
+    type            text        not null check (type in ('conversation.unread.v1', 'delivery.failed.v1')),
+    conversation_id uuid        not null,
+    since           timestamptz,                            -- of an unread episode
+    message_id      uuid,                                   -- of a failed message
+    reason          text,
+    provider_code   text,
+    at              timestamptz not null default now(),
+    published       boolean     not null default false
+);
+create unique index inbox_notices_unread_once on inbox_notices (org_id, conversation_id, since) where since is not null;
+create unique index inbox_notices_failed_once on inbox_notices (org_id, message_id) where message_id is not null;
+create index inbox_notices_newest on inbox_notices (org_id, type, notice_id);
+create index inbox_notices_unpublished on inbox_notices (notice_id) where not published;
+create index inbox_notices_by_age on inbox_notices (at);
+
+
+-- What the streams of an organisation tell, in order. The inbox worker adds a row for everything that was published
+-- about a conversation, in the transaction that stores the rest. Its numbers count within the organisation: the row of
+-- the feed is locked until the commit, so that a reader who has seen a number has seen all below it. An event's id is
+-- made of the feed's name and the number.
+create table inbox_feeds (
+    org_id text   primary key,
+    feed   uuid   not null default gen_random_uuid(),       -- its name in ids: those of another feed are unknown here
+    last   bigint not null                                  -- the number of the newest change
+);
+create table inbox_changes (
+    org_id          text        not null,
+    change          bigint      not null,
+    conversation_id uuid        not null,
+    message_id      uuid,                                   -- null: of the conversation itself
+    kind            text        not null check (kind in ('message', 'update', 'conversation')),
+    at              timestamptz not null default now(),
+    primary key (org_id, change)
+);
+create index inbox_changes_by_age on inbox_changes (at);
+
+-- Customers of whom something changed that no event tells: a call, a name, a consent, a visit to the portal. The inbox
+-- computes the heads of their conversations anew, tells its streams, and takes the rows away.
+create table touched_customers (
+    org_id      text        not null,
+    touch_id    bigint      generated always as identity,
+    customer_id uuid        not null,
+    primary key (org_id, touch_id)
+);
+
+
 -- ── Sending: one row per send, and what it costs ─────────────────────────────────────────────────────────────────────
 
+-- What changes stands last: PostgreSQL logs an update of a row within its page from the first byte that differs to the
+-- last. So the command is written once. The free half of a page takes the two later versions of its rows.
 create table sends (
     org_id             text        not null,
     message_id         uuid        not null,                -- the message to be sent (of a bridge: the original's id)
     attempt            integer     not null,
     channel            text        not null check (channel in ('whatsapp', 'sms')),
-    provider           text,                                -- who took its latest claim: only evidence of that provider
-                                                            -- settles a lost answer; null: it was never claimed
-    provider_account   text,                                -- the provider's account that took it; null: the number is
-                                                            -- the account (Meta), or it was never claimed
     account            text        not null,                -- phone_number_id; for SMS the organisation's own number
     template           boolean     not null default false,  -- a pause of scope 'templates' holds for it
     conversation_id    uuid        not null,
     sequence           bigint      not null,                -- the order within the conversation
-    command            jsonb       not null,
-    state              text        not null default 'pending'
-                    check (state in ('pending', 'claimed', 'unknown', 'accepted', 'rerouted', 'failed')),
-    due_at             timestamptz not null,                -- pending: not before; unknown: the next look for evidence
     expires_at         timestamptz not null,                -- the deadline of the message
+    created_at         timestamptz not null,
+    command            jsonb       not null,                -- without what has a column here
+    due_at             timestamptz not null,                -- pending: not before; unknown: the next look for evidence
     blocks_order_until timestamptz,                         -- unsettled, it holds back younger rows of its conversation
                                                             -- until then; null: until it is settled
     deferred_until     timestamptz,                         -- pending behind an older row: not looked at until that row
                                                             -- moves, or until then; 'infinity': only its move counts
-    tries              integer     not null default 0,      -- provider calls begun
+    unknown_since      timestamptz,
     resends            integer     not null default 0,      -- calls begun after an unknown outcome; at most one
+    tries              integer     not null default 0,      -- provider calls begun
+    provider           text,                                -- who took its latest claim: only evidence of that provider
+                                                            -- settles a lost answer; null: it was never claimed
+    provider_account   text,                                -- the provider's account that took it; null: the number is
+                                                            -- the account (Meta), or it was never claimed
     claim_id           uuid,
     claimed_at         timestamptz,
     lease_until        timestamptz,
-    unknown_since      timestamptz,
-    outcome            jsonb,                               -- the last answer, how often limits came, pending events
     link_hash          bytea,                               -- of a bridge: keyed hash of the code of the latest send
     text_hash          bytea,                               -- of an SMS: HMAC of its latest text, finds it in the list
+    state              text        not null default 'pending'
+                    check (state in ('pending', 'claimed', 'unknown', 'accepted', 'rerouted', 'failed')),
+    outcome            jsonb,                               -- the last answer, how often limits came, pending events
     settled_at         timestamptz,
     published          boolean     not null default false,  -- settled, and its events are published
     publishing_until   timestamptz,                         -- the process that publishes its events has it until then
-    created_at         timestamptz not null,
-    primary key (org_id, message_id, attempt)
-);
+    unknown_of         text        generated always as (case when state = 'unknown' then provider end) stored,
+    primary key (org_id, message_id, attempt),
+    check (case when state in ('pending', 'claimed') then unknown_since is null and settled_at is null
+                when state = 'unknown' then unknown_since is not null and settled_at is null
+                else settled_at is not null end)
+) with (fillfactor = 50);
+-- No index names a column that a claim writes, so that a claim changes the row alone: pending and claimed are told
+-- apart by the row. In words of the indexes: pending or claimed, unknown_since and settled_at are null; not settled,
+-- settled_at is null.
 -- Claims go by lane: an account's templates, or everything else of it. A row with deferred_until is not in this index.
 create index sends_ready on sends (channel, account, template, due_at)
-    where state = 'pending' and deferred_until is null;
+    where settled_at is null and unknown_since is null and deferred_until is null;
 create index sends_deferred on sends (channel, conversation_id, sequence, attempt)
-    where state = 'pending' and deferred_until is not null;
+    where settled_at is null and deferred_until is not null;
 create index sends_deferred_until on sends (channel, deferred_until)
-    where state = 'pending' and deferred_until is not null;
-create index sends_overdue on sends (channel, expires_at) where state = 'pending';
-create index sends_in_flight on sends (channel, lease_until) where state = 'claimed';
-create index sends_unknown on sends (channel, provider, due_at) where state = 'unknown';
-create index sends_unsettled on sends (conversation_id, sequence) where state in ('pending', 'claimed', 'unknown');
+    where settled_at is null and deferred_until < 'infinity';
+create index sends_overdue on sends (channel, expires_at) where settled_at is null and unknown_since is null;
+create index sends_unknown on sends (channel, unknown_of, due_at) where unknown_of is not null;
+create index sends_unsettled on sends (conversation_id, sequence) where settled_at is null;
 create index sends_unpublished on sends (channel, settled_at) where settled_at is not null and not published;
+
+-- The rows of sends that one claim took. A row goes with the last of its sends that is claimed by it.
+create table send_claims (
+    claim_id    uuid        primary key,
+    channel     text        not null check (channel in ('whatsapp', 'sms')),
+    lease_until timestamptz not null,
+    accounts    text[]      not null,                       -- of its sends, each once
+    org_ids     text[]      not null,                       -- the keys of its sends: org_ids, message_ids, attempts
+    message_ids uuid[]      not null,
+    attempts    integer[]   not null
+);
+create index send_claims_by_lease on send_claims (channel, lease_until);
 
 create table charges (
     org_id          text        not null,
@@ -601,20 +883,33 @@ create table charges (
     provider        text        not null,
     category        text        not null,
     segments        integer,
-    account         text,                                   -- of an SMS: the account sid, as in provider_ids
-    provider_ids    text[]      not null default '{}',      -- of an SMS: what was bought, two after a resend
+    account         text,                                   -- as in provider_ids: phone_number_id, or the account sid
+    sender          text,                                   -- of an SMS: the number that it came from (E.164)
+    provider_ids    text[]      not null default '{}',      -- what was bought, two after a resend
     currency        text,                                   -- null: no price is known
     price           numeric(12, 6),                         -- of the whole message: the provider's, else the estimate
     estimated       boolean     not null default true,      -- the price is the estimate
     estimate        numeric(12, 6),                         -- by the rate card; null: none covers the day
     estimate_currency text,
-    figures         jsonb       not null default '{}',      -- what the provider said, by its id
+    figures         jsonb       not null default '{}',      -- by provider's id: of an SMS what the provider said; of
+                                                            -- WhatsApp which of its number's month the message was
     at              timestamptz not null,
-    price_due_at    timestamptz,                            -- of an SMS: when the provider is asked for its price
+    price_due_at    timestamptz,                            -- when its price is looked at again
     primary key (org_id, message_id, attempt)
 );
 create index charges_by_org on charges (org_id, at);
 create index charges_price_due on charges (provider, account, price_due_at) where price_due_at is not null;
+create index charges_to_look_at on charges (price_due_at) where channel = 'whatsapp' and price_due_at is not null;
+
+-- How many free-form messages a business number has delivered in a month (UTC): the first thousand cost nothing.
+create table service_months (
+    org_id          text    not null,
+    phone_number_id text    not null,
+    month           date    not null,                       -- its first day
+    delivered       integer not null,
+    primary key (org_id, phone_number_id, month)
+);
+create index service_months_by_month on service_months (month);
 
 -- The SMS segments that an organisation has bought or may still buy, by the day (UTC) on which they go. The router adds
 -- to it when it decides on an SMS; an SMS that is not bought gives its segments back.
@@ -622,6 +917,7 @@ create table sms_days (
     org_id   text    not null,
     day      date    not null,
     segments integer not null,
+    bridges  integer not null default 0,                    -- how many of the segments are bridges: one each
     primary key (org_id, day)
 );
 create index sms_days_by_day on sms_days (day);
@@ -774,6 +1070,7 @@ alter table conversations enable row level security;
 alter table conversation_aliases enable row level security;
 alter table messages enable row level security;
 alter table decisions enable row level security;
+alter table parked_messages enable row level security;
 alter table portal_links enable row level security;
 alter table portal_sessions enable row level security;
 
@@ -795,6 +1092,9 @@ create policy from_a_link on portal_sessions as restrictive for insert
 create policy of_the_session on messages for select
     using (conversation_id = any (array(select s.conversation_id from portal_sessions s))
            and org_id = any (array(select s.org_id from portal_sessions s)));
+create policy of_the_session on parked_messages for select
+    using (org_id = any (array(select s.org_id from portal_sessions s))
+           and conversation_id = any (array(select s.conversation_id from portal_sessions s)));
 create policy of_the_session on decisions for select
     using (org_id = any (array(select s.org_id from portal_sessions s))
            and conversation_id = any (array(select s.conversation_id from portal_sessions s)));

@@ -51,6 +51,12 @@ def test_the_contract_s_file_is_read_as_it_stands(tmp_path: Path) -> None:
     assert (rate.from_.isoformat(), rate.price) == ("2026-10-01", Decimal("0.0159"))
 
 
+def test_the_example_is_read_as_it_stands(tmp_path: Path) -> None:
+    content = loaded(tmp_path, Path("examples/garage.yaml").read_bytes()).content
+    assert [org.org_id for org in content.orgs] == ["acme"]
+    assert [rate.price for rate in content.rate_card] == [Decimal("0.0400")]
+
+
 def test_an_empty_mapping_holds_nothing_and_is_no_fault(tmp_path: Path) -> None:
     content = loaded(tmp_path, "{}").content
     assert (content.orgs, content.rate_card) == ([], [])

@@ -21,6 +21,7 @@ from deploy.local.environment import (
 )
 from deploy.local.servers.local_servers import Servers
 from deploy.local.servers.ports import LOOPBACK, free_port, is_free
+from deploy.local.up import _oidc_options
 from libs.common.errors import ConfigurationError
 
 SERVERS = Servers("127.0.0.1:20001", "postgresql://postgres@127.0.0.1:20003/transom", "redis://127.0.0.1:20004/0")
@@ -37,11 +38,11 @@ def test_ports_follow_those_of_the_servers_when_a_base_is_given() -> None:
 @pytest.mark.parametrize(
     ("told", "found"),
     [
-        ("9100", ["9100", "9101", "9102", "9103", "9104"]),
-        ("0.0.0.0:9100", [f"0.0.0.0:{port}" for port in range(9100, 9105)]),
-        ("[::1]:9100", [f"[::1]:{port}" for port in range(9100, 9105)]),
-        ("0", ["0"] * 5),
-        ("nine", ["nine"] * 5),  # the service itself says what is wrong with it
+        ("9100", ["9100", "9101", "9102", "9103", "9104", "9105"]),
+        ("0.0.0.0:9100", [f"0.0.0.0:{port}" for port in range(9100, 9106)]),
+        ("[::1]:9100", [f"[::1]:{port}" for port in range(9100, 9106)]),
+        ("0", ["0"] * 6),
+        ("nine", ["nine"] * 6),  # the service itself says what is wrong with it
     ],
 )
 def test_every_service_has_its_metrics_at_a_port_of_its_own(told: str, found: list[str]) -> None:
@@ -88,6 +89,21 @@ def test_a_provider_of_one_s_own_needs_secrets_of_one_s_own() -> None:
         environment(SERVERS, PORTS, {"TRANSOM_GRAPH_BASE_URL": "https://graph.facebook.com"}, {})
 
 
+def test_the_sandboxs_people_sign_in_unless_a_real_provider_is_given_with_its_credentials() -> None:
+    found = environment(SERVERS, PORTS, {}, {})
+    assert (
+        found["TRANSOM_OIDC_ISSUER"] == found["TRANSOM_FULL_ACCESS_ISSUERS"] == f"{found['TRANSOM_SANDBOX_URL']}/oidc"
+    )
+    assert _oidc_options(found)["oidc-redirect"] == f"{found['TRANSOM_INBOX_URL']}/login/callback"
+    real = {"TRANSOM_OIDC_ISSUER": "https://login.example"}
+    with pytest.raises(ConfigurationError, match="TRANSOM_OIDC_CLIENT_ID"):
+        environment(SERVERS, PORTS, real, {})
+    credentials = {"TRANSOM_OIDC_CLIENT_ID": "transom", "TRANSOM_OIDC_CLIENT_SECRET": "s3cret"}
+    beside = environment(SERVERS, PORTS, real | credentials, {})
+    assert _oidc_options(beside) == {}
+    assert "TRANSOM_FULL_ACCESS_ISSUERS" not in beside
+
+
 def test_a_shell_that_sourced_an_earlier_run_wishes_for_what_was_given_then_and_for_nothing_else(
     tmp_path: Path,
 ) -> None:
@@ -95,6 +111,14 @@ def test_a_shell_that_sourced_an_earlier_run_wishes_for_what_was_given_then_and_
     earlier = environment(SERVERS, PORTS, given, {})
     write(tmp_path, earlier, given)
     assert wishes(earlier | {"PATH": "/bin", "TRANSOM_LOG_LEVEL": ""}, tmp_path) == given
+
+
+def test_a_wish_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("given\n")
+    named = {"TRANSOM_WHATSAPP_TOKEN_FILE": str(tmp_path / "token")}
+    assert wishes(named, tmp_path) == {"TRANSOM_WHATSAPP_TOKEN": "given"}
+    with pytest.raises(ConfigurationError, match="TRANSOM_WHATSAPP_TOKEN and TRANSOM_WHATSAPP_TOKEN_FILE"):
+        wishes(named | {"TRANSOM_WHATSAPP_TOKEN": "twice"}, tmp_path)
 
 
 def test_an_address_is_never_remembered() -> None:

@@ -1,4 +1,6 @@
 from base64 import b64encode
+from dataclasses import dataclass
+from enum import Enum
 
 import pytest
 from hypothesis import given
@@ -26,6 +28,35 @@ def test_what_moves_a_terminal_reaches_no_line() -> None:
     assert event["provider_code"].isprintable()
     assert event["reason"] == "ab"
     assert event["detail"] == {"x\ufffd": ["\ufffd2J"]}
+
+
+@pytest.mark.parametrize("name", ["event", "reason", "kind", "source", "status", "provider", "dependency", "detail"])
+@pytest.mark.parametrize(
+    "private",
+    [
+        "HBgLMTY1MDU1NTEyMzQVAgARGBI5QTNDQTVCM0Q0Q0Q2RTY3RTcA",
+        "wamid.HBgLMTY1MDU1NTEyMzQVAgAR",
+        "US.13491208655302741918",
+        "EAABsbCS1iHgBAKLZCZCqZBdM0ZC",
+        "abcdef0123456789abcdef0123456789",
+        "token:0123456789ab",
+        "code:a8Bc3dEf",
+    ],
+)
+def test_what_is_written_like_a_word_and_is_private_is_masked_in_every_field(name: str, private: str) -> None:
+    assert redact(None, "info", {name: private})[name] == MASK
+
+
+def test_of_an_object_that_the_renderer_could_write_no_field_shows() -> None:
+    @dataclass
+    class Customer:
+        phone: str = "+447700900999"
+
+    class Named(Enum):
+        PHONE = "+447700900999"
+
+    event = redact(None, "info", {"detail": Customer(), "items": [{"one": Customer()}], "kind": Named.PHONE})
+    assert event == {"detail": "<Customer>", "items": [{"one": "<Customer>"}], "kind": MASK}
 
 
 def test_a_line_has_an_end_whatever_is_told() -> None:

@@ -17,6 +17,7 @@ from libs.common.settings import (
     PortalSettings,
     PostgresSettings,
     PublicUrlSettings,
+    RedisSettings,
     SendSettings,
     ServiceSettings,
     Settings,
@@ -136,6 +137,49 @@ def test_sasl_reaches_the_connection_and_prints_no_password(environment: Environ
     assert "hush" not in repr(settings) + repr(connection)
 
 
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"kafka_ssl_cafile": "/ca.crt"}, "TRANSOM_KAFKA_SSL_CAFILE is set, so TRANSOM_KAFKA_SECURITY_PROTOCOL"),
+        ({"kafka_ssl_certfile": "/tls.crt"}, "TRANSOM_KAFKA_SSL_CERTFILE is set, so TRANSOM_KAFKA_SECURITY_PROTOCOL"),
+        (
+            {"kafka_ssl_keyfile": "/tls.key", "kafka_security_protocol": "SSL"},
+            "TRANSOM_KAFKA_SSL_CERTFILE is required: set it, because TRANSOM_KAFKA_SSL_KEYFILE is set",
+        ),
+        (
+            {"kafka_sasl_username": "u", "kafka_sasl_password": "secret-value", "kafka_security_protocol": "SSL"},
+            "TRANSOM_KAFKA_SASL_USERNAME is set, so TRANSOM_KAFKA_SECURITY_PROTOCOL",
+        ),
+    ],
+)
+def test_what_asks_for_tls_or_a_user_is_never_dropped_silently(
+    environment: Environment, variables: Mapping[str, str], named: str
+) -> None:
+    environment(**variables)
+    fault = fault_of(KafkaSettings)
+    assert named in fault
+    assert "secret-value" not in fault
+
+
+@pytest.mark.parametrize("mode", ["", "&sslmode=prefer", "&sslmode=allow", "&sslmode=disable"])
+def test_files_of_tls_need_a_mode_that_checks_them(environment: Environment, mode: str) -> None:
+    environment(postgres_dsn=f"postgresql://u:secret-value@db/transom?sslrootcert=/ca.crt{mode}")
+    fault = fault_of(PostgresSettings)
+    assert "TRANSOM_POSTGRES_DSN names sslrootcert, so its sslmode must be verify-full" in fault
+    assert "secret-value" not in fault
+    environment(postgres_dsn="postgresql://u:secret-value@db/transom?sslrootcert=/ca.crt&sslmode=verify-full")
+    load(PostgresSettings)
+
+
+def test_parameters_of_tls_need_an_address_of_tls(environment: Environment) -> None:
+    environment(redis_url="redis://:secret-value@cache:6379/0?ssl_ca_certs=/ca.crt")
+    fault = fault_of(RedisSettings)
+    assert "TRANSOM_REDIS_URL has a parameter of TLS (ssl_…), so it must begin with rediss://" in fault
+    assert "secret-value" not in fault
+    environment(redis_url="rediss://:secret-value@cache:6379/0?ssl_ca_certs=/ca.crt")
+    load(RedisSettings)
+
+
 def test_several_secrets_are_read_in_their_order(environment: Environment) -> None:
     environment(portal_link_keys=f"{'new' * 11}, {'old' * 11},")
     assert secrets_in(load(PortalSettings).portal_link_keys) == (b"new" * 11, b"old" * 11)
@@ -164,7 +208,8 @@ def test_every_variable_of_every_service_is_one_of_these() -> None:
 
 
 def test_the_example_lists_exactly_the_variables_with_their_defaults() -> None:
-    fields = {f"TRANSOM_{name}".upper(): field for cls in MIXINS for name, field in cls.model_fields.items()}
+    declared = [(f"TRANSOM_{name}".upper(), field) for cls in MIXINS for name, field in cls.model_fields.items()]
+    fields = dict(sorted(declared, key=lambda one: one[1].is_required()))  # one service may need what another may lack
     lines = re.findall(r"^(#?)(TRANSOM_\w+)=(.*)$", ENV_EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(name for _, name, _ in lines) == sorted(fields)
     for commented, name, shown in lines:

@@ -119,3 +119,40 @@ def test_a_timestamp_that_is_no_number_is_refused(odd: float) -> None:
 @given(st.floats(allow_nan=False, allow_infinity=False), instants)
 def test_no_timestamp_opens_a_window_beyond_receipt_plus_a_minute(seconds: float, received: datetime) -> None:
     assert customer_instant(seconds, received) <= received + timedelta(seconds=60)
+
+
+SOON = timedelta(hours=2)
+
+
+def test_people_are_shown_four_states() -> None:
+    window = Window(T0, DAY, DOUBT)
+    assert Window(None, DAY, DOUBT).word(T0, SOON) == "never"
+    assert window.word(T0 + DAY - SOON - timedelta(microseconds=1), SOON) == "open"
+    assert window.word(T0 + DAY - SOON, SOON) == "closing"
+    assert window.word(T0 + DAY - timedelta(microseconds=1), SOON) == "closing"
+    assert window.word(T0 + DAY, SOON) == "expired"
+
+
+def test_a_window_that_was_closed_before_its_time_says_when() -> None:
+    assert refused(301).word(T0 + timedelta(seconds=302), SOON) == "expired"
+    assert refused(301).ends_at == T0 + timedelta(seconds=301)
+    assert refused(60).ends_at == T0 + DAY
+    moved = Window(T0, DAY, DOUBT, identity_changed_at=T0 + SOON)
+    assert moved.ends_at == T0 + SOON
+
+
+@given(instants, spans, instants, spans, instants, instants, instants)
+def test_the_state_shown_is_the_routers_own_answer(  # noqa: PLR0917 -- one argument a strategy
+    last: datetime,
+    length: timedelta,
+    now: datetime,
+    soon: timedelta,
+    changed: datetime,
+    first: datetime,
+    newest: datetime,
+) -> None:
+    window = Window(last, length, DOUBT, changed, first, newest)
+    assert (window.word(now, soon) in ("open", "closing")) == window.is_open(now)
+    assert window.is_open(now) == (
+        window.ends_at is not None and now < window.ends_at and window.word(now, soon) != "expired"
+    )

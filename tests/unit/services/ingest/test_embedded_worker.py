@@ -1,9 +1,11 @@
 """What the edge waits for where its worker cannot open PostgreSQL, and what ends both."""
 
+import ssl
+
 import asyncpg
 import pytest
 
-from libs.common.errors import ConfigurationError, Transient
+from libs.common.errors import ConfigurationError, KafkaUnusable, Transient
 from services.ingest.embedded_worker import is_away
 
 
@@ -33,7 +35,9 @@ def test_a_server_that_is_away_or_slow_is_waited_for(error: Exception) -> None:
     [
         caused(ConfigurationError("postgres"), Transient("the schema is older than this build")),
         caused(ConfigurationError("postgres cannot be used"), asyncpg.InvalidPasswordError("no")),
-        ConfigurationError("the topics are missing"),
+        caused(ConfigurationError("postgres cannot be used"), ssl.SSLCertVerificationError("certificate has expired")),
+        caused(ConfigurationError("postgres cannot be used"), ConnectionError('"db:5432" rejected SSL upgrade')),
+        caused(KafkaUnusable("the topics are missing"), TimeoutError()),
         asyncpg.UndefinedColumnError("a bug"),
     ],
 )

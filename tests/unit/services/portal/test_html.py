@@ -1,7 +1,6 @@
 import re
 from dataclasses import replace
 from datetime import timedelta
-from html.parser import HTMLParser
 from typing import Any
 
 import orjson
@@ -9,49 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.common.pages.static_files import StaticFiles
 from services.portal.html import PAGE_BYTES, REFUSALS, Html
+from services.portal.html import STATIC as STATIC_FOLDER
 from services.portal.languages import language_of
-from services.portal.static_files import StaticFiles
 from services.portal.views import Garage, Page, TroublePage
 from tests.support.portal_pages import ACME, KINDS, NOW, STORY, every_page, shown, thread
+from tests.support.written_pages import CANARY, Read, text_of
 
-STATIC = StaticFiles()
+STATIC = StaticFiles(STATIC_FOLDER)
 HTML = Html(STATIC)
 ENGLISH, GERMAN = language_of("en-GB"), language_of("de-DE")
-CANARY = "<img src=x onerror=alert(1)>\"'`</textarea><script>alert(1)</script>{{7*7}}"
-
-
-class Read(HTMLParser):
-    """The elements of a page with their attributes, in order; its text; and whether every element was closed."""
-
-    VOID = frozenset({"meta", "link", "input", "path", "circle", "rect", "use", "img"})
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(page)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def text_of(page: str) -> str:
-    return " ".join(Read(page).text.split())
 
 
 PAGES = pytest.mark.parametrize("page", every_page().values(), ids=every_page().keys())

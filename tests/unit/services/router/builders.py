@@ -1,5 +1,6 @@
 """Intents and facts, valid by default, and hypothesis strategies for any of them."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -126,7 +127,24 @@ PARAMETERS = st.sampled_from(
         {"other": "Kim"},
     ]
 )
-TEMPLATES = PARAMETERS.map(lambda parameters: FALLBACK | {"parameters": parameters})
+PICTURE = {"type": "image", "image": {"link": "https://example.org/golf.jpg"}}
+HEADER_VALUES = st.sampled_from([None, None, PICTURE, {"type": "text", "text": "A-7"}])
+SUFFIX = {"sub_type": "url", "index": "1", "parameters": [{"type": "text", "text": "a7"}]}
+CODE = {"sub_type": "copy_code", "parameters": [{"type": "coupon_code", "coupon_code": "10OFF"}]}
+EMPTY_SUFFIX = {"sub_type": "url", "index": "1", "parameters": [{"type": "text", "text": " "}]}
+BUTTON_VALUES = st.sampled_from([None, None, [SUFFIX], [CODE], [EMPTY_SUFFIX]])
+HEADERS = st.sampled_from(
+    [None, "null", "null", "null", '{"format": "IMAGE"}', '{"format": "TEXT", "text": "No {{1}}"}']
+)
+TRACK_BUTTONS = '[{"type": "QUICK_REPLY"}, {"type": "URL", "url": "https://acme.example/{{1}}"}]'
+BUTTONS = st.sampled_from([None, "null", "null", "null", TRACK_BUTTONS, '[{"type": "COPY_CODE"}]'])
+TEMPLATES = st.builds(
+    lambda parameters, header, buttons: FALLBACK | {"parameters": parameters, "header": header, "buttons": buttons},
+    PARAMETERS,
+    HEADER_VALUES,
+    BUTTON_VALUES,
+)
+PURPOSES = st.sampled_from([None, None, "transactional", "service_reminders", "marketing"])
 CONTENTS = st.one_of(
     st.sampled_from([TEXT, TEXT, THREE_SEGMENTS, FOUR_SEGMENTS, EMOJI]),
     st.just(IMAGE),
@@ -146,6 +164,8 @@ INTENTS = st.one_of(
                 "channel": st.sampled_from(["auto", "whatsapp", "sms", "portal"]),
                 "fallback_template": st.none() | TEMPLATES,
                 "expires_at": st.none() | INSTANTS,
+                "purpose": PURPOSES,
+                "reply_to": st.sampled_from([None, OTHER]),
             }
         ),
     ),
@@ -206,6 +226,11 @@ FACTS = st.builds(
     whatsapp_consent=st.sampled_from([True, True, False]),
     sms_consent=st.booleans(),
     marketing_consent=st.booleans(),
+    transactional_consent=st.sampled_from([True, True, False]),
+    service_reminders_consent=st.sampled_from([True, True, False]),
+    held_until=st.none() | INSTANTS,
+    quoted=st.sampled_from([None, "wamid.1"]),
+    reply_unknown=st.sampled_from([False, False, False, False, True]),
     template=st.none()
     | st.builds(
         TemplateFacts,
@@ -213,7 +238,9 @@ FACTS = st.builds(
         st.sampled_from(["UTILITY", "MARKETING"]),
         st.sampled_from(["NAMED", "POSITIONAL"]),
         st.sampled_from(["Hi {{customer_name}}.", "Hi {{1}}.", "Hi."]),
-    ),
+        st.none() | HEADERS,
+        st.none() | BUTTONS,
+    ).map(lambda found: found if found.header and found.buttons else replace(found, header=None, buttons=None)),
     slot_holder=st.sampled_from([None, INTENT_ID, OTHER]),
     id_taken=st.sampled_from([False, False, False, False, True]),
     marked_at=st.none() | INSTANTS,

@@ -36,6 +36,8 @@ class View:
             return "template_not_approved"
         holes = set(re.findall(r"{{(\w+)}}", found.body))
         given = template["parameters"]
+        if self.part_fault(template):
+            return "template_parameters"
         if not holes and not given:
             return None
         as_mapping = given if isinstance(given, dict) else {str(i + 1): v for i, v in enumerate(given)}
@@ -43,9 +45,39 @@ class View:
         clean = all(v.strip() and not any(bad in v for bad in ("\n", "\t", " " * 5)) for v in as_mapping.values())
         return None if right_shape and set(as_mapping) == holes and clean else "template_parameters"
 
+    def part_fault(self, template: dict[str, Any]) -> bool:
+        """Of header and buttons, those that the tests have: what each copy asks for, and which values give it."""
+        found = self.f.template
+        if found is None or found.header is None:
+            return False
+        named = found.parameter_format == "NAMED"
+        header, buttons = template["header"], template["buttons"]
+        if "IMAGE" in found.header:
+            wrong_header = header is None or header["type"] != "image"
+        elif "{{1}}" in found.header:
+            wrong_header = named or header is None or header["type"] != "text"
+        else:
+            wrong_header = header is not None
+        sub_types = [(b["sub_type"], b.get("index")) for b in buttons or ()]
+        filled = [v.strip() for b in buttons or () for p in b["parameters"] for k, v in p.items() if k != "type"]
+        if "URL" in (found.buttons or ""):
+            wrong_buttons = sub_types != [("url", "1")]
+        elif "COPY" in (found.buttons or ""):
+            wrong_buttons = sub_types != [("copy_code", None)]
+        else:
+            wrong_buttons = bool(buttons)
+        return wrong_header or wrong_buttons or not all(filled)
+
     def consent_fault(self) -> str | None:
         if not self.f.whatsapp_consent:
             return "whatsapp_consent_off"
+        said = {
+            "transactional": self.f.transactional_consent,
+            "service_reminders": self.f.service_reminders_consent,
+            "marketing": self.f.marketing_consent,
+        }
+        if self.intent["purpose"] and not said[self.intent["purpose"]]:
+            return f"{self.intent['purpose']}_consent_off"
         marketing = self.f.template is not None and self.f.template.category == "MARKETING"
         return "marketing_consent_off" if marketing and not self.f.marketing_consent else None
 
@@ -209,8 +241,14 @@ TABLE: list[Row] = [
         lambda _: ("rejected", None, "unsupported_content"),
     ),
     ("1 unknown", View.unknown, lambda _: ("rejected", None, "unknown_conversation")),
+    ("1 reply", lambda v: v.f.reply_unknown, lambda _: ("rejected", None, "invalid_intent")),
     ("2", View.unpermitted, lambda _: ("rejected", None, "not_permitted")),
     ("3", View.expired, lambda _: ("silent", None, "intent_expired")),
+    (
+        "3b",
+        lambda v: v.actor["kind"] == "ai" and v.later(v.f.held_until),
+        lambda _: ("silent", None, "conversation_held"),
+    ),
     (
         "3c",
         lambda v: v.kind == "bridge" and v.f.whatsapp_consent and v.open() and not v.marked(),

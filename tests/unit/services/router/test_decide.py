@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -12,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.events.intents import LINK_WANTED, BadIntent, Intent
-from libs.common.events.outbound import WindowState
 from services.router import decide as decide_module
 from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template, decide
 from services.router.facts import Facts, TemplateFacts, facts_from_json, facts_to_json
@@ -33,8 +33,11 @@ from tests.unit.services.router.builders import (
     MARGIN,
     NOW,
     OTHER,
+    PICTURE,
+    SUFFIX,
     TEMPLATE,
     THREE_SEGMENTS,
+    TRACK_BUTTONS,
     a_bad_intent,
     a_first_contact,
     an_intent,
@@ -46,6 +49,7 @@ from tests.unit.services.router.oracle import TABLE, verdict
 NOWHERE: dict[str, Any] = {"phone": None, "wa_id": None, "bsuid": None}
 MARKED: dict[str, Any] = {"marked_at": NOW - timedelta(hours=1), "marked_until": NOW + DAY}
 OPEN = Session("whatsapp", "window_open")
+HELD: dict[str, Any] = {"held_until": NOW + timedelta(minutes=1)}
 NEVER_WROTE: dict[str, Any] = {"last_customer_at": None, "last_inbound_at": None}
 STAFF = {"kind": "staff", "user_id": "u1", "capabilities": ["messages.send"]}
 FOR_A_LINK = {"kind": "system", "capabilities": [LINK_WANTED]}
@@ -72,6 +76,47 @@ CASES: list[tuple[str, Intent | BadIntent, Facts, Decision]] = [
     ("2 star counts", an_intent(actor={"kind": "staff", "capabilities": ["*"]}), some_facts(), OPEN),
     ("3 expired this instant", an_intent(expires_at=NOW), some_facts(), Silent("intent_expired")),
     ("3 expires later", an_intent(expires_at=NOW + timedelta(microseconds=1)), some_facts(), OPEN),
+    ("1 reply to a message of no such thread", an_intent(reply_to=OTHER), some_facts(reply_unknown=True),
+     Rejected("invalid_intent")),
+    ("1 … the conversation itself is unknown", an_intent(reply_to=OTHER),
+     some_facts(conversation_id=None, phone_number_id=None, reply_unknown=True), Rejected("unknown_conversation")),
+    ("1 reply to a message of the thread", an_intent(reply_to=OTHER), some_facts(quoted="wamid.1"), OPEN),
+    ("3b staff hold the conversation", an_intent(), some_facts(**HELD), Silent("conversation_held")),
+    ("3b not until its end", an_intent(), some_facts(held_until=NOW), OPEN),
+    ("3b not for staff", an_intent(actor=STAFF), some_facts(**HELD), OPEN),
+    ("3b not for the system", an_intent(actor={"kind": "system"}), some_facts(**HELD), OPEN),
+    ("3b not for a template of the AI either", an_intent(content=TEMPLATE), some_facts(**HELD),
+     Silent("conversation_held")),
+    ("3b before the live channel", an_intent(),
+     closed_facts(**HELD, last_inbound_channel="portal", last_inbound_at=NOW), Silent("conversation_held")),
+    ("3 before 3b", an_intent(expires_at=NOW), some_facts(**HELD), Silent("intent_expired")),
+    ("4 header is missing", an_intent(content=TEMPLATE),
+     some_facts(template=replace(CAR_READY, header='{"format": "IMAGE"}', buttons="null")),
+     Rejected("template_parameters")),
+    ("4 button is missing", an_intent(content=TEMPLATE),
+     some_facts(template=replace(CAR_READY, header="null", buttons=TRACK_BUTTONS)), Rejected("template_parameters")),
+    ("4 a header that the template has not", an_intent(content=TEMPLATE | {"header": PICTURE}),
+     some_facts(template=replace(CAR_READY, header="null", buttons="null")), Rejected("template_parameters")),
+    ("6 with header and button",
+     an_intent(content=TEMPLATE | {"header": PICTURE, "buttons": [SUFFIX]}),
+     some_facts(template=replace(CAR_READY, header='{"format": "IMAGE"}', buttons=TRACK_BUTTONS)),
+     Template(an_intent(content=TEMPLATE | {"header": PICTURE, "buttons": [SUFFIX]}).content,  # type: ignore[arg-type]  # an OutTemplate
+              "template_requested")),
+    ("5 transactional off", an_intent(content=TEMPLATE, purpose="transactional"),
+     some_facts(transactional_consent=False), Rejected("transactional_consent_off")),
+    ("5 service reminders off", an_intent(content=TEMPLATE, purpose="service_reminders"),
+     some_facts(service_reminders_consent=False), Rejected("service_reminders_consent_off")),
+    ("5 marketing off, though a utility template", an_intent(content=TEMPLATE, purpose="marketing"), some_facts(),
+     Rejected("marketing_consent_off")),
+    ("5 WhatsApp off before any purpose", an_intent(content=TEMPLATE, purpose="transactional"),
+     some_facts(whatsapp_consent=False, transactional_consent=False), Rejected("whatsapp_consent_off")),
+    ("6 off for another purpose", an_intent(content=TEMPLATE, purpose="transactional"),
+     some_facts(service_reminders_consent=False),
+     Template(an_intent(content=TEMPLATE).content, "template_requested")),  # type: ignore[arg-type]  # an OutTemplate
+    ("8 a purpose is of templates alone", an_intent(purpose="transactional"), some_facts(transactional_consent=False),
+     OPEN),
+    ("11 a fallback is held against the purpose", an_intent(fallback_template=FALLBACK, purpose="service_reminders"),
+     closed_facts(service_reminders_consent=False), Bridge()),
     ("4 unknown template", an_intent(content=TEMPLATE), some_facts(template=None), Rejected("template_not_approved")),
     ("4 paused template", an_intent(content=TEMPLATE),
      some_facts(template=TemplateFacts("PAUSED", "UTILITY", "NAMED", "Hi.")), Rejected("template_not_approved")),
@@ -319,7 +364,7 @@ def changed(facts: Facts, changes: dict[str, Any]) -> Facts:
 
 def test_the_window_told_is_the_one_that_was_judged() -> None:
     state = some_facts(last_customer_at=NOW - DAY + MARGIN).window_state(NOW)
-    assert state == WindowState(opened_at=NOW - DAY + MARGIN, closes_at=NOW + MARGIN, open=False)
+    assert state == {"opened_at": NOW - DAY + MARGIN, "closes_at": NOW + MARGIN, "open": False}
     assert some_facts(conversation_id=None).window_state(NOW) is None
 
 
@@ -336,6 +381,40 @@ def test_facts_of_releases_before_countries_and_caps_decide_as_they_did() -> Non
         old = facts_to_json(closed_facts(phone=phone))
         assert not [name for name in old if name.startswith("sms_") and name not in ("sms_number", "sms_active")]
         assert decide(an_intent(), facts_from_json(old), NOW) == Bridge()
+
+
+def test_facts_of_releases_before_header_and_buttons_decide_as_they_did() -> None:
+    """They name the body alone: whatever was given beside it went to Meta."""
+    old = facts_to_json(some_facts())
+    assert "template_parts" not in old
+    intent = an_intent(content=TEMPLATE | {"header": PICTURE, "buttons": [SUFFIX]})
+    assert isinstance(decide(intent, facts_from_json(old), NOW), Template)
+
+
+def test_an_older_release_reads_the_template_of_newer_facts() -> None:
+    newer = facts_to_json(some_facts(template=replace(CAR_READY, header="null", buttons="null")))
+    assert len(newer["template"]) == 4
+
+
+@given(INTENTS, FACTS, INSTANTS)
+def test_nothing_of_the_ai_goes_while_staff_hold_the_conversation(
+    intent: Intent | BadIntent, facts: Facts, now: datetime
+) -> None:
+    held = facts._replace(held_until=now + timedelta(microseconds=1))
+    if isinstance(intent, Intent) and intent.actor.kind == "ai":
+        assert isinstance(decide(intent, held, now), Silent | Rejected)
+    else:
+        assert decide(intent, held, now) == decide(intent, facts._replace(held_until=None), now)
+
+
+@given(INTENTS, FACTS, INSTANTS, st.sampled_from(["transactional", "service_reminders", "marketing"]))
+def test_no_template_goes_for_a_purpose_that_the_customer_has_switched_off(
+    intent: Intent | BadIntent, facts: Facts, now: datetime, purpose: str
+) -> None:
+    if isinstance(intent, Intent):
+        asked = intent.model_copy(update={"purpose": purpose})
+        off = changed(facts, {f"{purpose}_consent": False})
+        assert not isinstance(decide(asked, off, now), Template)
 
 
 def test_a_cap_counts_the_segments_of_the_text() -> None:

@@ -4,16 +4,17 @@ from typing import Any
 
 import orjson
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, SmsCommand, WhatsappCommand
 from libs.common.events.topics import OUTBOUND_SMS, OUTBOUND_WHATSAPP
 from services.router.decide import Bridge, Rejected, Session, Silent, Template, decide
 from services.router.facts import Attempt, Facts
-from services.router.recorded_decision import record_of
+from services.router.recorded_decision import record_of, stored
 from services.router.worker import records_of
 from tests.support.examples import examples
-from tests.unit.services.router.builders import FACTS, INTENTS, NOW, an_intent, some_facts
+from tests.unit.services.router.builders import FACTS, INTENTS, NOW, OTHER, an_intent, some_facts
 
 EVENTS: dict[str, Any] = {e.TYPE: e for e in (OutboundDecision, WhatsappCommand, SmsCommand, DeliveryUpdate)}
 
@@ -77,3 +78,18 @@ def test_of_a_message_that_stays_anothers_nothing_but_the_decision_is_published(
     attempt = Attempt(an_intent(), 1, 1, some_facts(id_taken=True))
     row = record_of(attempt, decide(attempt.intent, attempt.facts, NOW), NOW)
     assert [record.topic.name for record in records_of(row._replace(seq=None))] == ["outbound.decisions.v1"]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip), st.booleans())
+def test_a_text_is_stored_as_every_other_content(text: str, preview: bool) -> None:  # noqa: FBT001 -- a field
+    intent = an_intent(content={"kind": "text", "text": text, "preview_url": preview})
+    row = record_of(Attempt(intent, 1, 7, some_facts()), decide(intent, some_facts(), NOW), NOW)
+    assert row.content is not None
+    assert orjson.loads(row.content) == orjson.loads(stored(intent.content.model_dump_json(exclude_none=True)))
+
+
+def test_a_message_keeps_what_it_quotes_unless_that_is_no_message_of_its_thread() -> None:
+    intent = an_intent(reply_to=OTHER)
+    for unknown, kept in ((False, str(OTHER)), (True, None)):
+        facts = some_facts(reply_unknown=unknown)
+        assert record_of(Attempt(intent, 1, 7, facts), decide(intent, facts, NOW), NOW).reply_to == kept

@@ -59,7 +59,7 @@ def test_later_bridges_of_a_conversation_count_nothing_and_are_judged_as_the_fir
     attempts = [an_attempt(conversation) for _ in range(3)] + [an_attempt()]
     decisions, use = capped(attempts, 499)
     assert decisions == [Bridge(), Bridge(), Bridge(), CAPPED]
-    assert use.taken == {0: Taken("acme", NOW.date(), 1)}
+    assert use.taken == {0: Taken("acme", NOW.date(), 1, 1)}
 
 
 def test_the_seventh_answer_of_an_hour_is_silent_and_so_is_the_bridge_beside_it() -> None:

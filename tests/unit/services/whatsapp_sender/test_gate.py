@@ -56,6 +56,12 @@ def test_metas_refusal_closes_the_window_until_the_customer_writes() -> None:
     assert isinstance(judge("session", TO, wrote, NOW), Allowed)
 
 
+def test_a_purpose_whose_consent_was_withdrawn_meanwhile_stops_a_template_and_no_session_message() -> None:
+    withdrawn = replace(APPROVED, purpose_allowed=False)
+    assert judge("template", TO, withdrawn, NOW) == Rerouted("consent_off")
+    assert isinstance(judge("session", TO, withdrawn, NOW), Allowed)
+
+
 def test_a_template_needs_no_window() -> None:
     assert isinstance(judge("template", TO, replace(APPROVED, window=Window(None, DAY, DOUBT)), NOW), Allowed)
 

@@ -46,6 +46,19 @@ def test_a_request_is_what_meta_was_seen_to_accept(name: str, content: dict[str,
     assert without(sent(content), "biz_opaque_callback_data") == without(ask, "biz_opaque_callback_data")
 
 
+def test_an_answer_names_the_message_that_it_quotes() -> None:
+    text = CONTENT.validate_python({"kind": "text", "text": "x"})
+    assert payload(text, to=TO, recipient=None, callback=CALLBACK, quotes="wamid.1")["context"] == {
+        "message_id": "wamid.1"
+    }
+    assert "context" not in sent({"kind": "text", "text": "x"})
+
+
+def test_a_reaction_names_no_other_message_beside_its_own() -> None:
+    thumb = CONTENT.validate_python({"kind": "reaction", "message_id": "wamid.2", "emoji": "👍"})
+    assert "context" not in payload(thumb, to=TO, recipient=None, callback=CALLBACK, quotes="wamid.1")
+
+
 def test_every_request_carries_our_own_words_back() -> None:
     assert sent({"kind": "text", "text": "x"})["biz_opaque_callback_data"] == CALLBACK
 

@@ -2,13 +2,16 @@
 
 import json
 from datetime import UTC, datetime
-from uuid import uuid4
+from typing import Literal, get_args
+from uuid import UUID, uuid4
 
 import asyncpg.pgproto.pgproto
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from libs.common.events.inbound import MetaWebhook
-from libs.common.events.outbound import OutboundDecision
+from libs.common.events.outbound import Channel, DeliveryUpdate, NewStatus, OutboundDecision
 
 FIELDS = {
     "received_at": datetime(2026, 11, 22, 10, tzinfo=UTC),
@@ -28,6 +31,21 @@ def test_fields_are_written_as_the_model_writes_them() -> None:
 def test_a_field_that_the_event_does_not_declare_is_a_bug() -> None:
     with pytest.raises(ValueError, match="colour"):
         MetaWebhook.encode_fields(FIELDS | {"colour": "red"})
+
+
+_TIMES = st.datetimes(timezones=st.just(UTC))
+_IDS = st.uuids().map(lambda one: asyncpg.pgproto.pgproto.UUID(str(one)))
+
+
+@given(_IDS, _IDS | st.none(), st.sampled_from(["whatsapp", "sms", "portal", None]), st.text() | st.none(), _TIMES)
+def test_a_new_status_is_written_as_a_delivery_update_writes_itself(
+    message_id: UUID, conversation_id: UUID | None, channel: Channel | None, said: str | None, at: datetime
+) -> None:
+    for seq, status in enumerate(get_args(Literal["sent", "delivered", "read", "failed"]), 1):
+        new = NewStatus(message_id, "acme", conversation_id, channel, seq, status, said, said, at)
+        model = DeliveryUpdate(**new._asdict())
+        assert (new.key, new.encode()) == (model.key, model.encode())
+        assert DeliveryUpdate.decode(new.encode()) == model
 
 
 def test_ids_as_postgresql_gives_them_cost_no_second_attempt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,3 +177,17 @@ async def test_partitions_that_are_given_out_without_end_make_unready_until_they
     assert told.startswith("webhooks.v1: its partitions have been given out anew for 6")
     runner.partitions.on_assigned(set())
     assert runner.unready(began + UNREADABLE_AFTER + 2) is None
+
+
+async def test_the_lag_of_all_partitions_is_told_once_it_is_measured_and_then_once_a_minute(
+    log_lines: LogLines,
+) -> None:
+    lane = a_lane(Handled())
+    lane.report_lag(0.0)
+    lane.partitions.lag = {0: 3, 1: 4}
+    for now in (1.0, 2.0, 1.0 + REPORT_INTERVAL - 0.1):
+        lane.report_lag(now)
+    lane.partitions.lag = {1: 0}
+    lane.report_lag(1.0 + REPORT_INTERVAL)
+    told = [(line["topic"], line["records"]) for line in log_lines.of("consumer.lag")]
+    assert told == [(WEBHOOKS.name, 7), (WEBHOOKS.name, 0)]

@@ -1,14 +1,18 @@
 """Up to when all of a partition is done, by what the brokers said of its end."""
 
+import asyncio
 import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from libs.common.kafka.partitions import Partitions
+from tests.support.scraped import scraped
 
 BEGAN = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
 PLACE = TopicPartition("webhooks.v1", 0)
@@ -25,8 +29,8 @@ class Consumer:
     def assignment(self) -> set[TopicPartition]:
         return {PLACE}
 
-    async def position(self, _place: TopicPartition) -> int:
-        return self.reached
+    def positions(self) -> dict[TopicPartition, int]:
+        return {PLACE: self.reached}
 
     def highwater(self, _place: TopicPartition) -> int:
         return self.end
@@ -54,9 +58,12 @@ class Bench:
         return (await self.partitions.behind())[0]
 
 
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
+@pytest_asyncio.fixture
+async def bench() -> Bench:
+    """A bench that was asked before: ends are noted from the first question on."""
+    bench = Bench()
+    assert await bench.behind() == math.inf
+    return bench
 
 
 async def test_one_answer_does_not_say_how_old_it_is(bench: Bench) -> None:
@@ -93,3 +100,135 @@ async def test_a_clock_of_this_host_that_is_put_back_makes_nothing_look_read_lat
     bench.consumer.reached = 3
     bench.answers(0.5, 3)
     assert await bench.behind() == 0.5
+
+
+@dataclass
+class SlowBrokers:
+    """Takes each commit when it is let."""
+
+    commits: list[dict[TopicPartition, int]] = field(default_factory=list)
+    let: asyncio.Event = field(default_factory=asyncio.Event)
+    refusing: bool = False
+
+    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+        self.commits.append(offsets)
+        await self.let.wait()
+        if self.refusing:
+            raise KafkaError
+
+
+async def test_offsets_that_come_while_a_commit_is_under_way_are_the_next_one_together() -> None:
+    brokers: Any = SlowBrokers()
+    partitions = Partitions("webhooks.v1", "webhooks.v1", lambda: BEGAN, 100, lambda: brokers)
+    for offset in range(1, 4):
+        partitions.commit_soon({0: offset})
+        await asyncio.sleep(0)
+    brokers.let.set()
+    await partitions.until_committed()
+    assert brokers.commits == [{PLACE: 1}, {PLACE: 3}]
+    assert partitions.pending_commits == {}
+
+
+async def test_a_commit_that_fails_stays_pending_and_is_made_up_for() -> None:
+    brokers: Any = SlowBrokers(refusing=True)
+    brokers.let.set()
+    partitions = Partitions("webhooks.v1", "webhooks.v1", lambda: BEGAN, 100, lambda: brokers)
+    partitions.commit_soon({0: 1})
+    await partitions.until_committed()
+    assert (len(brokers.commits), partitions.pending_commits) == (1, {0: 1})
+    brokers.refusing = False
+    await partitions.retry_commits()
+    assert (brokers.commits[-1], partitions.pending_commits) == ({PLACE: 1}, {})
+
+
+async def test_what_is_pending_since_a_rebalance_is_committed_behind_the_commit_of_before() -> None:
+    brokers: Any = SlowBrokers()
+    partitions = Partitions("webhooks.v1", "webhooks.v1", lambda: BEGAN, 100, lambda: brokers)
+    partitions.commit_soon({0: 1})
+    await asyncio.sleep(0)
+    partitions.on_revoked()
+    partitions.commit_soon({0: 1})
+    brokers.let.set()
+    await partitions.until_committed()
+    assert brokers.commits == [{PLACE: 1}, {PLACE: 1}]
+    assert partitions.pending_commits == {}
+
+
+class OfAMemberWithout(Consumer):
+    """The other members have the partitions. Of the one partition so much is committed."""
+
+    done = 0
+
+    def assignment(self) -> set[TopicPartition]:
+        return set()
+
+    def partitions_for_topic(self, _topic: str) -> set[int]:
+        return {0}
+
+    async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(places, self.end)
+
+    async def beginning_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(places, 0)
+
+    async def committed(self, _place: TopicPartition) -> int:
+        return self.done
+
+
+@pytest.mark.parametrize("done", [7, 3])
+async def test_a_member_without_partitions_tells_whether_the_others_move_on(done: int) -> None:
+    """It says that nothing waits, or since when the group stands."""
+    consumer: Any = OfAMemberWithout(end=7)
+    consumer.done, now = done, [BEGAN]
+    partitions = Partitions("portal.messages.v1", "portal.messages.v1", lambda: now[0], 100, lambda: consumer)
+    began = BEGAN.timestamp()
+    assert scraped("transom_kafka_caught_up_timestamp_seconds", topic="portal.messages.v1") == began
+    await partitions.measure_lag()
+    await asyncio.sleep(0.01)
+    now[0] += timedelta(seconds=90)
+    await partitions.measure_lag()
+    for name in ("transom_kafka_caught_up_timestamp_seconds", "transom_kafka_progress_timestamp_seconds"):
+        told = scraped(name, topic="portal.messages.v1") - began
+        assert told == 90 if done == 7 else told < 90
+
+
+class Asked(Consumer):
+    """The one partition is ours. The brokers say its end, or nothing."""
+
+    away = False
+
+    def pause(self, *_places: TopicPartition) -> None:
+        assert _places == ()
+
+    async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        if self.away:
+            raise KafkaError
+        return dict.fromkeys(places, self.end)
+
+
+async def test_brokers_that_answer_nothing_let_the_metrics_grow_old() -> None:
+    consumer: Any = Asked()
+    now = [BEGAN]
+    partitions = Partitions("inbox.notices.v1", "webhooks.v1", lambda: now[0], 100, lambda: consumer)
+    partitions.on_assigned({PLACE})
+    now[0] += timedelta(seconds=5)
+    await partitions.measure_lag()
+    names = ("transom_kafka_caught_up_timestamp_seconds", "transom_kafka_progress_timestamp_seconds")
+    told = [scraped(name, topic="inbox.notices.v1") for name in names]
+    assert all(0 <= now[0].timestamp() - at < 1 for at in told)
+    consumer.away = True
+    now[0] += timedelta(seconds=600)
+    await partitions.measure_lag()
+    assert [scraped(name, topic="inbox.notices.v1") for name in names] == told
+
+
+async def test_a_rebalance_that_leaves_a_partition_here_forgets_nothing_of_it() -> None:
+    consumer: Any = Asked(end=7)
+    partitions = Partitions("inbox.notices.v1", "webhooks.v1", lambda: BEGAN, 100, lambda: consumer)
+    partitions.on_assigned({PLACE})
+    partitions.progress.partitions[0].until -= 500
+    partitions.on_revoked()
+    partitions.on_assigned({PLACE})
+    await partitions.measure_lag()
+    told = scraped("transom_kafka_caught_up_timestamp_seconds", topic="inbox.notices.v1")
+    assert 500 <= BEGAN.timestamp() - told < 501

@@ -87,7 +87,7 @@ def test_one_message_is_no_run_however_often_its_calls_get_no_answer() -> None:
 def test_each_account_has_a_run_of_its_own() -> None:
     runs = FailureCounter()
     rows = [
-        replace(a_row(number), account=str(account))
+        a_row(number)._replace(account=str(account))
         for number in range(UNRESPONSIVE_AFTER - 1)
         for account in range(10)
     ]
@@ -126,7 +126,7 @@ def test_an_account_rests_after_a_run_and_after_a_try_without_an_answer(
 
 def test_tries_that_may_cost_a_message_become_much_rarer() -> None:
     probing = a_claim(AT)
-    last = replace(probing, row=replace(probing.row, resends=1))
+    last = replace(probing, row=probing.row._replace(resends=1))
     waits = []
     for one in (probing, last):
         retry = pause_reason(one, LOST, resting(), opens=True)

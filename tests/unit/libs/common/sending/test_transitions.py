@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -24,7 +25,17 @@ from libs.common.sending.outcomes import (
     Timings,
     Unknown,
 )
-from libs.common.sending.rows import EVERY_ACCOUNT, Candidate, Pause, PauseKey, PauseKind, PauseProof, SendRow, State
+from libs.common.sending.rows import (
+    EVERY_ACCOUNT,
+    RUN,
+    Candidate,
+    Pause,
+    PauseKey,
+    PauseKind,
+    PauseProof,
+    SendRow,
+    State,
+)
 from libs.common.sending.transitions import (
     PROBE_GAP,
     PROBES,
@@ -108,7 +119,7 @@ LIFETIMES = st.timedeltas(timedelta(milliseconds=1), timedelta(days=2))
 def test_an_answer_settles_a_row_or_leaves_it_to_be_looked_at_again(
     outcome: SendOutcome, lifetime: timedelta, tries: int, chance: float
 ) -> None:
-    row = replace(a_row(state="claimed", expires_in=lifetime), tries=tries)
+    row = a_row(state="claimed", expires_in=lifetime)._replace(tries=tries)
     step = answer(row, outcome, NOW, timings=TIMINGS, jitter=lambda: chance)
     assert step.before is row
     assert (step.final is None) == (step.after.state in {"pending", "unknown"})
@@ -161,7 +172,7 @@ def test_a_message_is_refused_when_an_answer_has_come_as_often_as_it_may_whateve
         if after.state == "unknown":
             again = resolve(after, NotSent(), NOW, TIMINGS)
             assert again is not None
-            after = replace(again.after, resends=0)
+            after = again.after._replace(resends=0)
         row = claim(after, Allowed(None), CLAIM, NOW, provider="meta", timings=TIMINGS)
     assert finals[-1] == Refused("131053")
     assert set(finals[:-1]) <= {None}
@@ -192,7 +203,7 @@ EVIDENCE: list[Evidence] = [
 def test_an_unknown_outcome_is_settled_by_evidence_or_sent_once_more(
     evidence: Evidence, resends: int, ago: timedelta
 ) -> None:
-    row = replace(a_row(state="unknown"), resends=resends)
+    row = a_row(state="unknown")._replace(resends=resends)
     step = resolve(row, evidence, NOW + ago, TIMINGS)
     match evidence:
         case Confirmed():
@@ -221,17 +232,17 @@ def test_rows_whose_time_is_up_end_before_any_gate() -> None:
 
 
 def test_a_resend_that_waited_beyond_its_deadline_is_not_called_expired() -> None:
-    row = replace(a_row(expires_in=timedelta(0)), resends=1, tries=1)
+    row = a_row(expires_in=timedelta(0))._replace(resends=1, tries=1)
     assert [step.final for step in admit([Candidate(row)], NOW, BUDGETS).ended] == [Refused(None, "unknown_outcome")]
 
 
 def test_a_deadline_may_be_the_end_of_time() -> None:
-    row = replace(a_row(state="unknown"), expires_at=datetime.max.replace(tzinfo=UTC))
+    row = a_row(state="unknown")._replace(expires_at=datetime.max.replace(tzinfo=UTC))
     assert resolve(row, Inconclusive(), NOW, TIMINGS) is None
 
 
 def test_the_oldest_rows_of_an_account_go_as_far_as_its_budget_and_the_others_stay_as_they_are() -> None:
-    rows = [Candidate(replace(a_row(n), due_at=NOW - n * SECOND)) for n in range(10)]
+    rows = [Candidate(a_row(n)._replace(due_at=NOW - n * SECOND)) for n in range(10)]
     rows += [Candidate(a_row(99, account="107"))]
     admission = admit(rows, NOW, {"106": 3, "107": 3})
     assert [row.message_id.int for row, _probes in admission.judged] == [9, 8, 7, 99]
@@ -239,10 +250,61 @@ def test_the_oldest_rows_of_an_account_go_as_far_as_its_budget_and_the_others_st
 
 
 def test_rows_behind_an_older_one_use_up_nothing_of_the_budget() -> None:
-    rows = [Candidate(replace(a_row(n), due_at=NOW - n * SECOND), held=n > 5) for n in range(10)]
+    rows = [Candidate(a_row(n)._replace(due_at=NOW - n * SECOND), behind=9 * (n > 5)) for n in range(10)]
     admission = admit(rows, NOW, {"106": 2})
     assert [row.message_id.int for row, _probes in admission.judged] == [5, 4]
     assert len(admission.held["106"]) == 4
+
+
+def a_thread(*behind: int, **changes: Any) -> list[Candidate]:
+    """Rows of one conversation in their order, each behind so many older ones."""
+    first = a_row(0)
+    return [
+        Candidate(a_row(n)._replace(conversation_id=first.conversation_id, **changes), sequence=n, behind=count)
+        for n, count in enumerate(behind)
+    ]
+
+
+def test_rows_of_one_conversation_that_wait_for_each_other_alone_go_together_in_their_order() -> None:
+    admission = admit(reversed(a_thread(0, 1, 2)), NOW, BUDGETS)
+    assert [row.message_id.int for row, _probes in admission.judged] == [0, 1, 2]
+    assert {message_id.int for _org, message_id, _attempt in admission.followers} == {1, 2}
+
+
+def test_a_row_behind_one_that_another_claim_has_waits_and_so_do_those_behind_it() -> None:
+    admission = admit(a_thread(1, 2, 3), NOW, BUDGETS)
+    assert (admission.judged, len(admission.held["106"])) == ([], 3)
+
+
+def test_only_so_many_rows_of_one_conversation_go_together() -> None:
+    assert len(admit(a_thread(*[min(n, RUN) for n in range(RUN + 4)]), NOW, BUDGETS).judged) == RUN
+
+
+@pytest.mark.parametrize(
+    "changes", [{"blocks_order_until": NOW + SECOND}, {"tries": 1}], ids=["holds others for a time", "was called"]
+)
+def test_a_row_with_a_past_is_claimed_singly(changes: dict[str, Any]) -> None:
+    assert len(admit(a_thread(0, 1, **changes), NOW, BUDGETS).judged) == 1
+
+
+def test_second_calls_of_one_conversation_follow_each_other_also_when_they_hold_nobody_back_any_more() -> None:
+    lost = {"blocks_order_until": NOW - SECOND, "tries": 1, "resends": 1}
+    admission = admit(reversed(a_thread(0, 0, 0, **lost)), NOW, BUDGETS)
+    assert [row.message_id.int for row, _probes in admission.judged] == [0, 1, 2]
+    assert {message_id.int for _org, message_id, _attempt in admission.followers} == {1, 2}
+
+
+def test_a_row_that_was_claimed_and_not_called_has_used_up_no_try() -> None:
+    behind = RetryLater("pair", CURVE, "behind", after=timedelta(0), called=False)
+    given_back = answer(a_row(state="claimed"), behind, NOW, timings=TIMINGS, jitter=lambda: 1.0).after
+    assert (given_back.state, given_back.tries, given_back.blocks_order_until) == ("pending", 0, None)
+    assert given_back.due_at - NOW <= timedelta(milliseconds=1)
+
+
+def test_a_row_behind_one_whose_deadline_has_passed_waits_for_the_next_claim() -> None:
+    expired, young = a_thread(0, 1)
+    expired = replace(expired, row=expired.row._replace(expires_at=NOW))
+    assert admit([expired, young], NOW, BUDGETS).judged == []
 
 
 def test_an_account_that_rested_is_tried_out_by_a_few() -> None:

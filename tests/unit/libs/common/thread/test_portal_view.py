@@ -39,6 +39,16 @@ def test_a_text_that_an_earlier_bridge_announced_is_shown(closed_by: str) -> Non
     assert is_shown(out("failed", f"{closed_by}_bridge_already_sent", route="silent"))
 
 
+@pytest.mark.parametrize("closed_by", CLOSED_BY)
+@pytest.mark.parametrize(("end", "route"), [("bridge_sent", "bridge"), ("bridge_already_sent", "silent")])
+def test_a_text_that_another_message_carries_now_is_shown_there_and_once(
+    closed_by: str, end: str, route: Route
+) -> None:
+    assert is_shown(out("failed", f"{closed_by}_{end}", route=route))
+    assert not is_shown(out("failed", f"{closed_by}_{end}", route=route, released=True))
+    assert is_shown(out("read", route=route, released=True))
+
+
 def test_a_text_whose_bridge_is_on_its_way_or_of_unknown_outcome_is_shown() -> None:
     assert is_shown(out("pending", route="bridge"))
     assert is_shown(out("failed", "unknown_outcome", route="bridge"))

@@ -1,0 +1,81 @@
+"""What is said of a server that cannot be reached: where it is, and why its TLS failed.
+
+Law 1: an address is read from a URL only where nothing of its user or password can be taken for it.
+Law 2: a cause is words of our own. Texts of errors may hold what was sent, so none is repeated.
+"""
+
+import re
+import ssl
+from collections.abc import Iterator
+from urllib.parse import parse_qs, urlsplit
+
+_HOST = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?"
+_ADDRESS = re.compile(rf"{_HOST}(?:,{_HOST})*", re.ASCII)
+_EXPIRED, _NOT_YET, _OTHER_HOST = {10}, {9}, {62, 64}  # X509_V_ERR_* of OpenSSL
+_UNTRUSTED = {2, 18, 19, 20, 21}
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING", "PACKET_LENGTH_TOO_LONG")
+_ALERTS = {
+    "CERTIFICATE_REQUIRED": "it asks for a client certificate",
+    "HANDSHAKE_FAILURE": "it asks for a client certificate, or has no cipher in common with this client",
+    "CERTIFICATE_EXPIRED": "the client certificate has expired",
+    "CERTIFICATE_REVOKED": "the client certificate was revoked",
+    "UNKNOWN_CA": "it does not trust the authority of the client certificate",
+    "CERTIFICATE_UNKNOWN": "it refuses the client certificate",
+    "BAD_CERTIFICATE": "it refuses the client certificate",
+    "PROTOCOL_VERSION": "it speaks another version of TLS",
+}
+
+
+def address_in(url: str) -> str | None:
+    """The hosts and ports of a URL, or the folder of its socket; None where they are not told from a password."""
+    try:
+        parts = urlsplit(url)
+        asked = parse_qs(parts.query).get("host", [""])[-1]
+    except ValueError:
+        return None
+    if url.count("@") != parts.netloc.count("@"):
+        return None  # a password may have one of /, ? and # in it
+    user, _, address = parts.netloc.rpartition("@")
+    if not address:
+        return asked if asked.startswith("/") and not user else None
+    return address if _ADDRESS.fullmatch(address) else None
+
+
+def at(url: str) -> str:
+    """`` at HOST:PORT``, or nothing."""
+    return f" at {address}" if (address := address_in(url)) else ""
+
+
+def tls_cause(error: BaseException) -> str | None:
+    """Why TLS failed, in words with "it" for the server; None where TLS was not what failed."""
+    for one in _chain(error):
+        if isinstance(one, ssl.SSLCertVerificationError):
+            return _distrust(one.verify_code)
+        if isinstance(one, ssl.SSLError):
+            reason = one.reason or ""
+            if any(sign in reason for sign in _NO_TLS):
+                return "it does not speak TLS there"
+            told = (words for sign, words in _ALERTS.items() if reason.endswith(f"ALERT_{sign}"))
+            return next(told, "TLS fails")
+    return None
+
+
+def _distrust(code: int) -> str:
+    if code in _EXPIRED:
+        return "its certificate has expired"
+    if code in _NOT_YET:
+        return "its certificate is not valid yet"
+    if code in _OTHER_HOST:
+        return "its certificate is for another host name"
+    if code in _UNTRUSTED:
+        return "no authority that is trusted here has signed its certificate"
+    return "its certificate is refused"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or one.__context__

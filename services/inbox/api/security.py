@@ -1,0 +1,81 @@
+"""Who asks the API: the bearer token of a request, and what its person may do.
+
+Rule 1: the token stands in the header ``Authorization`` and nowhere else: no query, no cookie.
+Rule 2: 401 says why only to the holder of a well signed token (``tokens``); the log says it always.
+"""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from libs.common.log_throttle import LogThrottle
+from libs.common.logging import get_logger
+from services.inbox.deps import Deps
+from services.inbox.people import Capability, Person
+from services.inbox.problems import Problem
+from services.inbox.tokens import TokenRefused
+
+log = get_logger()
+_throttle = LogThrottle()
+
+_BEARER = HTTPBearer(
+    auto_error=False,
+    bearerFormat="JWT",
+    scheme_name="token",
+    description="A JWT with the claims `org_id`, `sub`, `capabilities` and `exp`; `transom token` makes one.",
+)
+NEEDS = "capability"
+"""The attribute of a dependency that names the capability it asks for."""
+
+
+async def _deps(request: Request) -> Deps:  # not plain: FastAPI would run it in a thread, for every request
+    deps: Deps = request.app.state.deps
+    return deps
+
+
+DepsOf = Annotated[Deps, Depends(_deps)]
+
+
+async def _person(deps: DepsOf, given: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]) -> Person:
+    try:
+        person = await deps.access.admission.person(None if given is None else given.credentials)
+    except TokenRefused as refused:
+        raise unauthorized(refused) from None
+    deps.access.let_through(person)
+    return person
+
+
+async def person_of(request: Request) -> Person:
+    """Who sends the request. Raises Problem, and what the admission raises while a server is away."""
+    return await _person(await _deps(request), await _BEARER(request))
+
+
+def unauthorized(refused: TokenRefused) -> Problem:
+    """The answer to a token that does not count, which is logged."""
+    _throttle.report(refused.why, lambda times: log.warning("token.refused", reason=refused.why, times=times))
+    challenge = "Bearer" if refused.why == "missing" else 'Bearer error="invalid_token"'
+    if refused.said is not None and refused.why != "missing":
+        challenge += f', error_description="{refused.said}"'
+    return Problem(
+        HTTPStatus.UNAUTHORIZED,
+        refused.said or "the token does not count",
+        headers={"WWW-Authenticate": challenge},
+    )
+
+
+def _needing(capability: Capability) -> Callable[..., Awaitable[Person]]:
+    async def able(person: Annotated[Person, Depends(_person)]) -> Person:
+        if not person.may(capability):
+            raise Problem(HTTPStatus.FORBIDDEN, f"the capability {capability} is needed")
+        return person
+
+    setattr(able, NEEDS, capability)
+    return able
+
+
+Viewer = Annotated[Person, Depends(_needing("messages.view"))]
+Sender = Annotated[Person, Depends(_needing("messages.send"))]
+TemplateManager = Annotated[Person, Depends(_needing("messages.tier.manage"))]

@@ -1,0 +1,59 @@
+"""What is wrong with a request, as RFC 9457 has it (``application/problem+json``)."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import NamedTuple
+
+from starlette.responses import Response
+
+from libs.common.errors import TransomError
+from libs.common.web import problem
+
+
+class FieldFault(NamedTuple):
+    """``field``: the path of the field in the body, dotted, or the name of a parameter."""
+
+    field: str
+    message: str
+
+
+class Problem(TransomError):  # noqa: N818 -- as in: raise Problem(HTTPStatus.CONFLICT)
+    """The request is answered with this problem. ``detail`` and ``faults`` name no value of the request."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str | None = None,
+        *,
+        faults: Sequence[FieldFault] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail or status.phrase)
+        self.status = status
+        self.detail = detail
+        self.faults = tuple(faults)
+        self.headers = headers
+
+    def response(self) -> Response:
+        """The answer."""
+        members = {"errors": [fault._asdict() for fault in self.faults]} if self.faults else {}
+        return problem(self.status, self.status.phrase, detail=self.detail, headers=self.headers, **members)
+
+
+def not_found() -> Problem:
+    """There is no such thing in the organisation: it never was, or it is another one's. Both look alike."""
+    return Problem(HTTPStatus.NOT_FOUND)
+
+
+def invalid(*faults: FieldFault, detail: str | None = None) -> Problem:
+    """Fields of the request are wrong."""
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, faults=faults)
+
+
+def away(dependency: str) -> Problem:
+    """A server of ours is away. The client may ask again."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"{dependency} cannot be reached at the moment: try again",
+        headers={"Retry-After": "2"},
+    )

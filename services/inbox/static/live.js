@@ -1,0 +1,80 @@
+// The stream of the page: what changes in the organisation, without a reload. Other modules hear of it on `document`:
+// `inbox:conversation`, `inbox:message` and `inbox:update` with the event's data, `inbox:reset` when something was missed.
+
+import { clock, now, say } from "./clock.js";
+
+const LOST = 5000;
+const SILENT = 40_000; // the server says something at least every 15 seconds
+const line = document.getElementById("live");
+const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+let stream = null;
+let last = line?.dataset.last || null;
+let heard = 0;
+let since = null;
+
+function show() {
+  const lost = since !== null && now() - since >= LOST;
+  const text = lost ? say("lost", { time: clock(new Date(since)) }) : say("live");
+  line.hidden = false;
+  line.classList.toggle("away", lost);
+  if (line.textContent !== text) line.textContent = text;
+}
+
+function live(is) {
+  since = is ? null : since ?? now();
+  show();
+}
+
+function tell(block) {
+  const parts = {};
+  for (const one of block.split("\n")) {
+    const colon = one.indexOf(":");
+    if (colon > 0) parts[one.slice(0, colon)] = one.slice(colon + 1).trimStart();
+  }
+  if (parts.event) {
+    const detail = parts.data ? JSON.parse(parts.data) : null;
+    document.dispatchEvent(new CustomEvent(`inbox:${parts.event}`, { detail }));
+  }
+  if (parts.id !== undefined) last = parts.id;
+}
+
+async function read(answer) {
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    heard = now();
+    const blocks = (rest + value).split("\n\n");
+    rest = blocks.pop();
+    blocks.forEach(tell);
+  }
+}
+
+async function listen() {
+  for (let pause = 1000; ; pause = Math.min(pause * 2, 30_000)) {
+    stream = new AbortController();
+    heard = now();
+    try {
+      const headers = { Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) };
+      const answer = await fetch("/inbox/events", { headers, signal: stream.signal, cache: "no-store" });
+      if (answer.status === 401) return location.reload(); // the session has ended: the page leads to the sign-in
+      if (answer.ok) {
+        live(true);
+        pause = 500;
+        await read(answer);
+      }
+    } catch { /* the connection is lost, or was given up below */ }
+    live(false);
+    await wait(pause * (0.75 + Math.random() / 2));
+  }
+}
+
+export function startLive() {
+  addEventListener("online", () => stream?.abort());
+  setInterval(() => {
+    if (since !== null) show();
+    else if (now() - heard > SILENT) stream?.abort();
+  }, 1000);
+  listen();
+}

@@ -1,0 +1,173 @@
+// The open conversation: what comes in is shown as the server writes it. At the bottom the view follows; further up it
+// stays, and a button says how many messages are new.
+
+import { setBadge } from "./badge.js";
+import { dayOf, say, writeTimes } from "./clock.js";
+
+const $ = (id) => document.getElementById(id);
+const list = $("messages");
+const log = list?.parentElement;
+const jump = $("jump");
+const BOTTOM = 24;
+let unseen = 0;
+let asking = null;
+let again = false;
+
+const isMine = (detail) => detail?.conversation_id === list.dataset.conversation;
+const atBottom = () => Math.abs(log.scrollTop) < BOTTOM;
+const newest = () => Math.max(0, ...[...list.querySelectorAll("[data-sequence]")].map((one) => Number(one.dataset.sequence)));
+
+// The view keeps its place: the column is reversed, so its height below decides.
+function change(work) {
+  const followed = atBottom();
+  const height = log.scrollHeight;
+  work();
+  days();
+  writeTimes(list);
+  if (!followed) log.scrollTop -= log.scrollHeight - height;
+  return followed;
+}
+
+// One line before each day, in the zone of the browser.
+function days() {
+  const lines = [...list.querySelectorAll(".day")];
+  let before = null;
+  for (const item of list.querySelectorAll(".msg")) {
+    const at = new Date(item.querySelector(".foot time")?.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    const day = dayOf(at);
+    if (day === before) continue;
+    before = day;
+    const line = lines.shift() ?? document.createElement("li");
+    if (!line.firstElementChild) line.append(document.createElement("h2"));
+    line.className = "day";
+    if (line.firstElementChild.textContent !== day) line.firstElementChild.textContent = day;
+    if (item.previousElementSibling !== line) item.before(line);
+  }
+  for (const rest of lines) rest.remove();
+}
+
+async function ask(path) {
+  const answer = await fetch(`${list.dataset.path}/${path}`, { headers: { "X-Part": "thread" }, cache: "no-store" });
+  if (answer.status === 401 || answer.status === 205) return location.reload();
+  if (!answer.ok) return null;
+  return new DOMParser().parseFromString(`<ol>${await answer.text()}</ol>`, "text/html").querySelector("ol");
+}
+
+// All that is newer than what the page has. One question at a time; what comes in meanwhile asks once more.
+async function catchUp() {
+  if (asking) {
+    again = true;
+    return;
+  }
+  asking = ask(`news?after=${newest()}`).catch(() => null);
+  const found = await asking;
+  asking = null;
+  if (found) add([...found.children]);
+  if (again) {
+    again = false;
+    catchUp();
+  }
+}
+
+function add(items) {
+  let fresh = 0;
+  const followed = change(() => {
+    $("none")?.remove();
+    for (const item of items) {
+      const known = item.id && $(item.id);
+      if (known) known.replaceWith(item);
+      else if (!item.matches(".day")) {
+        list.append(item);
+        if (item.matches(".msg:not(.out)")) fresh += 1;
+      }
+    }
+    inOrder();
+  });
+  if (followed) return read();
+  if (!fresh) return;
+  unseen += fresh;
+  const words = jump.firstElementChild.dataset;
+  jump.firstElementChild.textContent = unseen === 1 ? words.one : words.words.replace("{n}", unseen);
+  jump.hidden = false;
+}
+
+// What this page sent stands last until the server has it.
+function inOrder() {
+  for (const one of list.querySelectorAll(".msg:not([data-sequence])")) list.append(one);
+}
+
+function toBottom() {
+  log.scrollTop = 0;
+  unseen = 0;
+  jump.hidden = true;
+  read();
+}
+
+// What a person can see counts as read.
+let told = 0;
+async function read() {
+  const sequence = newest();
+  if (document.visibilityState !== "visible" || !atBottom() || sequence <= told) return;
+  told = sequence;
+  const fields = new URLSearchParams({ token: list.dataset.token });
+  try {
+    const answer = await fetch(`${list.dataset.path}/read`, { method: "POST", body: fields, headers: { "X-Part": "thread" } });
+    if (answer.ok) document.dispatchEvent(new CustomEvent("inbox:sent"));
+  } catch { /* it is told with the next message */ }
+}
+
+// The customer beside the thread, at most once a second, and not under a focus.
+let renewing = 0;
+function panel() {
+  renewing ||= setTimeout(async () => {
+    renewing = 0;
+    const aside = $("details");
+    const found = aside && !aside.contains(document.activeElement) && await ask("panel").catch(() => null);
+    if (!found) return;
+    const isOpen = aside.querySelector("details")?.open;
+    aside.replaceChildren(...found.childNodes);
+    if (isOpen) aside.querySelector("details")?.setAttribute("open", "");
+    writeTimes(aside);
+  }, 1000);
+}
+
+function flipped({ state }) {
+  const tell = (words) => { if (!document.querySelector("form#composer")) $("announce").textContent = words; }; // else it does
+  if (state === "expired") {
+    tell(say("shut"));
+    change(() => {
+      const event = document.createElement("li");
+      event.className = "event";
+      event.innerHTML = '<svg class="i" aria-hidden="true"><use href="#i-shut"/></svg>';
+      event.append(Object.assign(document.createElement("span"), { textContent: say("shut") }));
+      list.append(event);
+    });
+  } else if (state === "open") {
+    tell(say("openedAgain"));
+  }
+}
+
+export function startThread() {
+  if (!list || !("follow" in list.dataset)) return;
+  document.addEventListener("inbox:conversation", ({ detail }) => {
+    if (!isMine(detail)) return;
+    if (detail.window) setBadge($("window"), detail.window);
+    catchUp();
+    panel();
+  });
+  const renew = async ({ detail }) => {
+    if (!detail || !$(`m-${detail.message_id}`)) return;
+    const found = await ask(`messages/${detail.message_id}`).catch(() => null);
+    if (found) add([...found.children]);
+  };
+  document.addEventListener("inbox:message", renew);
+  document.addEventListener("inbox:update", renew);
+  for (const work of [catchUp, panel]) document.addEventListener("inbox:reset", work);
+  document.addEventListener("inbox:flipped", ({ detail }) => flipped(detail));
+  document.addEventListener("visibilitychange", read);
+  log.addEventListener("scroll", () => atBottom() && toBottom(), { passive: true });
+  jump.addEventListener("click", toBottom);
+  change(() => {});
+  read();
+}

@@ -1,0 +1,62 @@
+"""How much of everything a run of the bench does."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of everything: ``records`` by name of the work, ``pace_seconds`` by pace and kind in ``pace_rounds``."""
+
+    rounds: int
+    pace_rounds: int
+    few: int
+    many: int | None
+    intake_seconds: float
+    portal_seconds: float
+    pace_seconds: float
+    records: dict[str, int]
+    rest_seconds: float
+    listed: int
+    """Conversations of the organisation whose lists are asked for."""
+
+
+FULL = Size(
+    3,
+    3,
+    1_000,
+    1_000_000,
+    3.0,
+    5.0,
+    10.0,
+    {
+        "through": 20_000,
+        "inbound SMS": 10_000,
+        "statuses": 60_000,
+        "routing": 20_000,
+        "sending": 5_000,
+        "sending, slow provider": 10_000,
+        "texting": 2_000,
+    },
+    20.0,
+    1_000_000,
+)
+QUICK = Size(
+    1,
+    1,
+    1_000,
+    None,
+    2.0,
+    2.0,
+    4.0,
+    {
+        "through": 10_000,
+        "inbound SMS": 5_000,
+        "statuses": 30_000,
+        "routing": 10_000,
+        "sending": 2_500,
+        "sending, slow provider": 5_000,
+        "texting": 1_000,
+    },
+    5.0,
+    20_000,
+)

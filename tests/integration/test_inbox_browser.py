@@ -1,0 +1,134 @@
+"""The list and the thread in a real Chromium, on a running inbox: open browsers show what is, without a reload."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, expect
+
+from libs.common.kafka.producer import Producer
+from tests.integration.test_inbox_composer_browser import COMPUTER, a_tab
+from tests.support.browser import phone
+from tests.support.inbox import TECHNICIAN, RunningInbox
+from tests.support.inbox_composer import DAY, HOUR, Desk, a_desk
+from tests.support.inbox_thread import publishing
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def producer(inbox: RunningInbox) -> AsyncIterator[Producer]:
+    async with publishing(inbox) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def contexts() -> AsyncIterator[list[BrowserContext]]:
+    opened: list[BrowserContext] = []
+    yield opened
+    for context in opened:
+        await context.close()
+
+
+async def a_desk_with_a_head(inbox: RunningInbox, producer: Producer, ago: timedelta) -> Desk:
+    """As ``a_desk``, and the list has the conversation already."""
+    desk = await a_desk(inbox, producer, ago=None)
+    await desk.thread.customer_writes("Is the Corsa ready?", at=inbox.pool.now() - ago)
+    while "Amara" not in (await desk.staff.get("/inbox")).text:
+        pass
+    return await desk.opens()
+
+
+async def test_the_badge_flips_by_itself_in_every_open_browser_and_back_when_the_customer_writes(
+    inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext]
+) -> None:
+    desk = await a_desk_with_a_head(inbox, producer, DAY - 7 * SECOND)
+    priya = await a_tab(desk, browser, contexts, **COMPUTER)
+    marek = await a_tab(desk, browser, contexts, user="marek")  # on a phone
+    for tab in (priya, marek):
+        await expect(tab.locator("#window")).to_have_text("Closing soon · less than a minute left")
+    for tab in (priya, marek):
+        await expect(tab.locator("#window")).to_contain_text("Expired", timeout=15_000)
+        await expect(tab.locator(".msgs .event").last).to_contain_text("The WhatsApp window closed")
+        assert await tab.evaluate("window.sameDocument")
+    await expect(priya.locator("#rows .win")).to_have_text("Expired, window")
+    written = await desk.thread.customer_writes("I am back")
+    for tab in (priya, marek):
+        await expect(tab.locator("#window")).to_contain_text("Open · closes in 2")
+        await expect(tab.locator(f"#m-{written}")).to_be_in_viewport()
+        assert await tab.evaluate("window.sameDocument")
+    await expect(priya.locator("#rows .win")).to_contain_text("window open")
+
+
+async def test_two_people_see_the_same_statuses_climb_and_a_failure_come(
+    inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext]
+) -> None:
+    desk = await a_desk_with_a_head(inbox, producer, HOUR)
+    tabs = [
+        await a_tab(desk, browser, contexts, **COMPUTER),
+        await a_tab(desk, browser, contexts, user="marek", **COMPUTER),
+    ]
+    sent = await desk.thread.is_answered("It is ready.", actor="ai")
+    lost = await desk.thread.is_answered("Come at five.", actor="ai")
+    for tab in tabs:
+        await expect(tab.locator(f"#m-{sent}")).to_contain_text("Pending")
+    for status, word in (("sent", "Sent"), ("delivered", "Delivered"), ("read", "Read")):
+        await desk.thread.moves(sent, status)
+        for tab in tabs:
+            await expect(tab.locator(f"#m-{sent} .foot")).to_contain_text(word)
+    await desk.thread.moves(lost, "failed", "unknown_outcome")
+    for tab in tabs:
+        await expect(tab.locator(f"#m-{lost} .fail")).to_contain_text("We do not know whether this arrived")
+        await expect(tab.locator(f"#m-{lost}")).to_have_count(1)
+        assert await tab.locator(".msg").count() == 3
+
+
+async def test_who_reads_a_conversation_reads_it_for_themselves_alone(
+    inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext]
+) -> None:
+    desk = await a_desk_with_a_head(inbox, producer, HOUR)
+    marek = await a_tab(desk, browser, contexts, user="marek", **COMPUTER)
+    await marek.goto(f"{desk.staff.origin}/inbox?view=unread")
+    await expect(marek.locator("#rows")).to_contain_text("You have read everything")
+    await desk.thread.customer_writes("Hello?")
+    await expect(marek.locator("#rows .unread")).to_contain_text("Hello?")
+    await expect(marek.locator("#views [aria-current] .count")).to_contain_text("1")
+    priya = await a_tab(desk, browser, contexts, **COMPUTER)
+    await expect(priya.get_by_text("Hello?").last).to_be_in_viewport()
+    await expect(marek.locator("#rows .unread")).to_have_count(1)
+    await marek.keyboard.press("j")
+    await marek.keyboard.press("Enter")
+    await expect(marek.locator("#thread-h")).to_have_text("Amara Okafor")
+    await marek.goto(f"{desk.staff.origin}/inbox?view=unread")
+    await expect(marek.locator("#rows")).to_contain_text("You have read everything")
+
+
+async def test_without_scripts_a_phone_reads_lists_and_signs_out(
+    inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext]
+) -> None:
+    desk = await a_desk_with_a_head(inbox, producer, HOUR)
+    context = await phone(browser, java_script_enabled=False, locale="de-DE")
+    contexts.append(context)
+    cookies = desk.staff.client.cookies.jar
+    await context.add_cookies([{"name": c.name, "value": c.value or "", "url": desk.staff.origin} for c in cookies])
+    tab = await context.new_page()
+    await tab.goto(f"{desk.staff.origin}/inbox")
+    await expect(tab.locator("h1")).to_have_text("Alle")
+    await tab.locator("#rows a.row").tap()
+    await expect(tab.locator(".log").get_by_text("Is the Corsa ready?")).to_be_in_viewport()
+    await expect(tab.locator("#window")).to_contain_text("Offen · schließt in 22 Std. 59 Min.")
+    await tab.locator(".more").tap()
+    await expect(tab.locator("#details")).to_contain_text("+44 7700 900888")
+    await tab.locator("#details .close").tap()
+    await tab.locator(".thread-head .back").tap()
+    await expect(tab.locator("#rows")).to_contain_text("Amara Okafor")
+
+
+async def test_a_technician_sees_the_customer_without_a_number(
+    inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext]
+) -> None:
+    desk = await a_desk(inbox, producer, capabilities=TECHNICIAN)
+    tab = await a_tab(desk, browser, contexts, **COMPUTER)
+    await expect(tab.locator("#details")).to_contain_text("+44 •••• ••• 888")
+    await expect(tab.locator(".takeover")).to_have_count(0)
+    assert "900888" not in (await tab.content()).replace(" ", "")

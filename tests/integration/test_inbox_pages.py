@@ -1,0 +1,265 @@
+"""The inbox's pages in a real Chromium: accessible in every way in which they are shown, and what their scripts do.
+
+The pages come from the templates with the service's own headers. What the service does with them is tested beside it.
+"""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest_asyncio
+from axe_playwright_python.base import AXE_SCRIPT
+from playwright.async_api import Browser, BrowserContext, Page, Route, expect
+
+from services.inbox.html import LANGUAGES
+from tests.integration.test_portal_pages import SCHEMES
+from tests.support.browser import DESKTOP, PHONE, phone
+from tests.support.inbox_pages import DOORS, NOW, ROWS, SOON, STORY, badge, every_page, listing, page, page_server, talk
+from tests.support.page_server import ORIGIN
+
+COMPUTER: dict[str, Any] = {
+    "viewport": {"width": DESKTOP[0], "height": DESKTOP[1]},
+    "is_mobile": False,
+    "has_touch": False,
+    "device_scale_factor": 1,
+}
+AXE = """async ([rules, seen]) => (await axe.run(
+        {exclude: seen}, {resultTypes: ["violations"], runOnly: rules})).violations
+    .map((one) => one.id + ": " + one.nodes.map((node) => node.html).join(" | "))"""
+# What a page shows as an earlier one does; axe has seen it there.
+SEEN = {
+    "closing": ["#rows", ".msgs", "#details"],
+    "expired": ["#details"],
+    "expired-none": ["#rows", ".msgs"],
+    "never": ["#rows"],
+    "reader": ["#rows", ".msgs"],
+    "held": ["#rows", "#details"],
+}
+SOON_MS = int(SOON.total_seconds()) * 1000
+ENGLISH = LANGUAGES.of("en-GB")
+
+
+async def visit(browser: Browser, **options: Any) -> tuple[BrowserContext, Page]:
+    context = await phone(browser, **COMPUTER | options)
+    await page_server().serve(context)
+    tab = await context.new_page()
+    await tab.clock.install(time=NOW)
+    return context, tab
+
+
+@pytest_asyncio.fixture
+async def tab(browser: Browser) -> AsyncIterator[Page]:
+    context, opened = await visit(browser)
+    yield opened
+    await context.close()
+
+
+async def test_axe_finds_nothing_on_phone_and_desktop_in_light_and_dark_and_from_the_right(tab: Page) -> None:
+    found: list[str] = []
+    for name in (*every_page(), *DOORS):
+        await tab.goto(f"{ORIGIN}/{name}")
+        await tab.evaluate(AXE_SCRIPT)
+        for width, height in (PHONE, DESKTOP):
+            # what a phone alone shows is the same on all pages: two of them show it in the dark
+            schemes = SCHEMES if (width, height) == DESKTOP or name in ("list", "open") else SCHEMES[:1]
+            await tab.set_viewport_size({"width": width, "height": height})
+            for scheme, rules in schemes:
+                await tab.emulate_media(color_scheme=scheme)
+                violations = await tab.evaluate(AXE, [rules, SEEN.get(name, [])])
+                found += [f"{name}, {width} px, {scheme}: {one}" for one in violations]
+    assert found == []
+
+
+async def test_at_400_percent_and_from_the_right_nothing_is_cut_off(tab: Page) -> None:
+    for name in ("list", "open", "expired"):
+        await tab.goto(f"{ORIGIN}/{name}")
+        for size in ({"width": 320, "height": 256}, {"width": PHONE[0], "height": PHONE[1]}):
+            await tab.set_viewport_size(size)  # type: ignore[arg-type]
+            for direction in ("ltr", "rtl"):
+                await tab.evaluate(f"document.documentElement.dir = '{direction}'")
+                assert await tab.evaluate("document.documentElement.scrollWidth") <= size["width"], (name, direction)
+
+
+async def test_the_badge_counts_down_and_flips_by_itself(tab: Page) -> None:
+    await tab.goto(f"{ORIGIN}/open")
+    shown = tab.locator("#window")
+    await expect(shown).to_have_text("Open · closes in 3 h 12 min")
+    await tab.clock.run_for(60_000)
+    await expect(shown).to_have_text("Open · closes in 3 h 11 min")
+    await tab.clock.fast_forward((192 - 1) * 60_000 - SOON_MS + 30_000)
+    await tab.clock.run_for(2_000)
+    await expect(shown).to_have_class("win closing")
+    await tab.clock.fast_forward(SOON_MS - 20_000)
+    await tab.clock.run_for(2_000)
+    await expect(shown).to_have_text("Closing soon · less than a minute left")
+    await tab.clock.run_for(40_000)
+    await expect(shown).to_have_class("win expired")
+    await expect(shown).to_have_text("Expired · 0 min ago")
+    await expect(tab.locator("#announce")).to_contain_text("has closed")
+    await expect(tab.locator("li.event").last).to_contain_text("The WhatsApp window closed")
+    await expect(tab.locator(f"#c-{ROWS[0].conversation_id} .win")).to_contain_text("Expired")
+
+
+async def test_a_row_that_passes_into_the_next_group_has_the_list_written_anew(tab: Page) -> None:
+    await tab.goto(f"{ORIGIN}/list-closing")
+    await expect(tab.locator(".group")).to_have_text(["Within 15 minutes", "Within the hour", "Within two hours"])
+    await tab.evaluate(
+        "document.addEventListener('inbox:row-flipped', () => { window.flips = (window.flips ?? 0) + 1 })"
+    )
+    await tab.clock.run_for(16_000)
+    assert await tab.evaluate("window.flips") is None
+    await tab.clock.fast_forward(27 * 60_000)  # the row of 41 minutes has 14 left, that of 9 is over
+    await tab.clock.run_for(2_000)
+    assert await tab.evaluate("window.flips") == 2
+
+
+async def test_the_clock_is_the_servers_not_the_browsers(browser: Browser) -> None:
+    context, tab = await visit(browser)
+    await tab.clock.install(time=NOW - timedelta(hours=5))
+    await tab.goto(f"{ORIGIN}/closing")
+    await expect(tab.locator("#window")).to_have_text("Closing soon · 9 min left")
+    await context.close()
+
+
+async def test_times_stand_in_the_zone_of_the_browser(browser: Browser) -> None:
+    context, tab = await visit(browser, timezone_id="Europe/Berlin", locale="de-DE")
+    await tab.goto(f"{ORIGIN}/open")
+    await expect(tab.locator(f"#m-{STORY[-1].message_id} .foot time")).to_have_text("15:03")
+    await expect(tab.locator("#window")).to_have_text("Offen · schließt in 3 Std. 12 Min.")
+    await expect(tab.locator(".day").last).to_have_text("Heute")
+    await context.close()
+
+
+class Stream:
+    """The events that a page is told, and the parts that it asks for then."""
+
+    def __init__(self) -> None:
+        self.rows = listing(*ROWS)
+        self.asked = 0
+
+    async def serve(self, context: BrowserContext) -> None:
+        await context.route("**/inbox/list*", self._list)
+
+    async def _list(self, route: Route) -> None:
+        self.asked += 1
+        await route.fulfill(content_type="text/html; charset=utf-8", body=page(ENGLISH, listing=self.rows))
+
+
+async def test_the_list_never_reorders_under_a_pointer(browser: Browser) -> None:
+    context, tab = await visit(browser)
+    stream = Stream()
+    await stream.serve(context)
+    await tab.goto(f"{ORIGIN}/list")
+    first, second = tab.locator("#rows .name").nth(0), tab.locator("#rows .name").nth(1)
+    await tab.locator("#rows").hover()
+    stream.rows = listing(ROWS[1], ROWS[0], *ROWS[2:])
+    await tab.evaluate("document.dispatchEvent(new CustomEvent('inbox:conversation', {detail: {}}))")
+    await tab.clock.run_for(1_500)
+    await expect(first).to_have_text("Kim Larsen")
+    assert stream.asked == 1
+    await tab.mouse.move(1_000, 500)
+    await tab.clock.run_for(100)
+    await expect(first).to_have_text("Amara Okafor")
+    await expect(second).to_have_text("Kim Larsen")
+    await context.close()
+
+
+async def test_many_events_ask_for_the_list_once_a_second(browser: Browser) -> None:
+    context, tab = await visit(browser)
+    stream = Stream()
+    await stream.serve(context)
+    await tab.goto(f"{ORIGIN}/list")
+    one = "document.dispatchEvent(new CustomEvent('inbox:conversation', {detail: {}}))"
+    await tab.evaluate(f"for (let n = 0; n < 50; n += 1) {one}")  # in one go, so that no second passes between them
+    await tab.clock.run_for(1_500)
+    assert stream.asked == 1
+    await context.close()
+
+
+async def test_new_messages_are_followed_at_the_bottom_and_announced_further_up(browser: Browser) -> None:
+    context, tab = await visit(browser)
+    news = talk(*STORY)
+    sequence = STORY[-1].sequence
+
+    async def answer(route: Route) -> None:
+        await route.fulfill(
+            content_type="text/html; charset=utf-8",
+            body=f'<li class="msg" id="m-new-{sequence}" data-sequence="{sequence + 1}"><p class="foot"><time'
+            ' datetime="2026-11-25T14:08:00Z" data-time></time></p>Is it done?</li>',
+        )
+
+    await context.route("**/news*", answer)
+    await tab.set_viewport_size({"width": 1440, "height": 500})
+    await tab.goto(f"{ORIGIN}/open")
+    told = "document.dispatchEvent(new CustomEvent('inbox:conversation', {detail: {conversation_id: '%s'}}))"
+    await tab.locator(".log").evaluate("(log) => { log.scrollTop = -400; }")
+    await tab.evaluate(told % news.conversation_id)
+    await expect(tab.locator("#jump")).to_have_text("1 new message ↓")
+    before = await tab.locator(".log").evaluate("(log) => log.scrollTop")
+    assert before < -300
+    await tab.locator("#jump").click()
+    await expect(tab.get_by_text("Is it done?")).to_be_in_viewport()
+    await expect(tab.locator("#jump")).to_be_hidden()
+    sequence += 1
+    await tab.evaluate(told % news.conversation_id)
+    await expect(tab.locator(f"#m-new-{sequence}")).to_be_in_viewport()
+    await context.close()
+
+
+async def test_a_customers_message_opens_the_badge_again(tab: Page) -> None:
+    await tab.goto(f"{ORIGIN}/expired")
+    shown = tab.locator("#window")
+    await expect(shown).to_have_text("Expired · 3 min ago")
+    window = f"{{state: 'open', closes_at: '{(NOW + timedelta(days=1, seconds=30)).isoformat()}', open: true}}"
+    conversation = ROWS[0].conversation_id
+    await tab.evaluate(
+        f"document.dispatchEvent(new CustomEvent('inbox:conversation',"
+        f" {{detail: {{conversation_id: '{conversation}', window: {window}}}}}))"
+    )
+    await expect(shown).to_have_text("Open · closes in 24 h 0 min")
+
+
+async def test_a_lost_stream_is_said_with_its_time(browser: Browser) -> None:
+    context, tab = await visit(browser)
+    await context.route("**/inbox/events*", lambda route: route.abort())
+    await tab.goto(f"{ORIGIN}/open")
+    await tab.clock.run_for(8_000)
+    await expect(tab.locator("#live")).to_contain_text("Not live since 14:08")
+    await tab.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    await expect(tab.locator("#live")).to_be_in_viewport()
+    await expect(tab.locator("#text")).to_be_in_viewport()
+    await context.close()
+
+
+async def test_the_column_of_the_customer_is_there_where_a_conversation_is_open(tab: Page) -> None:
+    end = "one => document.getElementById('main').getBoundingClientRect().right - one.getBoundingClientRect().right"
+    await tab.goto(f"{ORIGIN}/list")
+    assert await tab.locator("#thread").evaluate(end) < 2
+    await tab.goto(f"{ORIGIN}/open")
+    assert await tab.locator("#thread").evaluate(end) > 200
+    assert await tab.locator("#details").evaluate(end) < 2
+
+
+async def test_by_the_keyboard_alone_a_conversation_is_found_and_opened(tab: Page) -> None:
+    await tab.goto(f"{ORIGIN}/list")
+    await tab.keyboard.press("j")
+    await expect(tab.locator("#rows a.row").nth(0)).to_be_focused()
+    await tab.keyboard.press("j")
+    await expect(tab.locator("#rows a.row").nth(1)).to_be_focused()
+    await tab.keyboard.press("k")
+    await tab.keyboard.press("?")
+    await expect(tab.get_by_role("dialog")).to_be_visible()
+    await tab.keyboard.press("Escape")
+    await expect(tab.get_by_role("dialog")).to_be_hidden()
+    async with tab.expect_request(lambda request: ROWS[0].conversation_id in request.url):
+        await tab.keyboard.press("Enter")
+
+
+async def test_without_scripts_the_page_is_all_there(browser: Browser) -> None:
+    context, tab = await visit(browser, java_script_enabled=False)
+    await tab.goto(f"{ORIGIN}/open")
+    await expect(tab.get_by_text("Pads and discs, fitted: £284.00 with VAT. The parts")).to_be_in_viewport()
+    await expect(tab.locator("#window")).to_have_text("Open · closes in 3 h 12 min")
+    await expect(tab.get_by_role("button", name="Show")).to_be_visible()
+    assert badge("open", 1).state == "open"
+    await context.close()

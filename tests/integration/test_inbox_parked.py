@@ -1,0 +1,530 @@
+"""Texts that could not go wait, and go once: as one message, in their order, whatever ends a process in between."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+import pytest_asyncio
+from aiokafka.admin import AIOKafkaAdminClient
+
+from libs.common.directory.merge import Merge, merge_customers
+from libs.common.events.topics import DIRECTORY_CHANGES, OUTBOUND_INTENTS
+from libs.common.ids import release_intent_id
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.producer import Producer
+from libs.common.redis import open_redis
+from services.inbox import parked_queries
+from services.inbox.parked import LEFT_AFTER, NotPublished
+from tests.support import world
+from tests.support.databases import drop_database, make_database, somebody_waits
+from tests.support.logs import LogLines
+from tests.support.mortal import Killed
+from tests.support.parked import MINUTE, Waiting, a_person, parked_texts, texts_that_wait
+from tests.support.published import published_on
+from tests.support.redis_leases import leased_database
+from tests.support.router import DAY, NOW, OUTPUTS, Router, a_router
+from tests.support.topics import OwnTopics
+
+TEXT = {"kind": "text", "text": "See you on Monday."}
+STEPS = 6
+"""More than a release has."""
+
+
+@pytest_asyncio.fixture(scope="module")
+async def served(
+    kafka_bootstrap: str, kafka_admin: AIOKafkaAdminClient, postgres_dsn: str, database_template: str, redis_server: str
+) -> AsyncIterator[tuple[Router, KafkaConnection]]:
+    """A router and its servers, for all tests of this file; each has a garage of its own."""
+    topics = OwnTopics(kafka_admin, f"t-{uuid4().hex[:12]}.")
+    await topics.create([*OUTPUTS, OUTBOUND_INTENTS, DIRECTORY_CHANGES])
+    dsn = await make_database(postgres_dsn, database_template)
+    kafka = KafkaConnection(kafka_bootstrap, topics.prefix)
+    with leased_database(redis_server) as redis_url:
+        async with (
+            open_redis(redis_url) as redis,
+            published_on(kafka_bootstrap, topics.prefix, [*OUTPUTS, OUTBOUND_INTENTS, DIRECTORY_CHANGES]) as published,
+            a_router(kafka, dsn, redis, published) as router,
+        ):
+            yield router, kafka
+    await drop_database(postgres_dsn, dsn)
+    await topics.delete()
+
+
+@pytest_asyncio.fixture
+async def waiting(served: tuple[Router, KafkaConnection]) -> AsyncIterator[Waiting]:
+    async with texts_that_wait(*served) as made:
+        yield made
+
+
+async def lives_again(waiting: Waiting) -> None:
+    """What happened is delivered again to the next process, and its tasks run once everything left is old."""
+    org_id = waiting.garage.org_id
+    failed = "select message_id from messages where status = 'failed' and org_id = $1"
+    failures = await waiting.router.rows(failed, org_id)
+    await waiting.parked.on_failures([(org_id, row["message_id"]) for row in failures])
+    await waiting.parked.send_open([waiting.key])
+    waiting.now += LEFT_AFTER + MINUTE
+    await waiting.parked.publish_left()
+
+
+async def releases_left(waiting: Waiting) -> int:
+    [row] = await waiting.router.rows(
+        "select count(*) as n from parked_releases where org_id = $1", waiting.garage.org_id
+    )
+    return int(row["n"])
+
+
+# ── What waits, and who is offered it ───────────────────────────────────────────────────────────────────────────────
+
+
+async def test_texts_that_found_the_window_closed_wait_in_their_order(waiting: Waiting) -> None:
+    first = await waiting.fails("The clutch is done.")
+    await waiting.fails("The flywheel is worn.", actor={"kind": "ai"})
+    one, two = await waiting.offered()
+    assert (one.content["text"], one.actor, one.user_id) == ("The clutch is done.", "staff", "priya")
+    assert (two.content["text"], two.actor, two.user_id) == ("The flywheel is worn.", "ai", None)
+    assert (one.message_id, one.kind, one.reason) == (first, "failed", "window_expired_bridge_already_sent")
+
+
+async def test_a_failure_that_is_told_again_parks_nothing_again(waiting: Waiting) -> None:
+    failed = await waiting.fails("One.")
+    await waiting.parked.drop(*waiting.key, [failed])
+    await waiting.parked.on_failures([(waiting.garage.org_id, failed)])
+    assert await waiting.offered() == []
+
+
+async def test_what_failed_for_another_reason_waits_for_nothing(waiting: Waiting) -> None:
+    await waiting.fails("Too late.", expires_at=(waiting.now - MINUTE).isoformat())
+    await waiting.fails("By SMS.", channel="sms")
+    await waiting.do(
+        "insert into consents (org_id, customer_id, category, allowed, at) values ($1, $2, 'whatsapp', false, $3)",
+        *(waiting.garage.org_id, waiting.garage.customer_id, NOW),
+    )
+    await waiting.fails("Not wanted.")
+    assert await waiting.offered() == []
+
+
+async def test_by_default_texts_are_offered_and_nothing_is_sent(waiting: Waiting) -> None:
+    await waiting.fails("One.")
+    await waiting.kim_writes()
+    await waiting.parked.send_open([waiting.key])
+    assert await waiting.intents() == []
+    assert await waiting.texts_offered() == ["One."]
+
+
+async def test_a_text_is_offered_until_its_expiry_and_not_from_then_on(waiting: Waiting) -> None:
+    await waiting.policy(release="send")
+    expires_at = waiting.now + timedelta(hours=2)
+    failed = await waiting.fails("Until noon.", expires_at=expires_at.isoformat())
+    waiting.now = expires_at - timedelta(seconds=1)
+    assert await waiting.texts_offered() == ["Until noon."]
+    waiting.now = expires_at
+    assert await waiting.offered() == []
+    await waiting.do(
+        "update conversations set last_customer_at = $2 where conversation_id = $1", waiting.key[1], waiting.now
+    )
+    await waiting.parked.send_open([waiting.key])
+    assert await waiting.parked.send(waiting.person(), waiting.key[1], [failed]) == "expired"
+    assert await waiting.intents() == []
+
+
+async def test_what_the_customer_read_in_the_portal_is_neither_offered_nor_sent(waiting: Waiting) -> None:
+    await waiting.policy(release="send")
+    read = await waiting.fails("Read.")
+    await waiting.fails("Not read.")
+    await waiting.do("update messages set status = 'read' where message_id = $1", read)
+    assert await waiting.texts_offered() == ["Not read."]
+    await waiting.kim_writes()
+    await waiting.parked.send_open([waiting.key])
+    assert await waiting.sent() == ["Not read."]
+    assert await waiting.parked.send(waiting.person(), waiting.key[1], [read]) == "arrived"
+
+
+async def test_what_a_page_of_the_portal_showed_is_not_sent_though_its_reading_was_never_told(waiting: Waiting) -> None:
+    await waiting.policy(release="send")
+    await waiting.fails("On the page.")
+    await waiting.do(
+        "insert into portal_sessions (session_hash, org_id, conversation_id, host, phone, created_at, seen_at, ends_at)"
+        " values ('s', $1, $2, 'tflow.link', '+447700900999', $3, $3, $3)",
+        *(*waiting.key, waiting.now),
+    )
+    waiting.now += MINUTE
+    await waiting.fails("After it.")
+    assert await waiting.texts_offered() == ["After it."]
+    await waiting.kim_writes()
+    await waiting.parked.send_open([waiting.key])
+    assert await waiting.sent() == ["After it."]
+
+
+# ── By policy ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_by_policy_all_go_as_one_message_the_oldest_first_and_each_keeps_its_own_end(waiting: Waiting) -> None:
+    await waiting.policy(release="send")
+    failed = [await waiting.fails(text) for text in ("One.", "Two.", "Three.")]
+    await waiting.kim_writes()
+    await waiting.parked.send_open([waiting.key])
+    assert await waiting.sent() == ["One.\n\nTwo.\n\nThree."]
+    (intent,) = await waiting.intents()
+    assert intent["intent_id"] == str(release_intent_id(waiting.garage.org_id, failed))
+    assert intent["actor"] == {"kind": "staff", "user_id": "priya", "capabilities": ["messages.send"]}
+    ends = await waiting.router.rows("select status, reason from messages where message_id = any ($1)", failed)
+    assert {(row["status"], row["reason"]) for row in ends} == {("failed", "window_expired_bridge_already_sent")}
+    assert await waiting.offered() == []
+    assert await releases_left(waiting) == 0
+
+
+async def test_what_a_release_carried_no_later_one_carries(waiting: Waiting) -> None:
+    await waiting.policy(release="send")
+    await waiting.fails("One.")
+    await waiting.kim_writes()
+    await waiting.parked.send_open([waiting.key])
+    waiting.now += 2 * DAY
+    await waiting.fails("Two.")
+    await waiting.kim_writes()
+    await waiting.parked.send_open([waiting.key])
+    await waiting.parked.send_open([waiting.key])
+    assert await waiting.sent() == ["One.", "Two."]
+
+
+async def test_while_the_window_is_closed_nothing_goes_by_policy(waiting: Waiting) -> None:
+    await waiting.policy(release="send")
+    await waiting.fails("One.")
+    await waiting.parked.send_open([waiting.key])
+    await waiting.kim_writes()
+    waiting.now += DAY
+    await waiting.parked.send_open([waiting.key])
+    assert await waiting.intents() == []
+    assert await waiting.texts_offered() == ["One."]
+
+
+async def test_a_text_whose_failure_comes_late_goes_into_the_window_that_is_open_by_then(waiting: Waiting) -> None:
+    await waiting.policy(release="send")
+    intent = waiting.garage.intent(created_at=waiting.now.isoformat())
+    await waiting.decided(intent)
+    await waiting.kim_writes()
+    await waiting.parked.send_open([waiting.key])
+    await waiting.parked.on_failures([(waiting.garage.org_id, UUID(intent["intent_id"]))])
+    assert await waiting.sent() == ["Your Golf is ready."]
+
+
+async def test_while_staff_hold_the_conversation_texts_are_offered_and_not_sent(waiting: Waiting) -> None:
+    await waiting.policy(release="send")
+    await waiting.fails("One.")
+    await waiting.kim_writes()
+    await waiting.do(
+        "insert into conversation_holds (org_id, conversation_id, user_id, at, until_at) values ($1, $2, 'a', $3, $4)",
+        *(*waiting.key, waiting.now, waiting.now + timedelta(hours=1)),
+    )
+    await waiting.parked.send_open([waiting.key])
+    assert await waiting.intents() == []
+    assert await waiting.texts_offered() == ["One."]
+    waiting.now += timedelta(hours=1)
+    await waiting.parked.send_open([waiting.key])
+    assert await waiting.sent() == ["One."]
+
+
+async def test_a_release_expires_with_the_first_text_that_it_carries(waiting: Waiting) -> None:
+    await waiting.policy(release="send")
+    expires_at = waiting.now + timedelta(hours=2)
+    await waiting.fails("One.")
+    await waiting.fails("Two.", expires_at=expires_at.isoformat())
+    await waiting.kim_writes()
+    await waiting.parked.send_open([waiting.key])
+    (intent,) = await waiting.intents()
+    assert intent["expires_at"] == expires_at.isoformat().replace("+00:00", "Z")
+
+
+# ── For a person ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_text_that_staff_keep_is_not_attempted_and_stands_in_no_thread(waiting: Waiting) -> None:
+    kept = uuid4()
+    content = {"kind": "text", "text": "See you on Monday."}
+    for _again in range(2):
+        assert await waiting.parked.keep(waiting.key[0], "priya", waiting.key[1], kept, content) is None
+    assert await waiting.texts_offered() == ["See you on Monday."]
+    assert await waiting.intents() == []
+    assert await waiting.router.rows("select 1 from messages where org_id = $1", waiting.key[0]) == []
+    other = {"kind": "text", "text": "Another."}
+    assert await waiting.parked.keep(waiting.key[0], "priya", waiting.key[1], kept, other) == "differs"
+
+
+async def test_what_staff_keep_goes_with_what_failed_in_the_order_of_writing(waiting: Waiting) -> None:
+    await waiting.policy(release="send")
+    await waiting.fails("One.")
+    content = {"kind": "text", "text": "Two."}
+    await waiting.parked.keep(waiting.key[0], "priya", waiting.key[1], uuid4(), content)
+    waiting.now += MINUTE
+    await waiting.fails("Three.")
+    await waiting.kim_writes()
+    await waiting.parked.send_open([waiting.key])
+    assert await waiting.sent() == ["One.\n\nTwo.\n\nThree."]
+
+
+async def test_what_staff_keep_while_the_window_is_open_goes_at_once_by_policy(waiting: Waiting) -> None:
+    await waiting.policy(release="send")
+    await waiting.kim_writes()
+    content = {"kind": "text", "text": "Now."}
+    await waiting.parked.keep(waiting.key[0], "priya", waiting.key[1], uuid4(), content)
+    assert await waiting.sent() == ["Now."]
+
+
+async def test_a_person_sends_one_and_the_other_still_waits(waiting: Waiting) -> None:
+    one, two = await waiting.fails("One."), await waiting.fails("Two.", actor={"kind": "ai"})
+    await waiting.kim_writes()
+    sent = await waiting.parked.send(waiting.person("marek"), waiting.key[1], [two])
+    assert sent == [intent_id := release_intent_id(waiting.garage.org_id, [two])]
+    assert await waiting.sent() == ["Two."]
+    assert [text.message_id for text in await waiting.offered()] == [one]
+    (intent,) = await waiting.intents()
+    assert intent["intent_id"] == str(intent_id)
+    assert intent["actor"] == {"kind": "staff", "user_id": "marek", "capabilities": ["messages.send"]}
+    assert await waiting.parked.send(waiting.person(), waiting.key[1], [two]) == [intent_id]
+    assert len(await waiting.intents()) == 1
+
+
+async def test_a_persons_release_holds_the_ai_and_is_written_down_and_one_by_policy_does_neither(
+    waiting: Waiting,
+) -> None:
+    await waiting.policy(release="send")
+    await waiting.fails("One.")
+    await waiting.kim_writes()
+    await waiting.parked.send_open([waiting.key])
+    holds = "select user_id from conversation_holds where org_id = $1 and conversation_id = $2"
+    assert await waiting.router.rows(holds, *waiting.key) == []
+    await waiting.policy()
+    failed = await waiting.parked.keep(waiting.key[0], "priya", waiting.key[1], (kept := uuid4()), TEXT)
+    assert failed is None
+    [intent_id] = await waiting.sends([kept], "marek")
+    assert await waiting.router.rows(holds, *waiting.key) == [{"user_id": "marek"}]
+    [line] = await waiting.router.rows(
+        "select detail from audit_log where org_id = $1 and action = 'send'", waiting.key[0]
+    )
+    assert (line["detail"]["user_id"], line["detail"]["intent_id"]) == ("marek", str(intent_id))
+
+
+async def test_an_edited_text_goes_instead_of_the_one_that_waited(waiting: Waiting) -> None:
+    failed = await waiting.fails("It is redy.")
+    await waiting.kim_writes()
+    edited = {"kind": "text", "text": "It is ready."}
+    await waiting.parked.send(waiting.person(), waiting.key[1], [failed], edited)
+    assert await waiting.sent() == ["It is ready."]
+    assert await waiting.offered() == []
+
+
+async def test_what_was_dropped_is_not_sent_and_what_was_sent_is_not_dropped(waiting: Waiting) -> None:
+    await waiting.policy(release="send")
+    one, two = await waiting.fails("One."), await waiting.fails("Two.")
+    for _again in range(2):
+        assert await waiting.parked.drop(*waiting.key, [one]) is None
+    assert await waiting.parked.send(waiting.person(), waiting.key[1], [one]) == "dropped"
+    await waiting.kim_writes()
+    await waiting.parked.send_open([waiting.key])
+    assert await waiting.sent() == ["Two."]
+    assert await waiting.parked.drop(*waiting.key, [two]) == release_intent_id(waiting.garage.org_id, [two])
+
+
+async def test_another_organisation_knows_none_of_it(waiting: Waiting) -> None:
+    failed = await waiting.fails("One.")
+    conversation_id = waiting.key[1]
+    assert await waiting.parked.waiting([("other", conversation_id)]) == {}
+    assert await waiting.parked.drop("other", conversation_id, [failed]) == "unknown"
+    assert await waiting.parked.send(a_person("other", "eve"), conversation_id, [failed]) == "unknown"
+    content = {"kind": "text", "text": "x"}
+    assert await waiting.parked.keep("other", "eve", conversation_id, uuid4(), content) == "unknown"
+    assert await waiting.texts_offered() == ["One."]
+
+
+async def test_a_conversation_keeps_a_hundred_texts_and_says_so(waiting: Waiting) -> None:
+    answers = [
+        await waiting.parked.keep(
+            waiting.key[0], "priya", waiting.key[1], uuid4(), {"kind": "text", "text": str(number)}
+        )
+        for number in range(101)
+    ]
+    assert [answer for answer in answers if answer is not None] == ["too_many"]
+    assert answers[-1] == "too_many"
+
+
+# ── Kills, replicas, outages ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("step", range(1, STEPS))
+async def test_a_kill_between_any_two_steps_of_a_release_by_policy_sends_each_text_once(
+    waiting: Waiting, step: int
+) -> None:
+    await waiting.policy(release="send")
+    await waiting.fails("One.")
+    await waiting.fails("Two.")
+    await waiting.kim_writes()
+    with waiting.killed_before(step) as life:
+        try:
+            await waiting.parked.send_open([waiting.key])
+        except Killed:
+            assert life.steps == step
+        else:
+            assert life.steps < step
+    for _again in range(2):
+        await lives_again(waiting)
+        assert await waiting.sent() == ["One.\n\nTwo."]
+    assert await releases_left(waiting) == 0
+
+
+@pytest.mark.parametrize("step", range(1, STEPS))
+async def test_a_kill_between_any_two_steps_of_parking_loses_no_text(waiting: Waiting, step: int) -> None:
+    await waiting.policy(release="send")
+    intent = waiting.garage.intent(created_at=waiting.now.isoformat())
+    await waiting.decided(intent)
+    await waiting.kim_writes()
+    with waiting.killed_before(step), suppress(Killed):
+        await waiting.parked.on_failures([(waiting.garage.org_id, UUID(intent["intent_id"]))])
+    await lives_again(waiting)
+    assert await waiting.sent() == ["Your Golf is ready."]
+
+
+@pytest.mark.parametrize("step", range(1, STEPS))
+async def test_a_kill_between_any_two_steps_of_a_persons_release_sends_the_text_once(
+    waiting: Waiting, step: int
+) -> None:
+    await waiting.policy(release="send")
+    failed = await waiting.fails("One.")
+    await waiting.fails("Two.")
+    await waiting.kim_writes()
+    with waiting.killed_before(step), suppress(Killed):
+        await waiting.parked.send(waiting.person(), waiting.key[1], [failed])
+    await lives_again(waiting)
+    sent = [text for message in await waiting.sent() for text in message.split("\n\n")]
+    assert sorted(sent + await waiting.texts_offered()) == ["One.", "Two."]
+    assert "One." in sent
+
+
+async def test_of_replicas_and_people_that_release_at_once_one_does(waiting: Waiting) -> None:
+    await waiting.policy(release="send")
+    failed = [await waiting.fails("One."), await waiting.fails("Two.")]
+    await waiting.kim_writes()
+    parked = waiting.parked
+    await asyncio.gather(
+        parked.send_open([waiting.key]),
+        parked.send_open([waiting.key]),
+        parked.send(waiting.person(), waiting.key[1], failed),
+        parked.send(waiting.person("marek"), waiting.key[1], failed),
+    )
+    assert len({intent["intent_id"] for intent in await waiting.intents()}) == 1
+    assert await waiting.sent() == ["One.\n\nTwo."]
+
+
+async def test_where_kafka_is_away_the_person_is_told_and_the_text_waits_under_the_same_id(waiting: Waiting) -> None:
+    failed = await waiting.fails("One.")
+    await waiting.fails("Two.")
+    await waiting.kim_writes()
+    unreached = Producer(waiting.kafka)  # never started: as one whose brokers are away
+    away = parked_texts(waiting.router.pool, unreached, lambda: waiting.now)
+    with pytest.raises(NotPublished):
+        await away.send(waiting.person(), waiting.key[1], [failed])
+    assert await waiting.texts_offered() == ["One.", "Two."]
+    assert await releases_left(waiting) == 0
+    await waiting.policy(release="send")
+    await waiting.parked.send_open([waiting.key])
+    assert await waiting.sent() == ["One.", "Two."]
+    assert str(release_intent_id(waiting.garage.org_id, [failed])) in {i["intent_id"] for i in await waiting.intents()}
+
+
+async def test_an_intent_that_arrived_although_kafka_did_not_say_so_is_not_sent_again(waiting: Waiting) -> None:
+    failed = await waiting.fails("One.")
+    await waiting.kim_writes()
+    unreached = Producer(waiting.kafka)
+    away = parked_texts(waiting.router.pool, unreached, lambda: waiting.now)
+    with pytest.raises(NotPublished):
+        await away.send(waiting.person(), waiting.key[1], [failed])
+    intent_id = release_intent_id(waiting.garage.org_id, [failed])
+    await waiting.decided(waiting.garage.intent(intent_id=str(intent_id), content={"kind": "text", "text": "One."}))
+    assert await waiting.offered() == []
+    assert await waiting.parked.send(waiting.person(), waiting.key[1], [failed]) == [intent_id]
+    assert await waiting.intents() == []
+
+
+async def test_a_merge_carries_what_waits_to_the_thread_that_remains(waiting: Waiting) -> None:
+    await waiting.policy(release="send")
+    await waiting.fails("One.")
+    garage, other, conversation = waiting.garage, uuid4(), uuid4()
+    async with waiting.router.pool.acquire() as db, db.transaction():
+        await world.a_customer(db, garage.org_id, other, None)
+        await world.a_conversation(db, garage.org_id, conversation, other, garage.number)
+        await merge_customers(db, [Merge(garage.org_id, garage.customer_id, other)])
+    found = await waiting.parked.waiting([waiting.key])
+    assert list(found) == [(garage.org_id, conversation)]
+    await waiting.do("update conversations set last_customer_at = $2 where org_id = $1", garage.org_id, waiting.now)
+    await waiting.parked.send_open([waiting.key])
+    assert await waiting.sent() == ["One."]
+
+
+async def test_a_text_that_fails_while_its_thread_is_being_merged_waits_in_the_one_that_remains(
+    waiting: Waiting,
+) -> None:
+    intent = waiting.garage.intent(created_at=waiting.now.isoformat())
+    await waiting.decided(intent)
+    garage, other, conversation = waiting.garage, uuid4(), uuid4()
+    async with waiting.router.pool.acquire() as db:
+        await world.a_customer(db, garage.org_id, other, None)
+        await world.a_conversation(db, garage.org_id, conversation, other, garage.number)
+        async with db.transaction():
+            await merge_customers(db, [Merge(garage.org_id, garage.customer_id, other)])
+            late = asyncio.create_task(waiting.parked.on_failures([(garage.org_id, UUID(intent["intent_id"]))]))
+            await somebody_waits(db)
+    await late
+    assert list(await waiting.parked.waiting([waiting.key])) == [(garage.org_id, conversation)]
+
+
+async def test_what_is_over_is_purged_and_nothing_else(waiting: Waiting) -> None:
+    expires_at = waiting.now + timedelta(hours=2)
+    await waiting.fails("One.", expires_at=expires_at.isoformat())
+    await waiting.fails("Two.")
+    for before, left in ((expires_at, {"One.", "Two."}), (expires_at + MINUTE, {"Two."})):
+        async with waiting.router.pool.acquire() as db:
+            await parked_queries.purge(db, before, 1000)
+        rows = await waiting.router.rows(
+            "select content ->> 'text' as text from parked_messages where org_id = $1", waiting.key[0]
+        )
+        assert {row["text"] for row in rows} == left
+
+
+async def test_open_pages_are_told_whenever_what_waits_is_another(waiting: Waiting) -> None:
+    org_id, conversation = waiting.key
+
+    async def told() -> int:
+        [row] = await waiting.router.rows(
+            "select count(*) as n from inbox_changes"
+            " where org_id = $1 and conversation_id = $2 and kind = 'conversation'",
+            *waiting.key,
+        )
+        return int(row["n"])
+
+    failed = await waiting.fails("One.")
+    assert await told() == 1
+    kept = uuid4()
+    await waiting.parked.keep(org_id, "priya", conversation, kept, {"kind": "text", "text": "Two."})
+    assert await told() == 2
+    await waiting.parked.drop(org_id, conversation, [kept])
+    assert await told() == 3
+    await waiting.parked.send(waiting.person(), conversation, [failed])
+    assert await told() == 4
+
+
+async def test_what_a_later_release_has_parked_waits_and_holds_nothing_up(
+    waiting: Waiting, log_lines: LogLines
+) -> None:
+    await waiting.policy(release="send")
+    strange = await waiting.fails("One.")
+    await waiting.fails("Two.")
+    await waiting.do(
+        "update parked_messages set content = $2 where message_id = $1", strange, {"kind": "image", "hologram": "x"}
+    )
+    await waiting.kim_writes()
+    await waiting.parked.send_open([waiting.key])
+    assert await waiting.sent() == ["Two."]
+    assert [text.message_id for text in await waiting.offered()] == [strange]
+    assert log_lines.of("row.set_aside")[0]["message_id"] == str(strange)

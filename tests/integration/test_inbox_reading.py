@@ -1,0 +1,69 @@
+"""What one organisation reads keeps no other one waiting."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from libs.common.db.pool import open_pool
+from libs.common.errors import Transient
+from services.inbox.reading import OneAtATime, Reads
+
+SLOW = "select pg_sleep(0.5)"
+
+
+@pytest_asyncio.fixture
+async def reads(postgres_dsn: str) -> AsyncIterator[Reads]:
+    """Four connections, of which an organisation has one."""
+    async with open_pool(postgres_dsn, application_name="test", size=4, command_seconds=5) as pool:
+        yield Reads(pool, 1)
+
+
+async def _slow(reads: Reads, org_id: str) -> None:
+    async with reads.of(org_id) as db:
+        await db.execute(SLOW)
+
+
+async def test_slow_reads_of_one_organisation_keep_no_other_one_waiting(reads: Reads) -> None:
+    flood = [asyncio.create_task(_slow(reads, "flood")) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    began = asyncio.get_running_loop().time()
+    async with reads.of("quiet") as db:
+        assert await db.fetchval("select 1") == 1
+    assert asyncio.get_running_loop().time() - began < 0.3
+    await asyncio.gather(*flood, return_exceptions=True)
+
+
+async def test_a_read_beyond_the_share_is_told_so_in_time(reads: Reads) -> None:
+    flood = [asyncio.create_task(_slow(reads, "flood")) for _ in range(8)]
+    ends = await asyncio.gather(*flood, return_exceptions=True)
+    refused = [one for one in ends if isinstance(one, Transient)]
+    assert refused
+    assert len(refused) < 8
+    await _slow(reads, "flood")  # the share is free again
+
+
+async def test_a_reader_who_went_away_gives_the_share_back(reads: Reads) -> None:
+    task = asyncio.create_task(_slow(reads, "flood"))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.wait_for(_slow(reads, "flood"), 2)
+
+
+async def test_of_three_at_once_one_runs_one_waits_and_one_is_refused() -> None:
+    turns, order = OneAtATime(), list[str]()
+
+    async def search(name: str) -> bool:
+        async with turns.turn(("acme", "kim")) as ours:
+            if ours:
+                order.append(f"{name} begins")
+                await asyncio.sleep(0.05)
+                order.append(f"{name} ends")
+            return ours
+
+    assert await asyncio.gather(*(search(name) for name in "abc")) == [True, True, False]
+    assert order == ["a begins", "a ends", "b begins", "b ends"]
+    assert await search("d")

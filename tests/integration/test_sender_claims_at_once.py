@@ -1,0 +1,203 @@
+"""A running sender claims what waits for nothing while it stores it. Everything else goes as if it did not."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from deploy.local.sandbox.client import SandboxClient
+from libs.common.db.pool import open_pool
+from libs.common.ids import callback_data
+from libs.common.kafka.producer import Producer
+from libs.common.sending import pause_queries
+from libs.common.sending import queries as sends
+from libs.common.sending.claiming import claim_new
+from libs.common.sending.rows import Pause
+from services.whatsapp_sender.worker import new_send
+from tests.support.logs import LogLines
+from tests.support.sandbox import HookInbox
+from tests.support.sending import TIMINGS, Garage, a_sender, accept, kim, statuses_in
+from tests.support.waiting import eventually
+
+PATIENCE = 30.0
+DAY = timedelta(days=1)
+
+
+async def ended(garage: Garage, sandbox: SandboxClient, number: int) -> None:
+    async def all_ended() -> bool:
+        return len(await garage.fetch("select from sends where settled_at is not null")) == number
+
+    await sandbox.until(all_ended, PATIENCE)
+
+
+async def locks_are_waited_for(garage: Garage) -> bool:
+    waiting = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    return bool(await garage.fetch(waiting))
+
+
+async def test_what_waits_for_nothing_is_stored_as_claimed_and_the_rest_follows_in_order(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    garage.now.go_on()
+    one, another = await kim(garage, sandbox), await kim(garage, sandbox)
+    commands = [await garage.command(to) for to in (one, another, one, another, one)]
+    await sandbox.fault("meta", "slow", seconds=0.5, calls=2)
+    async with a_sender(garage, producer, sandbox.url) as line:
+        async with line:
+            await accept(line, *commands)
+            assert await garage.states(*commands) == ["claimed"] * 2 + ["pending"] * 3
+            assert len(await garage.fetch("select from send_claims where cardinality(message_ids) = 2")) == 1
+            await accept(line, *commands)  # they come again while their calls run
+            await ended(garage, sandbox, len(commands))
+        assert set(await garage.states(*commands)) == {"accepted"}
+        assert {(await garage.row(command))["tries"] for command in commands} == {1}
+    assert await garage.fetch("select from send_claims") == []
+    sent = [message["callback"] for message in await sandbox.messages()]
+    for mine in (commands[::2], commands[1::2]):
+        expected = [callback_data(command.org_id, command.message_id, 1) for command in mine]
+        assert [callback for callback in sent if callback in expected] == expected
+    assert len(sent) == len(commands)
+
+
+@pytest.mark.parametrize("called", [True, False])
+async def test_a_sender_killed_after_it_stored_a_claim_leaves_nothing_lost_and_nothing_double(
+    garage: Garage, producer: Producer, sandbox: SandboxClient, hook_inbox: HookInbox, *, called: bool
+) -> None:
+    await sandbox.configure(webhook_url=hook_inbox.url)
+    await sandbox.fault("meta", "slow" if called else "stall", seconds=60, calls=1)
+    conversation = await kim(garage, sandbox)
+    command, behind = await garage.command(conversation), await garage.command(conversation)
+    async with a_sender(garage, producer, sandbox.url) as killed, a_sender(garage, producer, sandbox.url) as line:
+        async with killed:
+            await accept(killed, command, behind)
+            if called:
+                await sandbox.until(sandbox.messages, PATIENCE)
+            await killed.abandon_calls()
+        assert await garage.states(command, behind) == ["claimed", "pending"]
+        await sandbox.clear_faults()
+
+        await accept(line, command, behind)  # its offset was not committed
+        assert await line.claim_once() == 0
+        garage.now.forward(TIMINGS.lease)
+        if called:
+            await eventually(lambda: "read" in hook_inbox.statuses())
+            await garage.take_statuses(statuses_in(hook_inbox))
+        else:
+            garage.now.forward(TIMINGS.grace)
+            await garage.caught_up()
+        await line.sweep_once()
+        assert await line.claim_once() == (1 if called else 2)
+    assert await garage.states(command, behind) == ["accepted"] * 2
+    sent = [message["callback"] for message in await sandbox.messages()]
+    assert sorted(sent) == sorted(callback_data(one.org_id, one.message_id, 1) for one in (command, behind))
+
+
+async def test_a_command_that_another_replica_stores_meanwhile_is_called_once(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    garage.now.go_on()
+    command, ours = [await garage.command(await kim(garage, sandbox)) for _ in range(2)]
+    async with a_sender(garage, producer, sandbox.url) as line, line:
+        async with garage.pool.acquire() as db, db.transaction():
+            now = garage.now()
+            await sends.store(db, "whatsapp", [new_send(command)], now, now + DAY)
+            accepting = asyncio.create_task(accept(line, command, ours))
+            await sandbox.until(lambda: locks_are_waited_for(garage), PATIENCE)
+        await accepting
+        await ended(garage, sandbox, 2)
+    assert await garage.states(command, ours) == ["accepted"] * 2
+    assert {(await garage.row(one))["tries"] for one in (command, ours)} == {1}
+    assert len(await sandbox.messages()) == 2
+
+
+async def test_the_gate_and_pauses_hold_for_rows_that_are_being_stored(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    closed = await garage.command(await garage.conversation(wrote_ago=DAY))
+    now = garage.now()
+    async with a_sender(garage, producer, sandbox.url) as line, line:
+        await accept(line, closed)
+        await ended(garage, sandbox, 1)
+        assert await garage.states(closed) == ["rerouted"]
+        paused = await garage.command(await kim(garage, sandbox))
+        pause = Pause(garage.number, "all", now + DAY, 1, "130429", "throttle", "answer", now)
+        async with garage.pool.acquire() as db, db.transaction():
+            await pause_queries.pause(db, line._adapter.transport, [pause])
+        await accept(line, paused)
+        assert await garage.states(paused) == ["pending"]
+    assert await sandbox.messages() == []
+
+
+async def test_no_row_is_claimed_ahead_of_an_older_one_of_its_batch_that_waits(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    await garage.template()
+    to, now = await kim(garage, sandbox), garage.now()
+    rests, behind = await garage.command(to, template="car_ready"), await garage.command(to)
+    full = (await garage.command(to)).model_copy(update={"phone_number_id": "206400000000099"})
+    after_full = await garage.command(to)
+    async with a_sender(garage, producer, sandbox.url) as line, line:
+        pause = Pause(garage.number, "templates", now + DAY, 1, "131048", "throttle", "answer", now)
+        async with garage.pool.acquire() as db, db.transaction():
+            await pause_queries.pause(db, line._adapter.transport, [pause])
+        await accept(line, rests, behind)
+        assert await garage.states(rests, behind) == ["pending", "pending"]
+        adapter, rows = line._adapter, [new_send(full), new_send(after_full)]
+        await garage.execute("delete from sends")
+        async with garage.pool.acquire() as db, db.transaction():  # the older one's account has no place
+            assert await claim_new(db, adapter, rows, {garage.number: 8}, now, timings=TIMINGS) == []
+    assert await sandbox.messages() == []
+
+
+async def test_commands_are_stored_while_every_place_of_their_account_is_taken(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    people = [await kim(garage, sandbox) for _ in range(8)]
+    first = [await garage.command(to) for to in people]
+    flood = [[await garage.command(to) for to in people] for _ in range(24)]
+    await sandbox.fault("meta", "slow", seconds=5, calls=len(first))
+    async with a_sender(garage, producer, sandbox.url, concurrency=16) as line, line:
+        await accept(line, *first)
+        for batch in flood:
+            await accept(line, *batch)
+        assert set(await garage.states(*first)) == {"claimed"}  # the provider has not answered yet
+        assert line.calls_running == len(first)
+        await line.abandon_calls()
+
+
+async def test_a_gate_that_is_too_slow_holds_up_one_batch_and_no_further_one(
+    database: str, garage: Garage, producer: Producer, sandbox: SandboxClient, log_lines: LogLines
+) -> None:
+    garage.now.go_on()
+    commands = [await garage.command(await kim(garage, sandbox)) for _ in range(3)]
+    async with open_pool(database, application_name="slow", command_seconds=1) as pool:
+        slow = Garage(pool, garage.now)
+        async with a_sender(slow, producer, sandbox.url) as line, line:
+            async with garage.pool.acquire() as db, db.transaction():
+                await db.execute("lock table templates in access exclusive mode")  # the gate reads it, storing does not
+                for command in commands:
+                    await accept(line, command)
+            await ended(garage, sandbox, len(commands))
+    assert len([one for one in log_lines.all() if one.get("task") == "accept"]) == 1
+    assert await garage.states(*commands) == ["accepted"] * 3
+    assert len(await sandbox.messages()) == 3
+
+
+async def test_what_is_being_stored_at_a_stop_is_called_and_recorded_before_the_engine_ends(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    garage.now.go_on()
+    command = await garage.command(await kim(garage, sandbox))
+    async with a_sender(garage, producer, sandbox.url) as line:
+        await line.__aenter__()
+        async with garage.pool.acquire() as db, db.transaction():
+            await db.execute("lock table templates in access exclusive mode")
+            accepting = asyncio.create_task(accept(line, command))
+            await sandbox.until(lambda: locks_are_waited_for(garage), PATIENCE)
+            leaving = asyncio.create_task(line.__aexit__())
+            for _ in range(100):  # as far as it comes without the command
+                await asyncio.sleep(0)
+        await accepting
+        await leaving
+    assert await garage.states(command) == ["accepted"]
+    assert len(await sandbox.messages()) == 1
