@@ -30,14 +30,23 @@ def pytest_configure() -> None:
 def validated(output: str | bytes) -> list[dict[str, Any]]:
     """The lines of a service's output as objects.
 
-    Fails, without quoting it, where a line is not what the schema allows.
+    Fails, without quoting it, where a line is not what the schema allows. A line that is no JSON is quoted: it is what
+    the process says to the operator as it ends, or a traceback.
     """
-    lines = [json.loads(line) for line in output.splitlines() if line.strip()]
+    lines = [_parsed(line) for line in output.splitlines() if line.strip()]
     for line in lines:
         for error in _VALIDATOR.iter_errors(line):
             where = "/".join(map(str, error.absolute_path)) or "the line"
             pytest.fail(f"log line {line.get('event')!r}: {where}: {error.validator} {error.message[:200]}")
     return lines
+
+
+def _parsed(line: str | bytes) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(line)
+    except ValueError:
+        pytest.fail(f"a line of the log is no JSON: {line[:500]!r}")
+    return found
 
 
 class LogLines:

@@ -29,6 +29,8 @@ class ServiceProcess:
         self.name, self.log, self.port = name, log, free_port()
         self._env, self._watchdog = env, watchdog
         self._process: subprocess.Popen[bytes] | None = None
+        self._began = 0
+        """Where in the log the process that was started last begins."""
         self.settings: Mapping[str, str] = {}
         """Those that it was started with last."""
 
@@ -45,22 +47,32 @@ class ServiceProcess:
         transom = skewed if self.ahead else command_of(self.code)
         command = [*transom, "run", self.name, "--port", str(self.port)]
         self.settings = dict(env)
+        self._began = self.log.stat().st_size if self.log.exists() else 0
         self._process = self._watchdog.spawn(
             command, output=self.log, env={**self._env, **env}, base=environment(), cwd=self.code
         )
 
     async def ready(self) -> None:
-        """Return when it is ready; fail with its log when it ended."""
+        """Return when it is ready; fail with its log when it ended.
+
+        Only what it answers itself counts: another process may listen on its port, and it is then about to end.
+        """
         async with asyncio.timeout(PATIENCE_SECONDS), aiohttp.ClientSession() as http:
             while True:
-                assert self.runs, f"{self.name} ended: {self.log.read_text()[-2000:]}"
+                assert self.runs, f"{self.name} ended: {self._said()[-2000:]}"
                 try:
                     async with http.get(f"{self.url}/readyz") as answer:
-                        if answer.status == 200:
+                        if answer.status == 200 and '"service.started"' in self._said():
                             return
                 except aiohttp.ClientError:
                     pass
                 await asyncio.sleep(0.05)
+
+    def _said(self) -> str:
+        """What the process that was started last has written."""
+        with self.log.open(encoding="utf-8") as log:
+            log.seek(self._began)
+            return log.read()
 
     async def kill(self) -> None:
         """SIGKILL."""
