@@ -57,3 +57,7 @@ class ConfigurationError(TransomError):
 
 class KafkaUnusable(ConfigurationError):  # noqa: N818 -- see Transient
     """The brokers cannot be reached at start, or a topic is missing there."""
+
+
+class KafkaAway(ConfigurationError):  # noqa: N818 -- see Transient
+    """No broker answers at start. Nothing is known to be wrong with the settings."""

@@ -53,6 +53,21 @@ class OpenService:
             yield consumer
 
     @asynccontextmanager
+    async def consumer_once_there(self, topology: Topology[DepsT], deps: DepsT) -> AsyncIterator[None]:
+        """As ``consumer``. Where Kafka was away at the start, the subscribers begin when it answers."""
+        async with AsyncExitStack() as opened:
+
+            async def begin() -> None:
+                await self.producer.until_there()
+                await opened.enter_async_context(self.consumer(topology, deps))
+
+            if self.producer.is_away:
+                await opened.enter_async_context(self.service.background(begin()))
+            else:
+                await begin()
+            yield
+
+    @asynccontextmanager
     async def periodic(self, tasks: Mapping[str, Task]) -> AsyncIterator[None]:
         """The tasks run inside the block, independently of each other. Their names are for the log."""
         async with AsyncExitStack() as running:
@@ -83,18 +98,30 @@ def ready(unready: Callable[[], str | None]) -> Check:
     return check
 
 
-def open_producer(settings: ConsumerSettings, service: Service, delivery_timeout: float = 10.0) -> Producer:
+def open_producer(
+    settings: ConsumerSettings, service: Service, delivery_timeout: float = 10.0, *, may_be_away: bool = False
+) -> Producer:
     """The producer of this service, not opened yet. The brokers see the service's name as its client id."""
     return Producer(
-        settings.kafka_connection(f"transom-{service.name}"), delivery_timeout=delivery_timeout, drain=service.drain
+        settings.kafka_connection(f"transom-{service.name}"),
+        delivery_timeout=delivery_timeout,
+        drain=service.drain,
+        may_be_away=may_be_away,
     )
 
 
 @asynccontextmanager
 async def open_service(
-    settings: WorkerSettings, service: Service, *, role: str | None = None, delivery_timeout: float = 10.0
+    settings: WorkerSettings,
+    service: Service,
+    *,
+    role: str | None = None,
+    delivery_timeout: float = 10.0,
+    kafka_may_be_away: bool = False,
 ) -> AsyncIterator[OpenService]:
     """The connections are open inside the block. ``role``: see ``open_pool``; ``delivery_timeout``: see ``Producer``.
+
+    ``kafka_may_be_away``: the block is entered also where no broker answers (``consumer_once_there``).
 
     Raises ConfigurationError: one line that says which server is missing, and how to mend it.
     """
@@ -107,7 +134,7 @@ async def open_service(
             drain=service.drain,
             role=role,
         ) as pool,
-        open_producer(settings, service, delivery_timeout) as producer,
+        open_producer(settings, service, delivery_timeout, may_be_away=kafka_may_be_away) as producer,
     ):
         await require_schema(pool)
         yield OpenService(service, settings, pool, producer)

@@ -68,7 +68,7 @@ _SHARES = 4
 async def run(settings: InboxServiceSettings, service: Service) -> None:
     """Answer until the service is to end."""
     async with (
-        open_service(settings, service, delivery_timeout=PATIENCE_SECONDS) as opened,
+        open_service(settings, service, delivery_timeout=PATIENCE_SECONDS, kafka_may_be_away=True) as opened,
         _reads(settings, service) as reads,
         _provider_client() as http,
         open_template_graph(
@@ -94,7 +94,7 @@ async def run(settings: InboxServiceSettings, service: Service) -> None:
             service.background(deps.live.watch()),
             service.background(_end_streams(service, deps.live)),
             opened.periodic(_tasks(deps, jwks) | sync.tasks),
-            opened.consumer(TOPOLOGY, WorkerDeps(opened.pool, deps.rule, deps.parked, deps.notices)),
+            opened.consumer_once_there(TOPOLOGY, WorkerDeps(opened.pool, deps.rule, deps.parked, deps.notices)),
         ):
             await service.serve(
                 checks={"postgres": schema_check(reads.pool)},  # without Kafka people read on

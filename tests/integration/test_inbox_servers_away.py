@@ -70,6 +70,43 @@ async def test_without_kafka_reading_works_and_sending_says_503_and_the_same_key
         assert len(intents) == 2
 
 
+@pytest.mark.proof
+async def test_an_inbox_that_starts_without_kafka_reads_and_catches_up_when_it_is_back(
+    database: str, own_kafka: KafkaServer, log_lines: LogLines
+) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=own_kafka.address)
+    await admin.start()
+    await OwnTopics(admin, "late.").create(TOPICS)
+    await admin.close()
+    own_kafka.kill()
+    kafka = KafkaConnection(own_kafka.address, topic_prefix="late.")
+    async with a_running_inbox(database, kafka) as inbox:
+        org_id, customer, conversation = await inbox.an_org(), uuid4(), uuid4()
+        async with inbox.pool.acquire() as db:
+            number = await db.fetchval("select phone_number_id from whatsapp_numbers where org_id = $1", org_id)
+            await world.a_customer(db, org_id, customer, "+447700900999")
+            await world.a_conversation(db, org_id, conversation, customer, number)
+        advisor = inbox.api(org_id, ADVISOR, "advisor-7")
+        path, text = f"/v1/conversations/{conversation}", {"content": {"kind": "text", "text": "It is ready."}}
+        assert (await advisor.get(path)).status_code == 200
+        assert (await advisor.get("/readyz")).status_code == 200
+        assert (await advisor.post(f"{path}/messages", json=text)).status_code == 503
+        own_kafka.start()
+
+        async def sends() -> bool:
+            return (await advisor.post(f"{path}/messages", json=text)).status_code == HTTPStatus.ACCEPTED
+
+        await eventually_true(sends)
+
+        async def is_told() -> bool:  # the message holds the AI, and the worker has read that
+            async with inbox.pool.acquire() as db:
+                return bool(await db.fetchval("select last from inbox_feeds where org_id = $1", org_id))
+
+        await eventually_true(is_told)
+    events = [line["event"] for line in log_lines.all() if line.get("dependency") == "kafka"]
+    assert events == ["dependency.away", "dependency.back"]
+
+
 @pytest.mark.timeout(240)
 async def test_without_postgresql_pages_say_so_and_come_back_by_themselves(
     own_postgres: PostgresServer,

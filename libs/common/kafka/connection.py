@@ -7,7 +7,7 @@ Law 2: what is said of a failure names the broker and the cause, and no password
 import asyncio
 import ssl
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
@@ -21,7 +21,7 @@ from aiokafka.errors import (
 )
 from aiokafka.helpers import create_ssl_context
 
-from libs.common.errors import ConfigurationError
+from libs.common.errors import ConfigurationError, KafkaAway
 from libs.common.reaching import tls_cause
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -29,6 +29,13 @@ SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 _LOOK_SECONDS = 3.0
 _DEFAULT_PORT = 9092
 _UNENTITLED = ClusterAuthorizationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError
+
+
+class _Why(NamedTuple):
+    """Why a broker does not serve. ``is_away``: it does not answer, so nothing shows that a setting is wrong."""
+
+    words: str
+    is_away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +64,15 @@ class KafkaConnection:
     async def error(self, what: str, cause: BaseException) -> ConfigurationError:
         """A line for the operator: the brokers cannot be ``what`` (a participle), and why.
 
-        The client forgets the cause when it has tried every broker, so each is asked once more.
+        It is ``KafkaAway`` where the first that fails does not answer at all. The client forgets the cause when it has
+        tried every broker, so each is asked once more.
         """
         if isinstance(cause, ConfigurationError):
             return cause
         for host, port in self._servers():
-            if why := await self._why(host, port):
-                return ConfigurationError(f"Kafka at {host}:{port} cannot be {what}: {why}")
+            if (why := await self._why(host, port)) is not None:
+                kind = KafkaAway if why.is_away else ConfigurationError
+                return kind(f"Kafka at {host}:{port} cannot be {what}: {why.words}")
         if isinstance(cause, _UNENTITLED):
             return ConfigurationError(
                 f"Kafka at {self.bootstrap} cannot be {what} ({type(cause).__name__}): give this service's user"
@@ -117,26 +126,29 @@ class KafkaConnection:
             servers.append((host.strip("[]"), int(port)) if port.isdecimal() and host else (server.strip(), 0))
         return [(host, port or _DEFAULT_PORT) for host, port in servers if host]
 
-    async def _why(self, host: str, port: int) -> str | None:
+    async def _why(self, host: str, port: int) -> _Why | None:
         """Why a client of these settings is not served there; None where it is."""
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
                 opened = await create_conn(host, port, request_timeout_ms=int(_LOOK_SECONDS * 1000), **self._secured())
         except UnsupportedSaslMechanismError:
-            return f"it does not take TRANSOM_KAFKA_SASL_MECHANISM={self.sasl_mechanism}"
+            return _Why(f"it does not take TRANSOM_KAFKA_SASL_MECHANISM={self.sasl_mechanism}")
         except SaslAuthenticationFailed:
-            return f"it refuses the user {self.sasl_username} of TRANSOM_KAFKA_SASL_USERNAME, or the password"
+            return _Why(f"it refuses the user {self.sasl_username} of TRANSOM_KAFKA_SASL_USERNAME, or the password")
         except (KafkaError, OSError) as error:
             return self._cause(error)
         opened.close()
         return None
 
-    def _cause(self, error: BaseException) -> str:
+    def _cause(self, error: BaseException) -> _Why:
         protocol = f"TRANSOM_KAFKA_SECURITY_PROTOCOL={self.security_protocol}"
         if (why := tls_cause(error)) is not None:
-            return f"{why} ({protocol})"
+            return _Why(f"{why} ({protocol})")
         if isinstance(error, ConnectionRefusedError):
-            return "nothing listens there: is it running, and is TRANSOM_KAFKA_BOOTSTRAP right?"
+            return _Why("nothing listens there: is it running, and is TRANSOM_KAFKA_BOOTSTRAP right?", is_away=True)
         if isinstance(error, KafkaConnectionError | ConnectionError):
-            return f"it hangs up: does that listener speak {protocol}?"
-        return f"{type(error).__name__}: is it running, and is TRANSOM_KAFKA_BOOTSTRAP right?"
+            return _Why(f"it hangs up: does that listener speak {protocol}?")
+        return _Why(
+            f"{type(error).__name__}: is it running, and is TRANSOM_KAFKA_BOOTSTRAP right?",
+            is_away=isinstance(error, OSError),
+        )

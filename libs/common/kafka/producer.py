@@ -9,6 +9,7 @@ Rule 3: nothing lingers: records that come while a request is on its way gather 
         the first publish to a topic waits for its metadata; records that were handed over before may leave meanwhile.
 Rule 4: a refusal by the brokers leaves a gap in the idempotent producer's sequence. That producer is then useless, and
         the next ``publish`` begins a new one.
+Rule 5: whose service works without Kafka may start without it (``may_be_away``): a ``publish`` connects then.
 """
 
 import asyncio
@@ -21,17 +22,22 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from libs.common import metrics
 from libs.common.drain import DISCONNECTING, FLUSHING, Drain
-from libs.common.errors import Permanent, Transient
+from libs.common.errors import ConfigurationError, KafkaAway, Permanent, Transient
 from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.aiokafka_patches import enqueue, fail_batches
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.records import Headers
 from libs.common.log_throttle import throttle_aiokafka_logs
+from libs.common.logging import get_logger
+
+log = get_logger()
 
 FLUSH_SECONDS = 5.0  # of a producer that no service drains
 HANG_UP_SECONDS = 0.5
 START_SECONDS = 10.0
 METADATA_SECONDS = 2.0
+CONNECT_AGAIN_SECONDS = 2.0
+_LOG_EVERY_TRIES = 30
 BATCH_BYTES = 256 * 1024
 # What a batch of one record adds to key, value and header bytes: the batch header (61) and the record's own lengths.
 OVERHEAD_BYTES = 128
@@ -68,14 +74,16 @@ class Producer:
         *,
         delivery_timeout: float = 10.0,
         drain: Drain | None = None,
+        may_be_away: bool = False,
     ) -> None:
         """``delivery_timeout`` bounds each ``publish``, in seconds: a few for the edge, more for a worker.
 
-        ``drain``: the stop that ``stop`` is part of.
+        ``drain``: the stop that ``stop`` is part of. ``may_be_away``: ``start`` returns where no broker answers.
         """
         self._connection = connection
         self._delivery_timeout = delivery_timeout
         self._drain = drain
+        self._may_be_away = may_be_away
         self._inner: AIOKafkaProducer | None = None
         self._spoilt = False
         self._renewing = asyncio.Lock()
@@ -94,10 +102,46 @@ class Producer:
     async def start(self) -> None:
         """Connect. Raises ConfigurationError when the brokers cannot be reached in time."""
         throttle_aiokafka_logs()
+        if (failure := await self._connect(START_SECONDS)) is None:
+            return
+        if not (self._may_be_away and isinstance(failure, KafkaAway)):
+            raise failure
+        log.warning("dependency.away", dependency="kafka", detail=str(failure))
+        self._spoilt = True
+
+    @property
+    def is_away(self) -> bool:
+        """Whether no broker has answered since the start."""
+        return self._inner is None and self._spoilt
+
+    async def until_there(self) -> None:
+        """Connect, where no broker has answered since the start.
+
+        Raises ConfigurationError where one answers at last and refuses.
+        """
+        tries = 0
+        while self.is_away:
+            await asyncio.sleep(CONNECT_AGAIN_SECONDS)
+            tries += 1
+            async with self._renewing:
+                failure = await self._connect(START_SECONDS) if self.is_away else None
+            if failure is not None and not isinstance(failure, KafkaAway):
+                raise failure
+            if failure is not None and tries % _LOG_EVERY_TRIES == 0:
+                log.warning("dependency.away", dependency="kafka", detail=str(failure))
+        if tries:
+            log.info("dependency.back", dependency="kafka")
+
+    async def _connect(self, seconds: float) -> ConfigurationError | None:
+        """Begin the first inner producer. Returns why that failed."""
         try:
-            self._inner = await self._begin(START_SECONDS)
+            self._inner = await self._begin(seconds)
         except (KafkaError, OSError, TimeoutError) as error:
-            raise await self._connection.error("reached", error) from error
+            failure = await self._connection.error("reached", error)
+            failure.__cause__ = error
+            return failure
+        self._spoilt = False
+        return None
 
     async def stop(
         self,
@@ -108,7 +152,7 @@ class Producer:
 
         ``then`` is asked how long that may take.
         """
-        inner, self._inner = self._inner, None
+        inner, self._inner, self._spoilt = self._inner, None, False
         if inner is not None:
             await _end(inner, timeout, then)
 
@@ -196,14 +240,15 @@ class Producer:
         return Transient(f"not acknowledged by Kafka: {type(error).__name__}")
 
     async def _usable(self) -> AIOKafkaProducer:
-        if self._inner is None:
-            raise Transient("the producer is not started")
         if self._spoilt:
             async with self._renewing:
                 if self._spoilt:
                     spoilt, self._inner = self._inner, await self._begin(self._delivery_timeout)
                     self._spoilt = False
-                    await _end(spoilt, 0.5)
+                    if spoilt is not None:
+                        await _end(spoilt, 0.5)
+        if self._inner is None:
+            raise Transient("the producer is not started")
         return self._inner
 
     async def _begin(self, timeout: float) -> AIOKafkaProducer:  # noqa: ASYNC109 -- bounds a connection attempt
