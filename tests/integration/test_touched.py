@@ -81,13 +81,31 @@ async def test_whoever_stores_a_change_does_not_wait_for_who_tells_of_it(pool: P
 async def test_organisations_take_turns(pool: Pool) -> None:
     async with pool.acquire() as db:
         await touch(db, [("acme", KIM)])
-        await touch(db, [("acme", KIM)])
+        await touch(db, [("acme", LEE)])
         await touch(db, [("bolt", uuid4()), ("core", uuid4())])
         async with db.transaction():
             assert await take(db, "", 2, 1) == [("acme", KIM), ("bolt", None)]
             assert await take(db, "bolt", 2, 1) == [("core", None)]
             assert await take(db, "core", 2, 1) == []
-            assert await take(db, "", 2, 1) == [("acme", KIM)]
+            assert await take(db, "", 2, 1) == [("acme", LEE)]
+
+
+async def test_while_nobody_tells_a_customer_has_one_row_however_much_changes(pool: Pool) -> None:
+    async with pool.acquire() as db:
+        for _ in range(20):
+            await touch(db, [("acme", KIM), ("acme", LEE), ("bolt", KIM)])
+        assert await db.fetchval("select count(*) from touched_customers") == 3
+    assert await taken(pool) == {KIM, LEE}
+
+
+async def test_a_change_that_is_rolled_back_leaves_the_row_of_the_one_before(pool: Pool) -> None:
+    async with pool.acquire() as db:
+        await touch(db, [("acme", KIM)])
+        undone = db.transaction()
+        await undone.start()
+        await touch(db, [("acme", KIM)])
+        await undone.rollback()
+    assert await taken(pool) == {KIM}
 
 
 async def test_customers_without_a_conversation_delay_nobody(pool: Pool) -> None:

@@ -800,6 +800,7 @@ create table touched_customers (
     customer_id uuid        not null,
     primary key (org_id, touch_id)
 );
+create index touched_customers_of_one on touched_customers (org_id, customer_id);
 
 
 -- ── Sending: one row per send, and what it costs ─────────────────────────────────────────────────────────────────────
