@@ -184,6 +184,18 @@ BROKEN = (
         "warning",
     ),
     (
+        "alter table sms_list_outages rename to sms_list_outages_kept",
+        "alter table sms_list_outages_kept rename to sms_list_outages",
+        "table_missing",
+        "error",
+    ),
+    (
+        "drop index orgs_portal_host_once",
+        "create unique index orgs_portal_host_once on orgs (portal_host)",
+        "index_missing",
+        "error",
+    ),
+    (
         "revoke delete on sends from current_user",
         "grant delete on sends to current_user",
         "table_right_missing",
@@ -245,6 +257,21 @@ BROKEN = (
     ),
 )
 """What breaks a database, what mends it, and its finding with the severity."""
+
+
+async def test_an_index_whose_building_failed_is_found(doctor: Doctor, database: str) -> None:
+    """PostgreSQL keeps the name of an index that could not be built, and enforces nothing by it."""
+    db = await asyncpg.connect(database)
+    doctor.set(POSTGRES_DSN=database)
+    try:
+        await db.execute("drop index orgs_portal_host_once")
+        await db.execute("create table twice as select 1 as number from generate_series(1, 2)")
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await db.execute("create unique index concurrently orgs_portal_host_once on twice (number)")
+        report = await doctor.look_at("postgres")
+    finally:
+        await db.close()
+    assert finding(report, "index_missing").subject == "orgs_portal_host_once"
 
 
 async def test_a_broken_database_names_its_fault(doctor: Doctor, database: str) -> None:

@@ -109,6 +109,8 @@ CATALOGUE: Mapping[Area, Mapping[str, Severity]] = {
         "schema_elsewhere": "error",
         "schema_newer": "info",
         "schema_newer_after": "warning",
+        "table_missing": "error",
+        "index_missing": "error",
         "table_right_missing": "error",
         "rows_hidden": "error",
         "portal_role_missing": "error",

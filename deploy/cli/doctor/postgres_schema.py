@@ -1,5 +1,7 @@
 """What the database of this build lacks: migrations, and the rights of the services' role and of the portal's."""
 
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import asyncpg
@@ -11,12 +13,20 @@ from deploy.cli.doctor.running import Tell
 from deploy.cli.doctor.site import Site
 from libs.common.db.migrate import PORTAL_RIGHTS, PORTAL_ROLE
 from libs.common.db.schema import applied, migrations, missing
+from libs.common.db.statements import statements
 from libs.common.errors import ConfigurationError
 
 _WITH_ROLES_OF_THEIR_OWN = {"portal", "ingest-edge"}
 """The portal's is asked about by its grants, the edge's by its two tables."""
 _OF_EDGE = ("webhook_edges", "webhook_refusals")
 """Where the edge stores that it listens and what it refused."""
+_MAKES = re.compile(
+    r"create\s+(?:unlogged\s+|unique\s+)?(?P<kind>table|index)\s+(?:concurrently\s+)?(?:if\s+not\s+exists\s+)?(?P<name>\w+)",
+    re.IGNORECASE,
+)
+_TAKES_AWAY = re.compile(
+    r"drop\s+(?:table|index)\s+(?:concurrently\s+)?(?:if\s+exists\s+)?(?P<names>[\w,\s]+)", re.IGNORECASE
+)
 
 
 async def tell_schema(site: Site, db: Any, tell: Tell) -> bool:
@@ -72,6 +82,8 @@ async def tell_schema(site: Site, db: Any, tell: Tell) -> bool:
             )
         )
     newer = sorted(stands.keys() - {one.name for one in wanted})
+    if not newer:  # a later build may have taken some away
+        await _tell_gone(db, relations(one.sql for one in wanted if one.name in stands), tell)
     if newer:
         taken = any(name[5:].startswith("post_") for name in newer)
         tell(
@@ -84,6 +96,41 @@ async def tell_schema(site: Site, db: Any, tell: Tell) -> bool:
             )
         )
     return not before
+
+
+async def _tell_gone(db: Any, made: Mapping[str, bool], tell: Tell) -> None:
+    """Tell which tables and indexes that migrations made are not there, or cannot be used."""
+    gone = await queries.unusable(db, list(made))
+    if tables := [name for name in gone if made[name]]:
+        tell(
+            Finding(
+                "table_missing",
+                some(tables),
+                "A migration made it, and it is not in this database.",
+                "Restore it from a backup: docs/runbooks/restore.md says what to do first.",
+            )
+        )
+    if indexes := [name for name in gone if not made[name]]:
+        tell(
+            Finding(
+                "index_missing",
+                some(indexes),
+                "A migration made this index, and it is gone or invalid: rows may come twice, and statements are slow.",
+                "Create it again, concurrently, as the file in libs/common/db/migrations says.",
+            )
+        )
+
+
+def relations(files: Iterable[str]) -> dict[str, bool]:
+    """The tables (True) and indexes (False) that are there once these files of SQL have run in their order. Pure."""
+    made: dict[str, bool] = {}
+    for statement in (one for sql in files for one in statements(sql)):
+        if found := _MAKES.match(statement):
+            made[found["name"]] = found["kind"].lower() == "table"
+        elif found := _TAKES_AWAY.match(statement):
+            for name in found["names"].split(","):
+                made.pop(name.split()[0].strip('"'), None)
+    return made
 
 
 async def tell_rights(site: Site, db: Any, role: str, tell: Tell) -> None:

@@ -111,6 +111,21 @@ select c.relname::text
 """
 
 
+_UNUSABLE = """
+select t.name
+  from unnest($1::text[]) with ordinality as t (name, place)
+  left join pg_class c on c.oid = to_regclass(quote_ident(t.name))
+  left join pg_index i on i.indexrelid = c.oid
+ where c.oid is null or not coalesce(i.indisvalid, true)
+ order by t.place
+"""
+
+
+async def unusable(db: Any, names: Sequence[str]) -> list[str]:
+    """Which of these tables and indexes are not on this role's search_path, or are indexes that are invalid."""
+    return [row["name"] for row in await db.fetch(_UNUSABLE, list(names))]
+
+
 async def tables(db: Any) -> list[str]:
     return [row["relname"] for row in await db.fetch(_TABLES)]
 
