@@ -23,6 +23,7 @@ from libs.common import metrics
 from libs.common.bisection import run_bisected
 from libs.common.bridge import queries as slot_queries
 from libs.common.bridge.slot import Slot
+from libs.common.db.pool import Connection
 from libs.common.events.outbound import NewStatus, OutboundRefused
 from libs.common.events.topics import OUTBOUND_REFUSED, OUTBOUND_SMS, OUTBOUND_WHATSAPP
 from libs.common.ids import AttemptKey
@@ -30,7 +31,8 @@ from libs.common.kafka.producer import Record
 from libs.common.kafka.records import RawRecord, Received
 from libs.common.logging import get_logger
 from libs.common.periodic import Task, log_set_aside
-from libs.common.sending import conversation_order, refusals
+from libs.common.sending import conversation_order, refusals, sms_caps
+from libs.common.sending.sms_caps import Unsent
 from libs.common.thread.message_status import UNKNOWN_OUTCOME
 from libs.common.thread.messages import LocalFailure, delivery_update, fail_locally, lock_messages
 from services.router import reconcile_queries as queries
@@ -45,6 +47,7 @@ from services.router.reconcile_plan import (
     StaleAttempt,
     WaitUntil,
     next_step,
+    taken_by,
 )
 from services.router.worker import Deps, on_refusals, update_record
 
@@ -174,9 +177,15 @@ class Reconciler:
             done = await queries.take_places(db, [stale for stale, what in ended if what.send == "missing"], now)
             unsettled = [(stale.key, what.reason) for stale, what in ended if what.send == "unsettled"]
             closed = await queries.close(db, unsettled, now)
-            await conversation_order.release_blocked(
-                db, {(key[0], conversation_id) for key, conversation_id in closed.items()}
-            )
+            await conversation_order.release_blocked(db, {(key[0], one.conversation_id) for key, one in closed.items()})
+            unbought = [
+                stale
+                for stale, what in ended
+                if stale.channel == "sms"
+                and what.reason != UNKNOWN_OUTCOME
+                and (stale.key in done or stale.key in closed)
+            ]
+            await _give_back_days(db, unbought, closed)
             ours = [(e, what) for e, what in ended if what.send == "settled" or e.key in done or e.key in closed]
             await fail_locally(db, [LocalFailure(*stale.key, what.reason, what.code, now) for stale, what in ours])
             held = [
@@ -186,6 +195,7 @@ class Reconciler:
             back = [slot for slot, what in held if what.reason != UNKNOWN_OUTCOME]
             await slot_queries.accept(db, [(slot, now) for slot in kept], self.deps.redis_gate.hold)
             released = await slot_queries.release(db, back)
+            await sms_caps.forget_unsent(db, [one for stale in unbought if (one := _answer(stale)) is not None])
             freed = [silenced.freed(now) for silenced in await slot_queries.newest_silenced(db, released)]
             await refusals.keep(db, freed, now)
         await self.deps.redis_gate.sync(held=kept, released=back)
@@ -241,6 +251,22 @@ def _known(waiting: Mapping[AttemptKey, Mapping[str, object]], keys: Sequence[At
     if len(found) < len(keys):
         log.error("row.set_aside", task="refusals", reason="unknown_value", records=len(keys) - len(found))
     return found
+
+
+async def _give_back_days(
+    db: Connection, unbought: Sequence[StaleAttempt], closed: Mapping[AttemptKey, queries.Closed]
+) -> None:
+    """Give back what these SMS take of their organisations' days."""
+    claims = {key: one.claimed_at for key, one in closed.items()}
+    taken = [taken_by(stale, claims.get(stale.key)) for stale in unbought]
+    await sms_caps.give_back(db, [one for one in taken if one is not None])
+
+
+def _answer(stale: StaleAttempt) -> Unsent | None:
+    """The SMS as an answer in its conversation. A bridge is none."""
+    if stale.route == "bridge" or stale.conversation_id is None:
+        return None
+    return Unsent(stale.org_id, stale.conversation_id, stale.message_id, stale.attempt)
 
 
 def _command(stale: StaleAttempt) -> Record:

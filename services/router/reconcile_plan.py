@@ -9,6 +9,7 @@ Rule 3: a send that is not settled is its sender's to end. One that still waits 
         after its deadline. Then it fails as ``unknown_outcome``, and so does a send that was accepted and of which no
         status arrived.
 Rule 4: a failure is published before the row that led to it is deleted.
+Rule 5: an SMS that ends here without a call is not bought. It gives back what it takes of its organisation's day.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,11 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
+from pydantic import ValidationError
+
+from libs.common.events.outbound import SmsCommand
 from libs.common.ids import AttemptKey
+from libs.common.sms_policy import Taken
 from libs.common.thread.message_status import INTENT_EXPIRED, UNKNOWN_OUTCOME
 
 LIFETIME = timedelta(hours=24)
@@ -117,6 +122,22 @@ def next_step(stale: StaleAttempt, now: datetime) -> NextStep:
     if stale.status != "pending":
         return Done(publish=stale.status == "failed")
     return _after_its_send(stale, now)
+
+
+def taken_by(stale: StaleAttempt, claimed_at: datetime | None) -> Taken | None:
+    """What an SMS takes of its organisation's day; None where nothing was counted.
+
+    It is counted on the day of its latest claim (``claimed_at``), else on that of its decision.
+    """
+    if stale.channel != "sms" or stale.command is None:
+        return None
+    try:
+        command = SmsCommand.model_validate_json(stale.command)
+    except ValidationError:  # a later release wrote it
+        return None
+    day = command.day if claimed_at is None else claimed_at.date()
+    bridges = 1 if command.route == "bridge" else 0
+    return None if day is None else Taken(stale.org_id, day, command.segments, bridges)
 
 
 def _after_its_send(stale: StaleAttempt, now: datetime) -> NextStep:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
@@ -129,7 +129,7 @@ update sends s
   join unnest($1::text[], $2::uuid[], $3::int[], $4::text[]) as u (org_id, message_id, attempt, reason) using (org_id,
       message_id, attempt)
  where s.org_id = over.org_id and s.message_id = over.message_id and s.attempt = over.attempt
-returning s.org_id, s.message_id, s.attempt, s.conversation_id
+returning s.org_id, s.message_id, s.attempt, s.conversation_id, s.claimed_at
 """
 
 _PUT_OFF = """
@@ -216,17 +216,22 @@ async def find_overdue(db: Connection, before: datetime, now: datetime, limit: i
     await db.fetch(_FIND_OVERDUE, before, now, limit)
 
 
-async def close(db: Connection, ends: Sequence[tuple[AttemptKey, str]], now: datetime) -> dict[AttemptKey, UUID]:
-    """End these sends with that reason, where they are neither settled nor leased.
+class Closed(NamedTuple):
+    """A send that was ended. ``claimed_at``: its latest claim; None: it was never claimed."""
 
-    Returns, by key, the conversation of each.
+    conversation_id: UUID
+    claimed_at: datetime | None
+
+
+async def close(db: Connection, ends: Sequence[tuple[AttemptKey, str]], now: datetime) -> dict[AttemptKey, Closed]:
+    """End these sends with that reason, where they are neither settled nor leased. Returns those that it ended.
 
     Call before messages are locked.
     """
     if not ends:
         return {}
     rows = await db.fetch(_CLOSE, *as_columns([(*key, reason) for key, reason in sorted(ends)]), now)
-    return {_key(row): row["conversation_id"] for row in rows}
+    return {_key(row): Closed(row["conversation_id"], row["claimed_at"]) for row in rows}
 
 
 async def postpone(db: Connection, until: Sequence[tuple[AttemptKey, datetime]]) -> None:

@@ -13,6 +13,7 @@ from libs.common.redis import open_redis
 from libs.common.sending import sms_caps
 from tests.support import world
 from tests.support.published import Events
+from tests.support.reconciling import arrives, reconciled
 from tests.support.router import NOW, Garage, Router, a_router, stored
 from tests.support.topics import OwnTopics
 
@@ -136,3 +137,54 @@ async def test_days_and_answers_are_forgotten(router: Router) -> None:
         assert [await sms_caps.forget_days(db, NOW, 10), await sms_caps.forget_answers(db, NOW, 10)] == [0, 0]
         later = NOW + timedelta(days=1)
         assert [await sms_caps.forget_days(db, later, 10), await sms_caps.forget_answers(db, later, 10)] == [1, 1]
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+@pytest.mark.parametrize("kind", [{}, TO_SAY])
+async def test_an_sms_that_ends_before_any_call_gives_its_segments_back_and_is_no_answer(
+    router: Router, *, waiting: bool, kind: dict[str, Any]
+) -> None:
+    garage = await stored(router, Garage.closed())
+    text = {"kind": "text", "text": "a" * 300}
+    kept, *over = [
+        garage.intent(content=text, conversation_id=str(one)) for one in await conversations(router, garage, 3)
+    ]
+    published = await router.decide(*(intent | kind for intent in (kept, *over)))
+    of_each = 2 if kind else 1
+    for command in published["outbound.sms.v1"]:
+        if waiting or command["message_id"] == kept["intent_id"]:
+            await arrives(router, command)
+    await router.rows(
+        "update sends set state = 'accepted', settled_at = $2, published = true where message_id = $1",
+        UUID(kept["intent_id"]),
+        NOW,
+    )
+    ended = await reconciled(router, 25 * HOUR)
+    reasons_told = sorted(u["reason"] for u in ended["delivery.updates.v1"])
+    assert reasons_told == ["intent_expired", "intent_expired", "unknown_outcome"]
+    [day] = await router.rows("select segments, bridges from sms_days")
+    assert (day["segments"], day["bridges"]) == (of_each, 0 if kind else 1)
+    answered = await router.rows("select conversation_id from sms_answers where cardinality(decided_at) > 0")
+    assert [str(row["conversation_id"]) for row in answered] == ([kept["conversation_id"]] if kind else [])
+    await reconciled(router, 30 * HOUR)
+    assert (await router.rows("select segments from sms_days"))[0]["segments"] == of_each
+
+
+async def test_an_sms_that_may_have_been_bought_keeps_its_segments_and_one_claimed_later_frees_the_later_day(
+    router: Router,
+) -> None:
+    garage = await stored(router, Garage.closed())
+    unclear, late = [garage.intent(conversation_id=str(one)) for one in await conversations(router, garage, 2)]
+    for command in (await router.decide(unclear, late))["outbound.sms.v1"]:
+        await arrives(router, command)
+    # one was called and nobody knows; the other was throttled on the next day, where it is counted since
+    await router.rows("update sends set resends = 1 where message_id = $1", UUID(unclear["intent_id"]))
+    await router.rows(
+        "update sends set claimed_at = $2 where message_id = $1", UUID(late["intent_id"]), NOW + 20 * HOUR
+    )
+    await router.rows("update sms_days set segments = 1, bridges = 1")
+    await router.rows("insert into sms_days values ($1, $2, 1, 1)", garage.org_id, (NOW + 20 * HOUR).date())
+    ended = await reconciled(router, 25 * HOUR)
+    assert sorted(u["reason"] for u in ended["delivery.updates.v1"]) == ["intent_expired", "unknown_outcome"]
+    days = await router.rows("select segments, bridges from sms_days order by day")
+    assert [(day["segments"], day["bridges"]) for day in days] == [(1, 1), (0, 0)]
