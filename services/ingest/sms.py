@@ -26,7 +26,7 @@ from services.ingest import sms_queries
 from services.ingest.events import inbound_record
 from services.ingest.items import SmsMedia
 from services.ingest.queries import Place
-from services.ingest.sms_parts import AT_ONCE, WAIT, OrgSms, join_parts, joined
+from services.ingest.sms_parts import AT_ONCE, ROUNDS, WAIT, OrgSms, country_called, join_parts, joined
 from services.ingest.sms_queries import IncomingSms, Writer
 from services.ingest.worker_deps import Deps, window_of
 
@@ -55,11 +55,16 @@ async def publish_overdue(deps: Deps) -> None:
     async with deps.pool.acquire() as db:
         if not await sms_queries.any_overdue(db, WAIT):
             return
-    async with deps.pool.acquire() as db, db.transaction():
-        overdue = await sms_queries.close_overdue(db, WAIT, AT_ONCE)
-    if overdue:
-        await deps.producer.publish(await _store([joined(join, None) for join in overdue], deps))
-        await mark_published([join.join_id for join in overdue], deps)
+    for _round in range(ROUNDS):
+        async with deps.pool.acquire() as db, db.transaction():
+            overdue = await sms_queries.close_overdue(db, WAIT, AT_ONCE)
+            countries = await sms_queries.countries_of(db, {join.org_id for join in overdue})
+        if overdue:
+            whole = [joined(join, country_called(countries.get(join.org_id), join.account)) for join in overdue]
+            await deps.producer.publish(await _store(whole, deps))
+            await mark_published([join.join_id for join in overdue], deps)
+        if len(overdue) < AT_ONCE:
+            return
 
 
 async def _store(messages: Sequence[OrgSms], deps: Deps) -> list[Record]:
@@ -153,8 +158,8 @@ def _observed(one: OrgSms) -> Observation:
 
 
 def _word(one: OrgSms) -> str | None:
-    if one.sms.opted is not None or one.parts or one.sms.media:
-        return one.sms.opted
+    if one.sms.opted is not None or len(one.parts) < one.total or one.sms.media:
+        return one.sms.opted  # what is not the whole text is no keyword
     return sms_word_of(one.sms.text, one.country, one.sms.provider)
 
 

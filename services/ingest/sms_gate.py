@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from libs.common.countries import ANYWHERE, country_of
 from libs.common.db.pool import Pool
 from libs.common.kafka.records import Received, Reject
 from libs.common.log_aggregator import LogAggregator, Report
@@ -24,7 +23,7 @@ from libs.common.phone import canonical
 from libs.common.providers.accounts import SmsAccounts
 from services.ingest import sms_queries
 from services.ingest.items import InboundSms, Item
-from services.ingest.sms_parts import OrgSms
+from services.ingest.sms_parts import OrgSms, country_called
 from services.ingest.sms_queries import CalledNumber
 
 log = get_logger()
@@ -70,7 +69,7 @@ class SmsGate:
                 key: _Key = (reason, found[0].org_id if found else None, sms.provider)
                 rejected.append((key, Reject(received.record, reason, _DETAILS[reason])))
             else:
-                admitted.append(OrgSms(called.org_id, _country(called), sms))
+                admitted.append(OrgSms(called.org_id, country_called(called.country, called.sms_line), sms))
         now = asyncio.get_running_loop().time()
         for key, count in Counter(key for key, _ in rejected).items():
             if (due := self._rejected.add(key, key[0], now, count)) is not None:
@@ -85,11 +84,6 @@ class SmsGate:
     def _is_signed_for(self, called: CalledNumber, sms: InboundSms) -> bool:
         account = self.accounts.of(called.sms_provider, called.sms_account)
         return account is not None and account.key == (sms.provider, sms.account)
-
-
-def _country(called: CalledNumber) -> str | None:
-    found = called.country or country_of(called.sms_line)
-    return None if found == ANYWHERE else found
 
 
 def _log(due: Report[_Key, Reason]) -> None:

@@ -6,6 +6,8 @@ Rule 2: a message is complete when all its parts are there. A phone uses the sam
 Rule 3: a part that never comes holds the others for ``WAIT`` at most. Then what is there is published, marked as
         ``incomplete``. A part that comes later is a message of its own, marked alike.
 Rule 4: a message that was closed is published until that has happened: by the batch that closed it, else by the task.
+Rule 5: a batch costs no more where a sender leaves very many messages incomplete. Of those with one reference the
+        oldest are looked at (``sms_queries.MOST_OPEN``).
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,14 +16,17 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
+from libs.common.countries import ANYWHERE, country_of
 from libs.common.db.pool import Pool
 from services.ingest import sms_queries
-from services.ingest.items import InboundSms
-from services.ingest.sms_queries import JoinRow, PartRow
+from services.ingest.items import InboundSms, SmsPart
+from services.ingest.sms_queries import Concat, JoinRow, PartRow
 
 WAIT = timedelta(seconds=60)
 CHECK_EVERY = timedelta(seconds=5)
 AT_ONCE = 200
+ROUNDS = 50
+"""How many times as many the task publishes in one run. Who sends parts alone cannot delay the others for long."""
 GAP = "[…]"
 """Stands in the text where a part is missing."""
 
@@ -37,6 +42,12 @@ class OrgSms(NamedTuple):
     total: int = 0
 
 
+def country_called(told: str | None, number: str) -> str | None:
+    """The organisation's country: the one that it tells, else that of its number. None: neither is known."""
+    found = told or country_of(number)
+    return None if found == ANYWHERE else found
+
+
 @dataclass(slots=True)
 class Plan:
     """What to store for a batch of parts, and which messages are complete by them, or were before."""
@@ -49,6 +60,11 @@ class Plan:
 def plan(known: Iterable[JoinRow], arrived: Sequence[OrgSms]) -> Plan:
     """Sort the parts to their messages. Pure but for the ids of new joins."""
     joins = {join.join_id: join for join in known}
+    waiting: dict[Concat, list[UUID]] = {}
+    for known_one in joins.values():
+        if not known_one.closed:
+            waiting.setdefault(known_one.concat, []).append(known_one.join_id)
+    there = {join_id: {part.number for part in join.parts} for join_id, join in joins.items()}
     stored = {_key(part): join_id for join_id, join in joins.items() for part in join.parts}
     made = Plan([], [], {})
     fresh: list[UUID] = []
@@ -61,10 +77,15 @@ def plan(known: Iterable[JoinRow], arrived: Sequence[OrgSms]) -> Plan:
         if key in stored:
             touched.append(stored[key])
             continue
-        join = next((j for j in joins.values() if _takes(j, one)), None)
+        concat = _concat(one, part)
+        open_ones = waiting.setdefault(concat, [])
+        join = next((joins[j] for j in open_ones if part.number not in there[j]), None)
         if join is None:
-            join = JoinRow(uuid4(), one.org_id, sms.provider, sms.to, sms.sender, part.ref, part.total, closed=False)
+            join = JoinRow(uuid4(), *concat, closed=False)
             fresh.append(join.join_id)
+            open_ones.append(join.join_id)
+            there[join.join_id] = set()
+        there[join.join_id].add(part.number)
         row = PartRow(
             *(sms.provider, sms.to, sms.provider_id, one.org_id, join.join_id, part.number, sms.text),
             *(sms.at or sms.received_at, sms.received_at),
@@ -86,16 +107,9 @@ def _key(part: PartRow) -> tuple[str, str, str]:
     return part.provider, part.account, part.provider_id
 
 
-def _takes(join: JoinRow, one: OrgSms) -> bool:
-    """Whether the message is waiting for this part."""
-    sms, part = one.sms, one.sms.part
-    return (
-        part is not None
-        and not join.closed
-        and (join.org_id, join.provider, join.account, join.sender, join.ref, join.total)
-        == (one.org_id, sms.provider, sms.to, sms.sender, part.ref, part.total)
-        and all(there.number != part.number for there in join.parts)
-    )
+def _concat(one: OrgSms, part: SmsPart) -> Concat:
+    sms = one.sms
+    return Concat(one.org_id, sms.provider, sms.to, sms.sender, part.ref, part.total)
 
 
 def joined(join: JoinRow, country: str | None) -> OrgSms:
@@ -128,9 +142,10 @@ async def join_parts(pool: Pool, arrived: Sequence[OrgSms]) -> list[OrgSms]:
         return []
     countries = {one.org_id: one.country for one in arrived}
     senders = sorted({(one.org_id, one.sms.to, one.sms.sender) for one in arrived})
+    concats = sorted({_concat(one, one.sms.part) for one in arrived if one.sms.part is not None})
     ids = sorted({(one.org_id, one.sms.provider, one.sms.to, one.sms.provider_id) for one in arrived})
     async with pool.acquire() as db, db.transaction():
         await sms_queries.lock_senders(db, senders)
-        made = plan(await sms_queries.joins_of(db, senders, ids), arrived)
+        made = plan(await sms_queries.joins_of(db, concats, ids), arrived)
         await sms_queries.add_parts(db, made.joins, made.parts, list(made.complete))
     return [joined(join, countries[join.org_id]) for join in made.complete.values()]

@@ -1,6 +1,6 @@
 """The statements of customers' SMS. Arrays go through ``unnest``: one batch is one round trip."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -219,29 +219,44 @@ class JoinRow:
     closed: bool
     parts: tuple[PartRow, ...] = ()
 
+    @property
+    def concat(self) -> "Concat":
+        return Concat(self.org_id, self.provider, self.account, self.sender, self.ref, self.total)
+
 
 async def lock_senders(db: Connection, senders: Sequence[tuple[str, str, str]]) -> None:
     """One transaction at a time joins the parts of a sender (organisation, number called, sender)."""
     await lock(db, SMS_PARTS, [":".join(sender) for sender in senders])
 
 
-# The open ones of these senders, and those that already have one of these parts.
-_JOINS = """
+MOST_OPEN = 50
+"""How many open joins with one reference are looked at, the oldest ones.
+
+A phone has one at a time. Whoever opens thousands finds that later ones stay incomplete, and costs nobody else.
+"""
+
+# The open ones that may wait for these parts, and those that already have one of these.
+_JOINS = f"""
 select j.join_id, j.org_id, j.provider, j.account, j.sender, j.ref, j.total, j.closed_at is not null as closed
   from sms_joins j
  where j.join_id in (
        select o.join_id
-         from unnest($1::text[], $2::text[], $3::text[]) as u (org_id, account, sender)
-         join sms_joins o on o.org_id = u.org_id and o.account = u.account and o.sender = u.sender
-          and o.closed_at is null
+         from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[])
+           as u (org_id, provider, account, sender, ref, total)
+        cross join lateral (
+              select o.join_id from sms_joins o
+               where o.org_id = u.org_id and o.account = u.account and o.sender = u.sender and o.closed_at is null
+                 and o.provider = u.provider and o.ref = u.ref and o.total = u.total
+               order by o.opened_at, o.join_id
+               limit {MOST_OPEN} offset 0) o
        union
        select p.join_id
-         from unnest($4::text[], $5::text[], $6::text[], $7::text[]) as u (org_id, provider, account, provider_id)
+         from unnest($7::text[], $8::text[], $9::text[], $10::text[]) as u (org_id, provider, account, provider_id)
          join sms_parts p on p.org_id = u.org_id and p.provider = u.provider and p.account = u.account
           and p.provider_id = u.provider_id)
  order by j.opened_at, j.join_id
    for update of j
-"""
+"""  # noqa: S608 -- a constant
 _PARTS = """
 select p.provider, p.account, p.provider_id, p.org_id, p.join_id, p.number, p.text, p.at, p.received_at
   from unnest($1::uuid[]) as u (join_id)
@@ -250,14 +265,25 @@ select p.provider, p.account, p.provider_id, p.org_id, p.join_id, p.number, p.te
 """
 
 
-async def joins_of(
-    db: Connection, senders: Sequence[tuple[str, str, str]], parts: Sequence[tuple[str, str, str, str]]
-) -> list[JoinRow]:
-    """The joins that these parts may belong to or already do, locked.
+class Concat(NamedTuple):
+    """What the parts of one message have in common: whose they are, the number called, who sent them, reference."""
 
-    ``senders``: organisation, number called, sender. ``parts``: organisation, provider, number called, provider id.
+    org_id: str
+    provider: str
+    account: str
+    sender: str
+    ref: str
+    total: int
+
+
+async def joins_of(
+    db: Connection, concats: Sequence[Concat], parts: Sequence[tuple[str, str, str, str]]
+) -> list[JoinRow]:
+    """The joins that these parts may belong to or already do, locked, the oldest first.
+
+    ``parts``: organisation, provider, number called, provider id.
     """
-    return await _with_parts(db, await db.fetch(_JOINS, *as_columns(senders), *as_columns(parts)))
+    return await _with_parts(db, await db.fetch(_JOINS, *as_columns(concats), *as_columns(parts)))
 
 
 async def _with_parts(db: Connection, joins: Sequence[Any]) -> list[JoinRow]:
@@ -334,6 +360,14 @@ async def close_overdue(db: Connection, wait: timedelta, limit: int) -> list[Joi
     if joins:
         await db.execute(_CLOSE_JOINS, [join.join_id for join in joins])
     return joins
+
+
+_COUNTRIES = "select org_id, country from orgs where org_id = any($1::text[]) and country is not null"
+
+
+async def countries_of(db: Connection, org_ids: Collection[str]) -> dict[str, str]:
+    """The countries of these organisations; those that tell none are left out."""
+    return {row["org_id"]: row["country"] for row in await db.fetch(_COUNTRIES, sorted(org_ids))}
 
 
 async def mark_joins_published(db: Connection, join_ids: Sequence[UUID]) -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import aiohttp
+import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
@@ -19,7 +20,7 @@ from services.ingest.tasks import PARTS_KEPT
 from tests.support import world
 from tests.support.ingest import ORG, READ, Ingest, running, settings
 from tests.support.published import published_on
-from tests.support.texts import VONAGE_KEY, VONAGE_SECRET, a_part, a_vonage_sms, post_vonage
+from tests.support.texts import CALLED, VONAGE_KEY, VONAGE_SECRET, WRITER, a_part, a_vonage_sms, post_vonage
 from tests.support.topics import OwnTopics
 from tests.support.webhooks import NUMBER
 
@@ -105,3 +106,49 @@ async def test_what_waited_too_long_is_published_without_the_part_and_marked(two
         await db.execute("update sms_joins set opened_at = $1", now - PARTS_KEPT - timedelta(days=1))
         assert await sms_queries.purge_joins(db, now - PARTS_KEPT, 10) == 2
         assert await db.fetchval("select count(*) from sms_parts") == 0
+
+
+async def test_who_leaves_very_many_messages_incomplete_delays_and_costs_nobody(two: list[Ingest]) -> None:
+    flood = "into sms_joins (org_id, provider, account, sender, ref, total, opened_at)"
+    async with two[0].pool.acquire() as db:
+        for ref in ("17", "18"):
+            await db.execute(
+                f"insert {flood} select $1, 'vonage', $2, $3, $4, 3, now() from generate_series(1, 700)",
+                *(ORG, CALLED, WRITER, ref),
+            )
+        concat = sms_queries.Concat(ORG, "vonage", CALLED, WRITER, "17", 3)
+        async with db.transaction():
+            looked_at = await sms_queries.joins_of(db, [concat], [(ORG, "vonage", CALLED, "none")])
+            assert len(looked_at) == sms_queries.MOST_OPEN
+    forms = [a_part(text, n, 3) for n, text in enumerate(("Is my ", "Golf ", "ready?"), 1)]
+    for form in forms:  # they go to one message, the oldest that waits for them
+        await post(two[0], form)
+    (whole,) = await two[0].published.events(INBOUND_MESSAGES, 1)
+    assert whole["content"]["text"] == "Is my Golf ready?"
+
+
+async def test_more_messages_than_a_slice_are_published_in_one_run(two: list[Ingest]) -> None:
+    number = 2 * sms_parts.AT_ONCE + 1
+    async with two[0].pool.acquire() as db:
+        await db.execute(
+            "with j as (insert into sms_joins (org_id, provider, account, sender, ref, total, opened_at)"
+            " select $1, 'vonage', $2, '+4477009' || lpad(n::text, 5, '0'), '1', 2, now() - interval '2 minutes'"
+            " from generate_series(1, $3::int) n returning join_id)"
+            " insert into sms_parts select 'vonage', $2, join_id::text, $1, join_id, 1, 'half', now(), now() from j",
+            *(ORG, CALLED, number),
+        )
+        async with asyncio.timeout(60):
+            while await db.fetchval("select count(*) from sms_joins where not published"):  # noqa: ASYNC110 -- a row
+                await asyncio.sleep(0.05)
+    assert len(await two[0].published.events(INBOUND_MESSAGES, number)) == number
+
+
+@pytest.mark.parametrize(("texts", "keyword"), [(("STOP" + " " * 149, "  ."), "stop"), (("STOP ", "by at 5"), None)])
+async def test_a_keyword_is_the_whole_text_also_where_it_came_in_parts(
+    two: list[Ingest], texts: tuple[str, str], keyword: str | None
+) -> None:
+    for number, text in enumerate(texts, 1):
+        await post(two[number - 1], a_part(text, number, 2))
+    (told,) = await two[0].published.events(INBOUND_MESSAGES, 1)
+    assert told.get("keyword") == keyword
+    assert len(await two[0].rows("select 1 from consents where category = 'sms' and not allowed")) == bool(keyword)
