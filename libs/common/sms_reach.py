@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Literal
 
 import phonenumbers
-from phonenumbers import PhoneNumberType
+from phonenumbers import PhoneNumberType, ValidationResult
 
 from libs.common.countries import ANYWHERE, country_of
 from libs.common.gsm7 import economical, segments
@@ -111,13 +111,13 @@ def too_long(text: str) -> bool:
 
 @lru_cache(maxsize=1 << 14)
 def takes_sms(phone: str) -> bool:
-    """Whether an E.164 number may be a phone that takes SMS: possible, and no landline.
+    """Whether an E.164 number may be a phone that takes SMS: possible with its country's code, and no landline.
 
     Where landlines and mobile phones look alike it may be either: in North America, and in Argentina under one of the
     spellings of a line.
     """
     found = [number for spelling in spellings(phone) if (number := _parsed(spelling)) is not None]
-    return any(phonenumbers.is_possible_number(number) for number in found) and any(
+    return any(map(_is_possible, found)) and any(
         phonenumbers.number_type(number) != PhoneNumberType.FIXED_LINE for number in found
     )
 
@@ -129,6 +129,11 @@ def may_be_personal(phone: str) -> bool:
         return False
     found = _parsed(phone)
     return found is not None and phonenumbers.number_type(found) not in _IMPERSONAL
+
+
+def _is_possible(number: phonenumbers.PhoneNumber) -> bool:
+    """Whether a line may have the number. One without its area code is dialled in its area alone."""
+    return phonenumbers.is_possible_number_with_reason(number) == ValidationResult.IS_POSSIBLE
 
 
 def _parsed(phone: str) -> phonenumbers.PhoneNumber | None:

@@ -42,6 +42,18 @@ _STOPS: Final = {
     "cs": {"odhlasit", "odhlásit"},
     "tr": {"dur", "iptal", "ret"},
     "el": {"διακοπη", "διακοπή"},
+    "hu": {"leiratkozas", "leiratkozás", "leiratkozom"},
+    "ro": {"dezabonare", "oprire"},
+    "sk": {"odhlasit", "odhlásiť"},
+    "hr": {"odjava"},
+    "sr": {"odjava", "odjavi", "стоп"},
+    "bg": {"стоп", "отказ"},
+    "ru": {"стоп"},
+    "uk": {"стоп"},
+    "he": {"הסר", "הסרה"},
+    "ja": {"停止", "配信停止", "ストップ"},
+    "ko": {"수신거부"},
+    "zh": {"td", "退订", "退訂"},
 }
 _STARTS_IN: Final = {
     "en": {"subscribe", "optin", "opt-in"},
@@ -52,8 +64,27 @@ _STARTS_IN: Final = {
 }
 _LANGUAGES: Final = {
     **dict.fromkeys(
-        ("AU", "GB", "GG", "IE", "IM", "JE", "NG", "NZ", "SG", "US", "ZA", "KE", "GH", "IN", "PH"), ("en",)
+        (
+            *("AU", "GB", "GG", "GI", "IE", "IM", "JE", "NZ", "US"),
+            *("AG", "BB", "BM", "BS", "BZ", "DM", "GD", "GY", "JM", "KN", "KY", "LC", "TT", "VC"),
+            *("BW", "GH", "GM", "KE", "LR", "MU", "MW", "NA", "NG", "SL", "SZ", "TZ", "UG", "ZA", "ZM", "ZW"),
+            *("AE", "BD", "IN", "LK", "MY", "PH", "PK", "SG"),
+        ),
+        ("en",),
     ),
+    "HK": ("en", "zh"),
+    **dict.fromkeys(("CN", "MO", "TW"), ("zh",)),
+    "JP": ("ja",),
+    "KR": ("ko",),
+    "IL": ("he",),
+    "HU": ("hu",),
+    **dict.fromkeys(("MD", "RO"), ("ro",)),
+    "SK": ("sk",),
+    **dict.fromkeys(("BA", "HR", "SI"), ("hr",)),
+    **dict.fromkeys(("ME", "RS"), ("sr",)),
+    "BG": ("bg",),
+    **dict.fromkeys(("BY", "KZ", "RU"), ("ru",)),
+    "UA": ("uk", "ru"),
     "CA": ("en", "fr"),
     **dict.fromkeys(("AT", "DE", "LI"), ("de",)),
     "CH": ("de", "fr", "it"),

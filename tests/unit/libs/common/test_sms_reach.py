@@ -22,7 +22,12 @@ def test_a_number_that_may_be_a_mobile_phone_takes_sms(phone: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "phone", ["+442071838750", "+33142685300", "+390612345678", "+447", "+4420718387500000", "+1", "+999123456789"]
+    "phone",
+    [
+        *("+442071838750", "+33142685300", "+390612345678", "+447", "+4420718387500000", "+1", "+999123456789"),
+        # without their area codes: dialled in their areas alone
+        *("+447700", "+4479111234", "+15550123", "+3905512", "+5511777"),
+    ],
 )
 def test_a_landline_and_an_impossible_number_do_not(phone: str) -> None:
     assert not takes_sms(phone)

@@ -50,6 +50,13 @@ def test_a_sentence_or_another_mark_is_none(text: str) -> None:
         ("İPTAL", "TR"),
         ("CANCEL", "GB"),
         ("Désinscription", "CA"),
+        ("Unsubscribe", "JM"),
+        ("opt-out", "HK"),
+        ("退订", "HK"),
+        ("Odhlásiť.", "SK"),
+        ("СТОП", "UA"),
+        ("Leiratkozás", "HU"),
+        ("הסר", "IL"),
     ],
 )
 def test_a_word_counts_in_the_countries_of_its_language(text: str, country: str) -> None:
