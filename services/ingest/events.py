@@ -6,6 +6,7 @@ from libs.common.events.inbound import InboundMessage
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_REFUSED
 from libs.common.kafka.producer import Record
 from libs.common.logging import get_logger
+from libs.common.sending.spent import Spent
 from libs.common.sending.status_effects import StatusEvents
 from libs.common.sending.status_lines import log_statuses
 from libs.common.window import Window
@@ -68,6 +69,7 @@ def closing(window: Window | None, now: datetime) -> dict[str, str]:
 def status_records(events: StatusEvents) -> list[Record]:
     """``delivery.updates.v1`` and ``outbound.refused.v1`` of applied statuses."""
     log_statuses(events.told)
+    Spent.of(events.spent.values()).log()
     records = [Record(DELIVERY_UPDATES, update.key, update.encode()) for update in events.updates]
     for refusal in events.refusals:
         log.info(

@@ -117,6 +117,8 @@ async def apply(
     await sms_caps.forget_unsent(db, unsent_answers(settled))
     await record_unreached(db, unreached)
 
+    for key, changed in effects.spent.items():
+        spent[key].join(changed)
     for update in [*effects.updates, *updates]:
         events[update.org_id, update.message_id].updates.append(update)
     for told in effects.told:

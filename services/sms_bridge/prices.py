@@ -49,10 +49,7 @@ async def ask(pool: Pool, provider: SmsProvider, now: Clock) -> None:
         spent = sms_charges.SpentByMessage(Spent)
         async with pool.acquire() as db, db.transaction():
             await sms_charges.keep_figures(db, figures, spent)
-        told = Spent()
-        for one in spent.values():
-            told.join(one)
-        told.log()
+        Spent.of(spent.values()).log()
         if len({(one.org_id, one.message_id, one.attempt) for one in due}) < _AT_ONCE:
             return
 

@@ -22,6 +22,7 @@ from libs.common.logging import get_logger
 from libs.common.providers.accounts import AccountKey
 from libs.common.sending.outcomes import Accepted, Confirmed, Denied, Evidence, Inconclusive, NotSent
 from libs.common.sending.rows import SendRow
+from libs.common.sending.spent import Spent
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.message_status import ProviderStatus
 from services.sms_bridge import evidence_queries
@@ -66,7 +67,8 @@ async def find_evidence(
     statuses = [status for key, one in found.items() for status in _statuses_of(one, sought[key][0], provider.key, now)]
     if statuses:
         async with pool.acquire() as db, db.transaction():
-            await receive_statuses(db, statuses, now)
+            known = await receive_statuses(db, statuses, now)
+        Spent.of(known.spent.values()).log()
     return evidence | {key: one.evidence for key, one in found.items()}
 
 

@@ -19,6 +19,7 @@ from libs.common.logging import get_logger
 from libs.common.periodic import Task, log_set_aside
 from libs.common.providers import Provider
 from libs.common.sending.queries import keep_pending_events
+from libs.common.sending.spent import Spent
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.sending.status_lines import log_statuses
 from libs.common.thread.message_status import UNKNOWN_OUTCOME, ProviderStatus
@@ -117,6 +118,7 @@ async def _apply(pool: Pool, provider: Provider, answers: Sequence[_Answer], now
                 await keep_pending_events(db, [(key, news)])
         await evidence_queries.remove_unconfirmed(db, [(one.account, one.provider_id) for one in over])
     log_statuses(effects.told)
+    Spent.of(effects.spent.values()).log()
     for failure in lost:
         log.warning(
             "send.failed",

@@ -6,6 +6,8 @@ Rule 2: the price is the estimate until the provider has given a figure for each
 Rule 3: a figure may come with the answer, with a status, or when the provider is asked (``due``). The same again
         changes nothing, and a later figure of a message replaces the earlier one.
 Rule 4: a figure without a currency is in that of the estimate, else in the organisation's.
+Rule 5: a delivery receipt tells the price of one part alone. It counts only where no answer told that of the whole
+        message, because the answer was lost, and once there is one for each segment.
 """
 
 from collections import defaultdict
@@ -101,6 +103,21 @@ returning org_id, message_id, attempt, channel, category, null::text as former_c
           null::numeric as former_price, currency, price
 """  # noqa: S608 -- a constant
 
+# An answer's figure is of the whole message, so those of its parts add nothing to it.
+_KEEP_PARTS = """
+update charges c
+   set figures = c.figures || f.figures
+  from (select u.org_id, u.message_id, u.attempt,
+               jsonb_object_agg(u.provider_id, jsonb_build_array(null, u.amount, u.currency, 'part')) as figures
+          from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::int[], $6::numeric[], $7::text[])
+            as u (org_id, message_id, attempt, provider_id, segments, amount, currency)
+         group by u.org_id, u.message_id, u.attempt) f
+ where c.org_id = f.org_id and c.message_id = f.message_id and c.attempt = f.attempt and c.channel = 'sms'
+   and not exists (select from jsonb_each(c.figures) x where x.value ->> 3 is null)
+   and not c.figures @> f.figures
+returning c.org_id, c.message_id, c.attempt
+"""
+
 # Of one message an update may keep one figure; of another message of the same charge the next one comes.
 _KEEP = """
 update charges c
@@ -123,12 +140,14 @@ update charges c
  cross join lateral (
        select case when count(f.value ->> 0) >= cardinality(x.provider_ids)
                    then sum((f.value ->> 0)::int) end as segments,
-              case when count(f.value ->> 1) >= cardinality(x.provider_ids) and count(distinct f.value ->> 2) <= 1
+              case when count(f.value ->> 1) >= case when count(f.value ->> 3) > 0 then x.segments
+                                                     else cardinality(x.provider_ids) end
+                        and count(distinct f.value ->> 2) <= 1
                    then sum((f.value ->> 1)::numeric) end as price,
               min(f.value ->> 2) as currency
          from charges x, jsonb_each(x.figures) f
         where x.org_id = u.org_id and x.message_id = u.message_id and x.attempt = u.attempt
-        group by x.provider_ids) t
+        group by x.provider_ids, x.segments) t
  where c.org_id = u.org_id and c.message_id = u.message_id and c.attempt = u.attempt
    and (t.price is not null or t.segments is not null)
 returning c.org_id, c.message_id, c.attempt, c.channel, new.category, old.category as former_category,
@@ -170,13 +189,18 @@ async def charge(db: Connection, charges: Sequence[Charge], *, day: date, now: d
         _note(spent, await db.fetch(_CHARGE, *as_columns(rows), now, ASK_AFTER, day))
 
 
-async def keep_figures(db: Connection, figures: Sequence[Figure], spent: SpentByMessage) -> None:
-    """Store the figures of charges that stand, the last one of each message."""
+async def keep_figures(
+    db: Connection, figures: Sequence[Figure], spent: SpentByMessage, *, of_parts: bool = False
+) -> None:
+    """Store the figures of charges that stand, the last one of each message.
+
+    ``of_parts``: each is of one part of its message, under the part's own id, as a receipt tells it.
+    """
     newest = {one[:4]: one for one in figures}
     if not newest:
         return
     rows = [(*one[:4], *one.cost) for _, one in sorted(newest.items(), key=lambda item: item[0])]
-    kept = await db.fetch(_KEEP, *as_columns(rows))
+    kept = await db.fetch(_KEEP_PARTS if of_parts else _KEEP, *as_columns(rows))
     if kept:
         _note(spent, await db.fetch(_CONCLUDE, *as_columns([tuple(row.values()) for row in kept])))
 

@@ -50,6 +50,14 @@ class Spent:
         for group, amount in other.amounts.items():
             self.amounts[group] = self.amounts.get(group, _NOTHING) + amount
 
+    @classmethod
+    def of(cls, several: Iterable["Spent"]) -> "Spent":
+        """The changes of all of these."""
+        total = cls()
+        for one in several:
+            total.join(one)
+        return total
+
     def log(self) -> None:
         """One line for each group whose sum has changed. Call after the commit."""
         for (org_id, channel, category, currency), amount in sorted(self.amounts.items()):

@@ -45,9 +45,12 @@ from libs.common.faults import (
 )
 from libs.common.ids import SendKey
 from libs.common.providers import Provider, ProviderChannel, Transport
-from libs.common.sending import pause_queries, refusals
+from libs.common.providers.cost import read_cost
+from libs.common.sending import pause_queries, refusals, sms_charges
 from libs.common.sending.pricing import Pricing, keep_pricing, pricing_of
 from libs.common.sending.rows import EVERY_ACCOUNT, StatusLine, at_account
+from libs.common.sending.sms_charges import Figure, SpentByMessage
+from libs.common.sending.spent import Spent
 from libs.common.sending.statuses import (
     KnownSends,
     Matched,
@@ -73,11 +76,12 @@ _ARRIVED = frozenset({"delivered", "read"})
 
 @dataclass(slots=True)
 class StatusEvents:
-    """What statuses come to. ``told``: what the log says of each, after the commit."""
+    """What statuses come to. ``told`` and ``spent``: what the log says of them, after the commit."""
 
     updates: list[NewStatus] = field(default_factory=list)
     refusals: list[OutboundRefused] = field(default_factory=list)
     told: list[StatusLine] = field(default_factory=list)
+    spent: SpentByMessage = field(default_factory=lambda: SpentByMessage(Spent))
 
 
 async def receive_statuses(
@@ -124,6 +128,8 @@ class StatusEffects:
     troubles: dict[tuple[ProviderChannel, Provider, str, AccountScope], AccountTrouble] = field(default_factory=dict)
     """Of each account the trouble of its latest call."""
     pricing: list[Pricing] = field(default_factory=list)
+    receipts: list[Figure] = field(default_factory=list)
+    """What delivery receipts of SMS say of the price of a part."""
     stopped: list[MarketingStopped] = field(default_factory=list)
     proofs: defaultdict[Provider, list[SendKey]] = field(default_factory=lambda: defaultdict(list))
     """Sends that prove their account to be in order."""
@@ -167,6 +173,10 @@ class StatusEffects:
         ]
 
     def _note_price(self, send: MatchedSend, status: ProviderStatus) -> None:
+        if status.channel == "sms":
+            if (cost := read_cost(None, status.item.get("price"), None)) is not None:
+                self.receipts.append(Figure(send.org_id, send.message_id, send.attempt, status.provider_id, cost))
+            return
         price = pricing_of(
             status.item,
             org_id=send.org_id,
@@ -264,6 +274,7 @@ async def _apply(db: Connection, matched: Iterable[Matched], now: datetime) -> S
     metrics.SENDS_AFTER_WINDOW.inc(len(effects.closed_windows))
     await record_unreached(db, effects.unreached)
     await keep_pricing(db, effects.pricing)
+    await sms_charges.keep_figures(db, effects.receipts, effects.events.spent, of_parts=True)
     await refuse_marketing(db, effects.stopped)
     await clear(db, effects.signs)
     await templates.record_failures(db, effects.gone, effects.stale)
