@@ -17,14 +17,14 @@ Rule 5: a status belongs to a send by its provider id, or, before that is stored
 Rule 6: a failure that names a number alone says nothing: Meta repeats what we gave it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory import numbers
 from libs.common.directory.identities import STALE, Binding, bind
 from libs.common.ids import read_callback
-from libs.common.sending.statuses import KnownSends, MatchedSend
+from libs.common.sending.statuses import MatchedSend, StatusId
 from libs.common.thread.message_status import ProviderStatus
 from services.ingest.identity_queries import SentTo, replied_to, sent_to
 from services.ingest.items import CustomerMessage, MessageStatus, Sender
@@ -90,7 +90,7 @@ async def _replied(db: Connection, messages: Sequence[CustomerMessage]) -> list[
 
 
 async def learn_from_statuses(
-    db: Connection, statuses: Sequence[MessageStatus], known: KnownSends, now: datetime
+    db: Connection, statuses: Sequence[MessageStatus], known: Mapping[StatusId, MatchedSend], now: datetime
 ) -> None:
     """Bind the ids that these statuses name. Call in a transaction that holds no locks yet.
 

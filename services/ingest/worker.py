@@ -182,9 +182,10 @@ async def _store_of_groups(messages: Sequence[GroupMessage], deps: Deps) -> list
 async def _apply(statuses: Sequence[MessageStatus], deps: Deps) -> StatusEvents:
     reported = [one.status for one in statuses]
     async with deps.pool.acquire() as db, db.transaction():
-        known = await find_sends(db, reported)
-        await learned_ids.learn_from_statuses(db, statuses, known, deps.now())
-        return await receive_statuses(db, reported, deps.now(), known)
+        now = deps.now()
+        known = await find_sends(db, reported, now)
+        await learned_ids.learn_from_statuses(db, statuses, known.sends, now)
+        return await receive_statuses(db, reported, now, known)
 
 
 async def on_changes(batch: Sequence[Received[DirectoryChange]], deps: Deps) -> list[Reject]:

@@ -62,8 +62,18 @@ class MatchedSend(NamedTuple):
 
 StatusId = tuple[str, str, str]
 """Provider, account, provider's id: of the send that a status is about."""
-KnownSends = Mapping[StatusId, MatchedSend]
 Matched = tuple[MatchedSend, ProviderStatus]
+
+
+class KnownSends(NamedTuple):
+    """What one look has found of a batch of statuses.
+
+    ``in_flight``: of the business numbers with statuses without callback data those that had a call in flight before
+    ``sends`` were read. So a call that was recorded meanwhile is among the sends.
+    """
+
+    sends: Mapping[StatusId, MatchedSend]
+    in_flight: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +175,12 @@ select distinct s.account
 """
 
 
-async def find_sends(db: Connection, statuses: Sequence[ProviderStatus]) -> dict[StatusId, MatchedSend]:
-    """The sends of these statuses, as far as their ids are stored. One look, which locks nothing."""
-    return await _find(db, {s.id for s in statuses}, _failed(statuses))
+async def find_sends(db: Connection, statuses: Sequence[ProviderStatus], now: datetime) -> KnownSends:
+    """The sends of these statuses, as far as their ids are stored. It locks nothing."""
+    in_flight: frozenset[str] = frozenset()
+    if nameless := {s.account for s in statuses if s.callback is None and s.provider == "meta"}:
+        in_flight = frozenset([row["account"] for row in await db.fetch(_IN_FLIGHT, list(nameless), now)])
+    return KnownSends(await _find(db, {s.id for s in statuses}, _failed(statuses)), in_flight)
 
 
 async def match_statuses(
@@ -179,28 +192,25 @@ async def match_statuses(
     number is in flight. Another system on the same number may send millions of statuses, and nothing is kept of them.
     ``known``: what ``find_sends`` has found of these before. Call inside a transaction.
     """
-    found = dict(await find_sends(db, statuses) if known is None else known)
-    others = [s for s in statuses if s.id not in found]
-    if others:
-        found |= await _match_others(db, others, now)
+    sends, in_flight = await find_sends(db, statuses, now) if known is None else known
+    found = dict(sends)
+    if others := [s for s in statuses if s.id not in found]:
+        found |= await _match_others(db, others, in_flight, now)
     return [(send, s) for s in statuses if (send := found.get(s.id)) is not None]
 
 
 async def _match_others(
-    db: Connection, statuses: Sequence[ProviderStatus], now: datetime
+    db: Connection, statuses: Sequence[ProviderStatus], in_flight: frozenset[str], now: datetime
 ) -> dict[StatusId, MatchedSend]:
     """Of these statuses, whose ids were not stored, the sends that are known by now. The others are kept or counted."""
-    failed = _failed(statuses)
-    missing = {s.id for s in statuses if read_callback(s.callback) is not None}
+    missing = {
+        s.id
+        for s in statuses
+        if (s.provider == "meta" and s.account in in_flight if s.callback is None else read_callback(s.callback))
+    }
     found: dict[StatusId, MatchedSend] = {}
-    if nameless := {s.id for s in statuses if s.callback is None and s.provider == "meta"}:
-        in_flight = {
-            row["account"] for row in await db.fetch(_IN_FLIGHT, sorted({account for _, account, _ in nameless}), now)
-        }
-        missing |= {one for one in nameless if one[1] in in_flight}
-        # its call may have been recorded between the two reads
-        found |= await _find(db, nameless - missing, failed)
     if missing:
+        failed = _failed(statuses)
         await _lock(db, sorted(missing))
         found |= await _find(db, missing, failed)
         if given_up := await _given_up(db, [s for s in statuses if s.id in missing and s.id not in found]):
@@ -210,7 +220,7 @@ async def _match_others(
         if early:
             columns = [(s.channel, *s.id, s.status, s.code, s.callback, s.item, s.at) for s in early]
             await db.execute(_KEEP, *as_columns(columns), now)
-    for provider, others in Counter(s.provider for s in statuses if s.id not in found and s.id not in missing).items():
+    for provider, others in Counter([s.provider for s in statuses if s.id not in missing]).items():
         metrics.STATUSES_OF_OTHERS.labels(provider=provider).inc(others)
     return found
 
@@ -231,7 +241,7 @@ async def take_early_statuses(db: Connection, ids: Sequence[ProviderId], now: da
     await _lock(db, keys)
     await _store(db, ids, now, applied=True)
     kept = [ProviderStatus(**row) for row in await db.fetch(_TAKE_KEPT, *as_columns(keys))]
-    found = await find_sends(db, kept)
+    found = await _find(db, {s.id for s in kept}, _failed(kept))
     return [(found[s.id], s) for s in sorted(kept, key=lambda s: s.order)]
 
 
@@ -255,7 +265,7 @@ async def _find(db: Connection, ids: set[StatusId], failed: set[StatusId]) -> di
     """The sends of these ids. ``failed``: of which a status says that they failed."""
     if not ids:
         return {}
-    asked = sorted(ids)
+    asked = list(ids)
     numbers = [n for n, one in enumerate(asked, 1) if one in failed] if failed else []
     rows = await db.fetch(_FIND, *as_columns(asked), numbers)
     return {asked[n - 1]: MatchedSend(*columns) for n, *columns in rows}
