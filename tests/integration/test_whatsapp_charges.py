@@ -238,6 +238,22 @@ async def test_processes_side_by_side_charge_each_message_once(world: World) -> 
     assert [row["place"] for row in places] == list(range(1, 41))
 
 
+async def test_two_processes_with_words_on_one_message_count_its_places_once(world: World) -> None:
+    message = await world.said("service")
+    await world.said("service", message_id=message, wamid="wamid.second")
+    await world.becomes(message, "delivered")
+    async with world.pool.acquire() as db, db.transaction():
+        assert await charge_some(db, AT, 1) == 1
+        other = asyncio.create_task(world.charge_some(AT, 1))
+        while not await db.fetchval("select count(*) from pg_locks where not granted"):  # noqa: ASYNC110 -- a lock of another session can only be polled
+            await asyncio.sleep(0.01)
+    assert await other == 1
+    (row,) = await world.run("select delivered from service_months")
+    (charge,) = await world.run("select figures from charges")
+    assert row["delivered"] == 2
+    assert sorted(charge["figures"].values()) == [1, 2]
+
+
 async def test_a_message_of_a_thread_that_is_being_merged_is_charged_before_its_rows_have_followed(
     world: World,
 ) -> None:

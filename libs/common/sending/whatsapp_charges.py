@@ -11,6 +11,7 @@ Rule 3: which of the month's free messages a message was is said once, in the tr
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -110,14 +111,13 @@ class _Rate:
 
 _DUE = """
 with due as (
-    select org_id, message_id, provider_id, attempt from message_pricing
+    select ctid, org_id, message_id, attempt from message_pricing
      where charge_due
      order by at
      limit $1
        for update skip locked
 ), taken as (
-    update message_pricing p set charge_due = false from due d
-     where p.org_id = d.org_id and p.message_id = d.message_id and p.provider_id = d.provider_id
+    update message_pricing p set charge_due = false from due d where p.ctid = d.ctid
 )
 select distinct org_id, message_id, attempt from due
 """
@@ -138,8 +138,8 @@ select coalesce((select true from message_pricing where charge_due order by at l
                   limit 1))
 """
 
-# A charge without a price stands first, so that two processes that have words on one message wait for each other. The
-# message of a thread that is being merged may still stand under the earlier id.
+# Of messages that have a charge, or that another process charges at this moment: the charge is locked and then read.
+# The message of a thread that is being merged may still stand under the earlier id.
 _BEGIN = f"""
 insert into charges (org_id, message_id, attempt, conversation_id, channel, provider, category, account, at)
 select u.org_id, u.message_id, u.attempt, c.conversation_id, 'whatsapp', 'meta', '', c.phone_number_id, $4
@@ -150,14 +150,7 @@ select u.org_id, u.message_id, u.attempt, c.conversation_id, 'whatsapp', 'meta',
 on conflict (org_id, message_id, attempt) do nothing
 """  # noqa: S608 -- a constant
 
-_READ = f"""
-with ours as materialized (
-    select h.org_id, h.message_id, h.attempt, h.figures, h.at
-      from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
-      join charges h using (org_id, message_id, attempt)
-     order by 1, 2, 3
-       for no key update of h
-)
+_WORDS = f"""
 select p.org_id, p.message_id, p.attempt, p.provider_id, p.type, p.category, p.billable, p.at as said_at, m.status,
        m.attempt = p.attempt as is_current, coalesce(m.delivered_at, m.read_at) as arrived_at, c.conversation_id,
        c.phone_number_id, c.wa_id, c.bsuid, k.phone, o.currency, h.at as charged_at,
@@ -172,6 +165,25 @@ select p.org_id, p.message_id, p.attempt, p.provider_id, p.type, p.category, p.b
   join orgs o on o.org_id = h.org_id
  order by p.org_id, p.message_id, p.attempt, p.provider_id
 """  # noqa: S608 -- a constant
+
+_READ = f"""
+with ours as materialized (
+    select h.org_id, h.message_id, h.attempt, h.figures, h.at
+      from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
+      join charges h using (org_id, message_id, attempt)
+     order by 1, 2, 3
+       for no key update of h
+)
+{_WORDS}"""  # noqa: S608 -- a constant
+
+_READ_NEW = f"""
+with ours as materialized (
+    select u.*, '{{}}'::jsonb as figures, $4::timestamptz as at
+      from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
+     where not exists (select from charges h
+                        where h.org_id = u.org_id and h.message_id = u.message_id and h.attempt = u.attempt)
+)
+{_WORDS}"""  # noqa: S608 -- a constant
 
 # The organisation's currency wins, then a country's own price over the price for any country, then the newest date
 # that is not in the future.
@@ -206,6 +218,18 @@ returning c.org_id, c.channel, new.category, nullif(old.category, '') as former_
           old.currency as former_currency, old.price as former_price, new.currency, new.price
 """
 
+_INSERT = """
+insert into charges (org_id, message_id, attempt, category, currency, price, estimated, estimate, estimate_currency,
+    figures, provider_ids, at, price_due_at, conversation_id, account, channel, provider)
+select u.org_id, u.message_id, u.attempt, u.category, u.currency, u.price, u.estimated, u.price, u.currency, u.figures,
+       string_to_array(u.provider_ids, ' '), u.at, u.due_at, u.conversation_id, u.account, 'whatsapp', 'meta'
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::numeric[], $7::bool[], $8::jsonb[],
+              $9::text[], $10::timestamptz[], $11::timestamptz[], $12::uuid[], $13::text[])
+    as u (org_id, message_id, attempt, category, currency, price, estimated, figures, provider_ids, at, due_at,
+          conversation_id, account)
+on conflict (org_id, message_id, attempt) do nothing
+returning org_id, channel, category, null, null, null, currency, price
+"""
 
 _FORGET_MONTHS = """
 delete from service_months
@@ -232,13 +256,19 @@ async def charge_some(db: Connection, now: datetime, limit: int, spent: Spent | 
 
     ``spent`` takes what changes. Returns the larger number of the two. Call inside a transaction.
     """
-    new = [tuple(row) for row in await db.fetch(_DUE, limit)]
-    if new:
-        await db.execute(_BEGIN, *as_columns(sorted(new)), now)
+    spent = spent or Spent()
+    new = sorted([tuple(row) for row in await db.fetch(_DUE, limit)])
     again = [tuple(row) for row in await db.fetch(_LOOKED_AT_AGAIN, limit, now)]
-    if keys := sorted({*new, *again}):
-        priced = [Priced(*row) for row in await db.fetch(_READ, *as_columns(keys))]
-        await _charge(db, priced, now, spent or Spent())
+    made = set[Key]()
+    with suppress(_AnotherError):
+        made = await _charge_new(db, new, now, spent)
+    if others := [key for key in new if key not in made]:
+        await db.execute(_BEGIN, *as_columns(others), now)
+    if keys := sorted({*others, *again} - made):
+        words = [_judged(Priced(*row)) for row in await db.fetch(_READ, *as_columns(keys))]
+        if words:
+            rows = await _rows(db, words, now)
+            spent.add(await db.fetch(_WRITE, *as_columns([row for _, row in rows])))
     return max(len(new), len(again))
 
 
@@ -247,14 +277,37 @@ async def forget_months(db: Connection, before: datetime, limit: int) -> int:
     return int((await db.execute(_FORGET_MONTHS, before.date(), limit)).split()[-1])
 
 
-async def _charge(db: Connection, priced: Sequence[Priced], now: datetime, spent: Spent) -> None:
-    if not priced:
-        return
-    words = [_judged(one) for one in priced]
+class _AnotherError(Exception):
+    """Another process has charged one of these messages meanwhile."""
+
+
+async def _charge_new(db: Connection, keys: Sequence[Key], now: datetime, spent: Spent) -> set[Key]:
+    """Charge those of these messages that have no charge yet; which these were.
+
+    They are read before anything is locked. Another process that has words on one of them waits for our insert, finds
+    the charge, and reads all words again. Raises _AnotherError, having done nothing, where it was the first.
+    """
+    if not keys:
+        return set()
+    words = [_judged(Priced(*row)) for row in await db.fetch(_READ_NEW, *as_columns(keys), now)]
+    if not words:
+        return set()
+    async with db.transaction():
+        rows = await _rows(db, words, now)
+        columns = as_columns([(*row, first.of.conversation_id, first.of.phone_number_id) for first, row in rows])
+        changes = await db.fetch(_INSERT, *columns)
+        if len(changes) < len(rows):
+            raise _AnotherError
+    spent.add(changes)
+    return {first.key for first, _ in rows}
+
+
+async def _rows(db: Connection, words: Sequence[_Judged], now: datetime) -> list[tuple[_Judged, tuple[Any, ...]]]:
+    """The row of each charge, beside the first of its words."""
     rates = await _rates(db, words)
     places = await _places(db, words)
-    rows = [_row(list(of_one), rates, places, now) for _, of_one in groupby(words, key=_key)]
-    spent.add(await db.fetch(_WRITE, *as_columns(rows)))
+    grouped = [list(of_one) for _, of_one in groupby(words, key=_key)]
+    return [(of_one[0], _row(of_one, rates, places, now)) for of_one in grouped]
 
 
 _key = attrgetter("key")
