@@ -2,9 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from libs.common.backoff import backoff
 from libs.common.ids import AttemptKey
@@ -13,6 +14,7 @@ from libs.common.retryable import is_retryable
 
 log = get_logger()
 
+ItemT = TypeVar("ItemT")
 Task = tuple[timedelta, Callable[[], Awaitable[object]]]
 """The time between two rounds, and one round."""
 
@@ -61,6 +63,23 @@ def log_set_aside(task: str, key: AttemptKey, error: BaseException, due: datetim
         exc_info=error,
         **more,
     )
+
+
+async def side_by_side(items: Collection[ItemT], work: Callable[[ItemT], Awaitable[object]], *, at_once: int) -> None:
+    """Do the work on each item, on so many at a time. One that fails or is slow keeps none of the others waiting.
+
+    Raises the first error once all have ended.
+    """
+    few = asyncio.Semaphore(at_once)
+
+    async def one(item: ItemT) -> None:
+        async with few:
+            await work(item)
+
+    ended = await asyncio.gather(*map(one, items), return_exceptions=True)
+    for error in ended:
+        if error is not None:
+            raise error
 
 
 async def run_periodically(

@@ -11,7 +11,7 @@ from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.errors import Transient
 from libs.common.logging import get_logger
-from libs.common.periodic import Task
+from libs.common.periodic import Task, side_by_side
 from libs.common.sending import sms_charges
 from libs.common.sending.sms_charges import Figure, Unpriced
 from libs.common.sending.spent import Spent
@@ -20,24 +20,21 @@ from services.sms_bridge.providers import SmsLookup, SmsProvider
 log = get_logger()
 
 PERIOD = timedelta(seconds=30)
+ACCOUNTS_AT_ONCE = 4
 _AT_ONCE = 100
 _LOOKS_AT_ONCE = 8
 
 
 def task(pool: Pool, providers: Collection[SmsProvider]) -> Task:
     """``ask`` for each provider, as a periodic task."""
-
-    async def ask_all() -> None:
-        for provider in providers:
-            await ask(pool, provider, pool.now)
-
-    return PERIOD, ask_all
+    return PERIOD, lambda: side_by_side(providers, lambda one: ask(pool, one, pool.now), at_once=ACCOUNTS_AT_ONCE)
 
 
 async def ask(pool: Pool, provider: SmsProvider, now: Clock) -> None:
     """Ask the provider for every price that is due, and store those that it tells.
 
-    One that cannot be asked tells its prices with its answers and callbacks.
+    While it answers nothing, what is due waits for the next round. One that cannot be asked tells its prices with its
+    answers and callbacks.
     """
     lookup = provider.lookup
     if lookup is None:
@@ -45,27 +42,32 @@ async def ask(pool: Pool, provider: SmsProvider, now: Clock) -> None:
     while True:
         async with pool.acquire() as db, db.transaction():
             due = await sms_charges.take_unpriced(db, *provider.key, now(), _AT_ONCE)
-        figures = await _figures(lookup, due)
+        figures, answers = await _figures(lookup, due)
         spent = sms_charges.SpentByMessage(Spent)
         async with pool.acquire() as db, db.transaction():
             await sms_charges.keep_figures(db, figures, spent)
         Spent.of(spent.values()).log()
-        if len({(one.org_id, one.message_id, one.attempt) for one in due}) < _AT_ONCE:
+        if not answers or len({(one.org_id, one.message_id, one.attempt) for one in due}) < _AT_ONCE:
             return
 
 
-async def _figures(lookup: SmsLookup, due: Sequence[Unpriced]) -> list[Figure]:
+async def _figures(lookup: SmsLookup, due: Sequence[Unpriced]) -> tuple[list[Figure], int]:
+    """The prices that the provider tells, and how many times it answered."""
     few = asyncio.Semaphore(_LOOKS_AT_ONCE)
+    answers = 0
 
     async def look(one: Unpriced) -> Figure | None:
+        nonlocal answers
         async with few:
             try:
                 recorded = await lookup.recorded_status(one.provider_id)
             except Transient as error:
                 log.warning("task.retried", task="sms_prices", exc_info=error)
                 return None
+        answers += 1
         if recorded.cost is None or recorded.cost.amount is None:
             return None
         return Figure(one.org_id, one.message_id, one.attempt, one.provider_id, recorded.cost)
 
-    return [figure for figure in await asyncio.gather(*map(look, due)) if figure is not None]
+    figures = [figure for figure in await asyncio.gather(*map(look, due)) if figure is not None]
+    return figures, answers

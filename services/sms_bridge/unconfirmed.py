@@ -16,7 +16,7 @@ from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.errors import Transient
 from libs.common.logging import get_logger
-from libs.common.periodic import Task, log_set_aside
+from libs.common.periodic import Task, log_set_aside, side_by_side
 from libs.common.providers import Provider
 from libs.common.sending.queries import keep_pending_events
 from libs.common.sending.spent import Spent
@@ -31,6 +31,7 @@ log = get_logger()
 
 PERIOD = timedelta(seconds=30)
 GIVEN_UP_AFTER = timedelta(hours=24)
+ACCOUNTS_AT_ONCE = 4
 _AT_ONCE = 100
 _LOOKS_AT_ONCE = 8
 
@@ -40,16 +41,11 @@ _Answer = tuple[evidence_queries.Unconfirmed, RecordedStatus | None]
 
 def task(pool: Pool, providers: Collection[SmsProvider]) -> Task:
     """``follow`` for each provider, as a periodic task."""
-
-    async def follow_all() -> None:
-        for provider in providers:
-            await follow(pool, provider, pool.now)
-
-    return PERIOD, follow_all
+    return PERIOD, lambda: side_by_side(providers, lambda one: follow(pool, one, pool.now), at_once=ACCOUNTS_AT_ONCE)
 
 
 async def follow(pool: Pool, provider: SmsProvider, now: Clock) -> None:
-    """Ask the provider for every SMS of its own that is due."""
+    """Ask the provider for every SMS of its own that is due. While it answers nothing, they wait for the next round."""
     while True:
         async with pool.acquire() as db:
             due = await evidence_queries.take_unconfirmed(db, provider.key.account, now(), _AT_ONCE)
@@ -60,7 +56,7 @@ async def follow(pool: Pool, provider: SmsProvider, now: Clock) -> None:
         answers += [(one, status) for one, status in zip(pending, statuses, strict=True) if status]
         apply = partial(_apply, pool, provider.key.provider, now=now())
         await run_bisected(answers, apply, key=lambda one: one[0].provider_id, failed=_set_aside)
-        if len(due) < _AT_ONCE:
+        if len(due) < _AT_ONCE or (pending and not any(statuses)):
             return
 
 

@@ -10,6 +10,7 @@ from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import bridge_message_id
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.message_status import ProviderStatus
+from services.sms_bridge import prices
 from services.sms_bridge.unconfirmed import follow
 from tests.support.sandbox import TWILIO_SID
 from tests.support.sms_world import ORG, SmsWorld
@@ -97,3 +98,26 @@ async def test_a_provider_that_cannot_be_asked_is_asked_again(world: SmsWorld, s
     await ask(world, timedelta(hours=1))
     assert (await world.message(command.message_id))["status"] == "delivered"
     assert await world.value("select count(*) from provider_ids where org_id = $1", ORG) == 1
+
+
+async def test_while_the_provider_answers_nothing_a_round_asks_for_one_slice(
+    world: SmsWorld, sandbox: SandboxClient
+) -> None:
+    """Otherwise an outage would put every look off, and hold the round up for as long as all calls take."""
+    await world.execute(
+        "with m as (insert into messages (org_id, conversation_id, direction, channel, kind, content, status, attempt,"
+        " occurred_at, received_at) select $1, $2, 'out', 'sms', 'text', '{}', 'pending', 1, $4, $4"
+        " from generate_series(1, 250) returning message_id), c as (insert into charges (org_id, message_id, attempt,"
+        " conversation_id, channel, provider, category, account, provider_ids, segments, at, price_due_at)"
+        " select $1, message_id, 1, $2, 'sms', 'twilio', 'sms', $3, array[message_id::text], 1, $4, $4 from m)"
+        " insert into unconfirmed_sms (account, provider_id, org_id, message_id, send_id, attempt, accepted_at, due_at)"
+        " select $3, message_id::text, $1, message_id, message_id, 1, $4, $4 from m",
+        *(ORG, world.conversation_id, TWILIO_SID, world.clock()),
+    )
+    await sandbox.fault("twilio", "server_error", endpoint="fetch")
+    for ask_all in (follow, prices.ask):
+        before = await looks(sandbox)
+        await ask_all(world.pool, world.twilio, world.clock)
+        assert await looks(sandbox) == before + 100
+    assert await world.value("select count(*) from unconfirmed_sms where due_at <= $1", world.clock()) == 150
+    assert await world.value("select count(*) from charges where price_due_at <= $1", world.clock()) == 150

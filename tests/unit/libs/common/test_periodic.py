@@ -1,11 +1,12 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
 import redis.exceptions as redis
 from aiokafka.errors import KafkaConnectionError
 
 from libs.common.errors import Transient
-from libs.common.periodic import STUCK_AFTER, StallDetector, run_periodically
+from libs.common.periodic import STUCK_AFTER, StallDetector, run_periodically, side_by_side
 from tests.support.logs import LogLines
 from tests.support.waiting import eventually
 
@@ -72,3 +73,21 @@ async def test_a_repeated_task_knows_of_rounds_that_do_not_end_well() -> None:
     well.set()
     await eventually(lambda: pulse.why(later) is None)
     task.cancel()
+
+
+async def test_one_item_that_fails_and_one_that_is_slow_keep_none_of_the_others_waiting() -> None:
+    done: list[int] = []
+    rest = asyncio.Event()
+
+    async def work(item: int) -> None:
+        if item == 0:
+            raise Transient("this one is away")
+        if item == 1:
+            await rest.wait()
+        done.append(item)
+        if len(done) == 8:
+            rest.set()
+
+    with pytest.raises(Transient):
+        await side_by_side(range(10), work, at_once=2)
+    assert done == [*range(2, 10), 1]
