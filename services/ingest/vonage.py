@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from libs.common.errors import Undecodable
 from libs.common.events.inbound import VonageSmsWebhook, VonageStatusWebhook
-from libs.common.providers.vonage import RECEIPT, STATUSES
+from libs.common.providers.vonage import CURRENCY, RECEIPT, STATUSES
 from libs.common.thread.message_status import ProviderStatus
 from libs.common.window import customer_instant
 from services.ingest.forms import ADDRESS, ANY_TEXT, REFERENCE, Shapes, check_shapes, known_fields, number_of
@@ -88,7 +88,7 @@ def parse_status(webhook: VonageStatusWebhook) -> ProviderStatus | None:
         code=f"{RECEIPT}{code}" if code and code.strip("0") and known == "failed" else None,
         at=_at(form, webhook.received_at) or webhook.received_at,
         callback=form.get("client-ref"),
-        item={"status": status, "price": form.get("price")}
+        item={"status": status, "price": form.get("price"), "currency": CURRENCY}
         | {name: number_of(address) or address for name, address in parties.items() if address},
     )
 

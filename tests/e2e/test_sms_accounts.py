@@ -40,3 +40,5 @@ async def test_a_lost_answer_of_vonage_is_settled_by_its_receipt(system: System)
     assert await system.fails(intent) == "window_expired_bridge_sent"
     await system.reaches(bridge_of(intent), "delivered")
     assert len(await kim.texts()) == 1
+    charged = "select concat_ws(' ', currency, estimated) from charges where org_id = $1 and message_id = $2::uuid"
+    assert await system.value(charged, kim.garage.org_id, bridge_of(intent)) == "EUR f"

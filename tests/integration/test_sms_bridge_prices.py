@@ -46,7 +46,7 @@ class Told:
 async def receipt(world: SmsWorld, send: SendKey, provider_id: str, price: str | None, status: str = "sent") -> None:
     one = ProviderStatus(
         *("sms", "vonage", "k", provider_id, status, world.clock(), None, callback_data(*send)),
-        {"status": "accepted", "price": price},
+        {"status": "accepted", "price": price, "currency": "EUR"},
     )
     async with world.pool.acquire() as db, db.transaction():
         await receive_statuses(db, [one], world.clock())
@@ -133,12 +133,12 @@ async def test_the_price_in_a_receipt_counts_where_the_answer_was_lost(world: Sm
     world.clock.forward(timedelta(minutes=10))
     await line.sweep_once()
     found = [row[1:6] for row in await charges(world)]
-    assert found == [(1, Decimal("0.033300"), "GBP", False, Decimal("0.040000"))]
+    assert found == [(1, Decimal("0.033300"), "EUR", False, Decimal("0.040000"))]
     await receipt(world, key, "P1", "0.0444", "delivered")
-    assert [row[2:5] for row in await charges(world)] == [(Decimal("0.044400"), "GBP", False)]
+    assert [row[2:5] for row in await charges(world)] == [(Decimal("0.044400"), "EUR", False)]
     await receipt(world, key, "P1", "no price", "delivered")
     await receipt(world, key, "P1", None, "delivered")
-    assert [row[2:5] for row in await charges(world)] == [(Decimal("0.044400"), "GBP", False)]
+    assert [row[2:5] for row in await charges(world)] == [(Decimal("0.044400"), "EUR", False)]
 
 
 async def test_of_a_long_sms_whose_answer_was_lost_every_part_must_have_its_price(world: SmsWorld) -> None:
@@ -152,14 +152,14 @@ async def test_of_a_long_sms_whose_answer_was_lost_every_part_must_have_its_pric
     await line.sweep_once()
     assert [row[1:5] for row in await charges(world)] == [(3, Decimal("0.120000"), "GBP", True)]
     async with world.pool.acquire() as db, db.transaction():
-        third = Figure(ORG, command.message_id, 1, "P3", Cost(None, Decimal("0.05"), None))
+        third = Figure(ORG, command.message_id, 1, "P3", Cost(None, Decimal("0.05"), "EUR"))
         await sms_charges.keep_figures(db, [third], sms_charges.SpentByMessage(Spent), of_parts=True)
-    assert [row[1:5] for row in await charges(world)] == [(3, Decimal("0.120000"), "GBP", False)]
+    assert [row[1:5] for row in await charges(world)] == [(3, Decimal("0.120000"), "EUR", False)]
 
 
 @pytest.mark.parametrize("early", [False, True])
 async def test_a_receipt_adds_nothing_to_the_price_of_an_answer(world: SmsWorld, *, early: bool) -> None:
-    answered = Accepted("k", "P1", cost=Cost(2, Decimal("0.07"), None), parts=("P2",))
+    answered = Accepted("k", "P1", cost=Cost(2, Decimal("0.07"), "EUR"), parts=("P2",))
     _, line = world.another(Told(answered), accounts=VONAGE)
     command = await world.decided(route="session", text="x" * 200)
     await line.accept([new_send(command)])
@@ -169,5 +169,5 @@ async def test_a_receipt_adds_nothing_to_the_price_of_an_answer(world: SmsWorld,
         await receipt(world, (ORG, command.message_id, 1), part, "0.035")
     if early:
         await line.claim_once()
-    assert [row[1:5] for row in await charges(world)] == [(2, Decimal("0.070000"), "GBP", False)]
+    assert [row[1:5] for row in await charges(world)] == [(2, Decimal("0.070000"), "EUR", False)]
     assert await world.value("select count(*) from early_statuses") == 0

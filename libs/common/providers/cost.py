@@ -15,7 +15,7 @@ _LONGEST = 30  # characters
 class Cost(NamedTuple):
     """The segments and the price of one message, as far as the provider said it. ``currency`` is ISO 4217.
 
-    A price without a currency is in that of the account, which the provider does not name.
+    A price without a currency is in one that the provider does not name.
     """
 
     segments: int | None

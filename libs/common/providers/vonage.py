@@ -24,6 +24,9 @@ from libs.common.faults import (
 RECEIPT: Final = "dlr-"
 """Stands before the code of a delivery receipt."""
 
+CURRENCY: Final = "EUR"
+"""Of every price that Vonage tells, whatever the account: "the price charged (EUR) for the submitted message"."""
+
 STATUSES: Final = {
     "accepted": "sent",
     "buffered": "sent",

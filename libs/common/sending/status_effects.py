@@ -174,7 +174,7 @@ class StatusEffects:
 
     def _note_price(self, send: MatchedSend, status: ProviderStatus) -> None:
         if status.channel == "sms":
-            if (cost := read_cost(None, status.item.get("price"), None)) is not None:
+            if (cost := read_cost(None, status.item.get("price"), status.item.get("currency"))) is not None:
                 self.receipts.append(Figure(send.org_id, send.message_id, send.attempt, status.provider_id, cost))
             return
         price = pricing_of(

@@ -22,7 +22,7 @@ from libs.common.gsm7 import fits
 from libs.common.phone import digits
 from libs.common.providers.accounts import AccountKey
 from libs.common.providers.cost import read_cost, total
-from libs.common.providers.vonage import fault_of
+from libs.common.providers.vonage import CURRENCY, fault_of
 from libs.common.sending.outcomes import MENDING, Accepted, Refused, RetryLater, SendOutcome, Unknown
 from services.sms_bridge.providers import OutgoingSms
 from services.sms_bridge.providers.calls import (
@@ -74,7 +74,7 @@ def _of_parts(account: str, parts: list[object], after: timedelta | None) -> Sen
             case _:  # taken without an id, or what nobody can read: it may have been taken
                 return Unknown("unreadable", answered=True)
     if taken:
-        cost = read_cost(len(taken), total(prices), None)  # in the currency of the account, which it does not name
+        cost = read_cost(len(taken), total(prices), CURRENCY)
         return Accepted(account, taken[0], cost=cost, parts=tuple(taken[1:]))
     return _refused(codes[0], after)
 

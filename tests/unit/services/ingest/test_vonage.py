@@ -144,3 +144,10 @@ def test_a_field_that_cannot_be_vonages_makes_a_dead_letter(field: str, told: st
 
 def test_the_key_is_the_business_number_and_the_customer() -> None:
     assert vonage.sms_record(SMS, AT, KEY)[0] == b"447700900001:447700900999"
+
+
+def test_a_receipt_tells_its_price_in_euros() -> None:
+    _, value = vonage.status_record(RECEIPT, AT, KEY)
+    item = parse(value, reaction_opens=False)
+    assert isinstance(item, MessageStatus)
+    assert (item.status.item["price"], item.status.item["currency"]) == ("0.03330000", "EUR")

@@ -1,6 +1,7 @@
 """Vonage's answers, one file each: what is certain, and whose fault a refusal is."""
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -31,6 +32,17 @@ def told(outcome: SendOutcome) -> dict[str, Any]:
 def test_a_recorded_answer_has_its_outcome(name: str) -> None:
     seen = recording("vonage", name)
     assert told(classify("key", seen["status"], seen["body"])) == seen["outcome"]
+
+
+def test_a_price_is_of_all_parts_and_in_euros_whatever_the_organisation_has() -> None:
+    outcome = classify("key", 200, recording("vonage", "a_long_text_is_taken_part_by_part")["body"])
+    assert isinstance(outcome, Accepted)
+    assert outcome.cost is not None
+    prices = [
+        Decimal(p["message-price"])
+        for p in recording("vonage", "a_long_text_is_taken_part_by_part")["body"]["messages"]
+    ]
+    assert outcome.cost == (len(prices), sum(prices), "EUR")
 
 
 def test_a_throttled_account_waits_as_long_as_it_is_told() -> None:
