@@ -83,6 +83,12 @@ class Jwks:
         if self._is_unknown():
             raise Transient("the identity provider is away")
 
+    async def refresh_old(self) -> None:
+        """Ask for keys that are older than ``FRESH``, at most once a ``PATIENCE``. Raises Transient as ``refresh``."""
+        async with self._asking:
+            if self._known is not None and self._ticks() - self._known >= FRESH.total_seconds() and self._may_ask():
+                await self._ask()
+
     def _find(self, key_id: str | None, algorithm: str) -> VerifyingKey | None:
         if self._is_unknown():
             return None

@@ -3,13 +3,14 @@
 Rule 1: a sign-in begins and ends in one browser. State, nonce and verifier are random, and a signed cookie keeps them.
 Rule 2: the provider is the one of the settings. Its metadata names itself so, the response does (RFC 9207) where the
         metadata promises it, and the ID token does. Its addresses are https, but on this machine.
-Rule 3: an ID token counts with the signature of one of the provider's keys, for this client alone, with our nonce.
+Rule 3: an ID token counts with the signature of one of the provider's keys, for this client alone, with our nonce. The
+        keys are those of the last minutes: one that was withdrawn signs nobody in.
 Rule 4: the redirect address is INBOX_URL and a fixed path.
 """
 
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -85,8 +86,17 @@ class Client:
 class Provider:
     """The identity provider of the settings."""
 
-    def __init__(self, http: httpx2.AsyncClient, issuer: str, client: Client, now: Clock) -> None:
+    def __init__(
+        self,
+        http: httpx2.AsyncClient,
+        issuer: str,
+        client: Client,
+        now: Clock,
+        ticks: Callable[[], float] = steady,
+    ) -> None:
+        """``ticks``: seconds of a clock that is never set."""
         self._http = http
+        self._ticks = ticks
         self._issuer = issuer
         self._as = client
         self._now = now
@@ -123,6 +133,7 @@ class Provider:
             raise SignInRefused("issuer")
         if "error" in answer or not answer.get("code"):
             raise SignInRefused("denied")
+        await jwks.refresh_old()  # a sign-in is rare: nobody asks for these keys in between
         try:
             claims = await claims_of_provider(await self._id_token(metadata, attempt, answer["code"]), jwks)
             check_lifetime(claims, self._now())
@@ -186,11 +197,14 @@ class Provider:
         )
 
     async def _known(self) -> tuple[Metadata, Jwks]:
-        if self._kept is None or steady() - self._kept[0] > _KEPT_SECONDS:
+        if self._kept is None or self._ticks() - self._kept[0] > _KEPT_SECONDS:
             told = await fetch_json(self._http, f"{self._issuer}/.well-known/openid-configuration")
             metadata = metadata_of(told, self._issuer)
-            jwks = self._kept[2] if self._kept is not None else Jwks(self._http, metadata.jwks)
-            self._kept = steady(), metadata, jwks
+            if self._kept is not None and self._kept[1].jwks == metadata.jwks:
+                jwks = self._kept[2]
+            else:
+                jwks = Jwks(self._http, metadata.jwks, self._ticks)
+            self._kept = self._ticks(), metadata, jwks
         return self._kept[1], self._kept[2]
 
 
