@@ -16,7 +16,7 @@ from services.inbox.spend import SpendRow
 Kind = Literal["whatsapp", "sms", "bridge"]
 KINDS: tuple[Kind, ...] = ("whatsapp", "sms", "bridge")
 WIDTH, HEIGHT = 960, 230
-_LEFT, _TOP, _BOTTOM = 64, 10, 204
+_LEFT, _TOP, _BOTTOM = 100, 10, 204
 _FILL = 0.6
 _GAP = 1.0
 _LINES = 5

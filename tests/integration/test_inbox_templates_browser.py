@@ -60,6 +60,14 @@ async def decided(garage: RunningInbox) -> Decision:
     return decide(intent, attempt.facts, garage.pool.now())
 
 
+LINES = """one => {
+  const range = document.createRange();
+  range.selectNodeContents(one);
+  return new Set([...range.getClientRects()].map(box => Math.round(box.bottom / 12))).size;
+}"""
+"""On how many lines a text stands."""
+
+
 async def a_tab(garage: RunningInbox, browser: Browser) -> Page:
     staff = await garage.staff(ORG, user_id="priya")
     context = await phone(browser, **COMPUTER)
@@ -122,6 +130,8 @@ async def test_a_template_goes_from_draft_to_rejected_to_edited_to_approved_to_s
     await expect(tab.locator("#preview .bubble")).to_have_text(
         "A discount for you: the extra work costs £90.00 only today."
     )
+    text, filled = tab.locator("#preview .bubble .said"), tab.locator("#preview mark")
+    assert await text.evaluate(LINES) - await filled.evaluate(LINES) in (0, 1), "a value stands in its sentence"
     await expect(tab.get_by_role("textbox", name="price")).to_be_focused()
     await tab.get_by_role("button", name="Save draft").click()
     await expect(tab.locator("#state")).to_have_text("Draft")
@@ -148,4 +158,23 @@ async def test_a_template_goes_from_draft_to_rejected_to_edited_to_approved_to_s
     await expect(tab.get_by_role("link", name="Work approval")).to_be_visible()
     await expect(tab.get_by_text("In step with Meta.")).to_be_visible()
     assert await axe(tab) == []
+    await tab.context.close()
+
+
+async def test_a_name_as_long_as_meta_takes_it_leaves_room_for_the_rest(garage: RunningInbox, browser: Browser) -> None:
+    name = "a_name_of_work" * 36 + "_of_meta"
+    draft = {
+        "name": name,
+        "language": "fil",
+        "category": "UTILITY",
+        "components": [{"type": "BODY", "text": "Your car is ready."}],
+        "submit": False,
+    }
+    assert (await garage.api(ORG).post("/v1/templates", json=draft)).status_code in (200, 201, 202), len(name)
+    tab = await a_tab(garage, browser)
+    await tab.goto(f"{garage.url}/templates")
+    for width, height in (PHONE, DESKTOP):
+        await tab.set_viewport_size({"width": width, "height": height})
+        await expect(tab.locator("tbody .chip")).to_be_in_viewport(ratio=1)
+        assert await tab.locator(".sheet").evaluate("one => one.scrollWidth <= one.clientWidth"), width
     await tab.context.close()

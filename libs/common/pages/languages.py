@@ -24,7 +24,7 @@ from babel.core import get_global
 from babel.dates import format_date, format_skeleton, format_time
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
-from babel.numbers import format_currency, format_decimal
+from babel.numbers import format_compact_currency, format_compact_decimal, format_currency, format_decimal
 from phonenumbers import timezone as number_zones
 
 LOCALES = Path(__file__).parent / "locale"
@@ -37,6 +37,7 @@ _MOST_HEADER = 500
 _YEAR_AT_THE_END = re.compile(r"[\s,،]+y+$")
 _UNKNOWN_ZONE = "Etc/Unknown"
 _DECIMALS = re.compile(r"0\.0+")
+_COMPACT_FROM = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,17 @@ class Language:
         if currency is None:
             return str(format_decimal(amount, "0.0000", locale=self.locale))
         pattern = _DECIMALS.sub("0.0000", self.locale.currency_formats["standard"].pattern.partition(";")[0])
+        return str(format_currency(amount, currency, pattern, locale=self.locale, currency_digits=False))
+
+    def scale(self, amount: Decimal, currency: str | None) -> str:
+        """An amount of few digits as a chart's scale has it: without needless decimals, large ones in thousands."""
+        if abs(amount) >= _COMPACT_FROM:
+            if currency is None:
+                return str(format_compact_decimal(amount, locale=self.locale, fraction_digits=1))
+            return str(format_compact_currency(amount, currency, locale=self.locale, fraction_digits=1))
+        if currency is None:
+            return str(format_decimal(amount, "0.####", locale=self.locale))
+        pattern = _DECIMALS.sub("0.####", self.locale.currency_formats["standard"].pattern.partition(";")[0])
         return str(format_currency(amount, currency, pattern, locale=self.locale, currency_digits=False))
 
     def number(self, number: int) -> str:

@@ -58,8 +58,8 @@ class SpendPage:
         return str(format_date(day, "d MMM", locale=language.locale))
 
     def scale(self, amount: Decimal, language: Language) -> str:
-        """An amount beside the chart."""
-        return language.money(amount, self.total.currency)
+        """An amount beside the chart, so short that it fits there."""
+        return language.scale(amount, self.total.currency)
 
     def name(self, group: Group, language: Language) -> str:
         """What a column of the table is called."""

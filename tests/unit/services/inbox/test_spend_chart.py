@@ -3,9 +3,11 @@
 from datetime import date, timedelta
 from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.inbox.html import LANGUAGES
 from services.inbox.spend import SpendRow
 from services.inbox.spend_chart import HEIGHT, WIDTH, chart_of, round_step
 
@@ -66,3 +68,26 @@ def test_the_scale_has_at_most_five_steps_of_a_round_size(highest: Decimal) -> N
     step = round_step(highest)
     assert highest <= step * 5
     assert step.as_tuple().digits.count(0) >= len(step.as_tuple().digits) - 1
+
+
+@pytest.mark.parametrize("tag", ["en-GB", "en-US", "de", "de-CH"])
+@pytest.mark.parametrize("currency", ["GBP", "EUR", "JPY", "CHF", "IDR", "KWD", "XOF", None])
+def test_every_amount_of_the_scale_fits_beside_the_columns(tag: str, currency: str | None) -> None:
+    digit = 6.5  # pixels of a digit at the size of the stylesheet, rounded up
+    for highest in (Decimal(7) * Decimal(10) ** n for n in range(-4, 8)):
+        chart = chart_of(DAYS, [a_row(FIRST, "sms", "sms", highest, Decimal(0))._replace(currency=currency)], currency)
+        for line in chart.lines:
+            label = LANGUAGES.of(tag).scale(line.amount, currency)
+            assert len(label) * digit <= chart.left - 8, label
+
+
+def test_the_scale_has_no_needless_digits() -> None:
+    english, german = LANGUAGES.of("en-GB"), LANGUAGES.of("de")
+    assert [english.scale(Decimal(one), "GBP") for one in ("0", "0.0050", "1.5", "200")] == [
+        "£0",
+        "£0.005",
+        "£1.5",
+        "£200",
+    ]
+    assert german.scale(Decimal("0.0002"), "EUR") == "0,0002\N{NO-BREAK SPACE}€"
+    assert english.scale(Decimal(15_000), "JPY") == "JP¥15K"
