@@ -1,10 +1,12 @@
 """The list and the thread in a real Chromium, on a running inbox: open browsers show what is, without a reload."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, expect
+from playwright.async_api import Browser, BrowserContext, Route, expect
 
 from libs.common.kafka.producer import Producer
 from tests.integration.test_inbox_composer_browser import COMPUTER, a_tab
@@ -81,6 +83,44 @@ async def test_two_people_see_the_same_statuses_climb_and_a_failure_come(
         await expect(tab.locator(f"#m-{lost} .fail")).to_contain_text("We do not know whether this arrived")
         await expect(tab.locator(f"#m-{lost}")).to_have_count(1)
         assert await tab.locator(".msg").count() == 3
+
+
+@pytest.mark.parametrize("slow", ["**/news?*", "**/messages/*"])
+async def test_a_slow_answer_about_a_message_does_not_hide_what_became_of_it_meanwhile(
+    inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext], slow: str
+) -> None:
+    desk = await a_desk_with_a_head(inbox, producer, HOUR)
+    tab = await a_tab(desk, browser, contexts, **COMPUTER)
+    answered, gone_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(route: Route) -> None:
+        """The first answer is of its time, and arrives late."""
+        answer = await route.fetch()
+        if not answered.is_set():
+            answered.set()
+            await gone_on.wait()
+        await route.fulfill(response=answer)
+
+    sent = await desk.thread.is_answered("It is ready.", actor="ai")
+    if slow == "**/messages/*":
+        await expect(tab.locator(f"#m-{sent}")).to_contain_text("Pending")
+        await tab.route(slow, slowly)
+        await desk.thread.moves(sent, "sent")
+    else:
+        await tab.route(slow, slowly)
+        await desk.thread.customer_writes("Thanks!")
+        sent = await desk.thread.is_answered("See you.", actor="ai")
+    await answered.wait()
+    await tab.evaluate(
+        "() => { window.told = new Promise((done) => document.addEventListener('inbox:update', ({detail}) =>"
+        " detail.status === 'delivered' && setTimeout(done, 500))) }"
+    )
+    await desk.thread.moves(sent, "delivered")
+    await tab.evaluate("window.told")
+    gone_on.set()
+    await expect(tab.locator(f"#m-{sent} .foot")).to_contain_text("Delivered")
+    await tab.wait_for_timeout(500)
+    await expect(tab.locator(f"#m-{sent} .foot")).to_contain_text("Delivered")
 
 
 async def test_who_reads_a_conversation_reads_it_for_themselves_alone(

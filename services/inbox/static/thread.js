@@ -9,9 +9,8 @@ const list = $("messages");
 const log = list?.parentElement;
 const jump = $("jump");
 const BOTTOM = 24;
-let unseen = 0;
-let asking = null;
-let again = false;
+const stale = new Set();
+let [unseen, asking, again, renewing] = [0, null, false, false];
 
 const isMine = (detail) => detail?.conversation_id === list.dataset.conversation;
 const atBottom = () => Math.abs(log.scrollTop) < BOTTOM;
@@ -56,18 +55,27 @@ async function ask(path) {
 
 // All that is newer than what the page has. One question at a time; what comes in meanwhile asks once more.
 async function catchUp() {
-  if (asking) {
-    again = true;
-    return;
-  }
+  again = Boolean(asking);
+  if (asking) return;
   asking = ask(`news?after=${newest()}`).catch(() => null);
   const found = await asking;
   asking = null;
   if (found) add([...found.children]);
-  if (again) {
-    again = false;
-    catchUp();
+  if (again) catchUp();
+}
+
+// A message is asked for once, however much is told of it meanwhile, and the newest answer stands. It may be coming in.
+async function renew({ detail }) {
+  if (detail) stale.add(detail.message_id);
+  if (renewing) return;
+  renewing = true;
+  for (const id of stale) {
+    while (asking) await asking;
+    stale.delete(id);
+    const found = $(`m-${id}`) && await ask(`messages/${id}`).catch(() => null);
+    if (found) add([...found.children]);
   }
+  renewing = false;
 }
 
 function add(items) {
@@ -82,7 +90,8 @@ function add(items) {
         if (item.matches(".msg:not(.out)")) fresh += 1;
       }
     }
-    inOrder();
+    // what this page sent stands last until the server has it
+    for (const one of list.querySelectorAll(".msg:not([data-sequence])")) list.append(one);
   });
   if (followed) return read();
   if (!fresh) return;
@@ -90,11 +99,6 @@ function add(items) {
   const words = jump.firstElementChild.dataset;
   jump.firstElementChild.textContent = unseen === 1 ? words.one : words.words.replace("{n}", unseen);
   jump.hidden = false;
-}
-
-// What this page sent stands last until the server has it.
-function inOrder() {
-  for (const one of list.querySelectorAll(".msg:not([data-sequence])")) list.append(one);
 }
 
 function toBottom() {
@@ -118,10 +122,10 @@ async function read() {
 }
 
 // The customer beside the thread, at most once a second, and not under a focus.
-let renewing = 0;
+let drawing = 0;
 function panel() {
-  renewing ||= setTimeout(async () => {
-    renewing = 0;
+  drawing ||= setTimeout(async () => {
+    drawing = 0;
     const aside = $("details");
     const found = aside && !aside.contains(document.activeElement) && await ask("panel").catch(() => null);
     if (!found) return;
@@ -156,11 +160,6 @@ export function startThread() {
     catchUp();
     panel();
   });
-  const renew = async ({ detail }) => {
-    if (!detail || !$(`m-${detail.message_id}`)) return;
-    const found = await ask(`messages/${detail.message_id}`).catch(() => null);
-    if (found) add([...found.children]);
-  };
   document.addEventListener("inbox:message", renew);
   document.addEventListener("inbox:update", renew);
   for (const work of [catchUp, panel]) document.addEventListener("inbox:reset", work);
