@@ -216,7 +216,7 @@ def _pages(deps: Deps, static: StaticFiles) -> list[BaseRoute]:
 
 def _tasks(deps: Deps, jwks: Jwks | None) -> dict[str, Task]:
     keys: dict[str, Task] = {} if jwks is None else {"jwks": (FRESH, jwks.refresh)}
-    touched: Task = PERIOD, partial(tell_touched, deps.pool, deps.rule)
+    touched: Task = PERIOD, partial(tell_touched, deps.pool, deps.rule, deps.parked.send_open)
     return {
         "purge": (_PURGE_PERIOD, deps.sessions.purge),
         "holds": (PUBLISH_EVERY, deps.sending.publish_left),

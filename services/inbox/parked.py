@@ -8,8 +8,8 @@ Rule 2: the texts and the intent that carries them are stored in one transaction
 Rule 3: where Kafka does not take the intent of a person, the texts wait again and the person is told. The next release
         of them has the same id, so that it is the same message if the first one arrived after all.
 Rule 4: by policy (``send``) texts go while the window is open and nobody of the staff holds the conversation. That is
-        asked when the customer writes, when a text fails and when one is kept, each time after what happened is
-        committed: the later of two sees the other.
+        asked when the customer writes, when something of theirs changes without an event (``touched``), when a text
+        fails and when one is kept, each time after what happened is committed: the later of two sees the other.
 Rule 5: a person's release holds the AI like any free-form message that staff send here. A release by policy holds
         nothing.
 Rule 6: nothing is offered or sent after its expiry, nor what the portal has shown, nor what the customer has read.

@@ -1,8 +1,8 @@
 """What the inbox reads from the environment."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from libs.common.settings import (
     ClosingSettings,
@@ -19,7 +19,12 @@ _LOOPBACK = "127.0.0.1"
 class InboxServiceSettings(
     WorkerSettings, WindowSettings, ClosingSettings, SignInSettings, ProxySettings, TemplateSettings
 ):
-    """Without INBOX_URL the inbox listens on loopback alone, and serves the names of this machine."""
+    """Without INBOX_URL the inbox listens on loopback alone, and serves the names of this machine.
+
+    A task may hold one connection and need another (``touched.py``).
+    """
+
+    postgres_pool_size: Annotated[int, Field(ge=2)] = 8
 
     @model_validator(mode="before")
     @classmethod

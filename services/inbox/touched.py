@@ -1,10 +1,15 @@
 """What changes in conversations without an event of theirs: their heads are computed anew, and streams are told.
 
+A call opens the window, and so may a consent that is given again: what waits for that goes by the organisation's
+policy. It is stored before the row of the change goes, so a kill in between sends it with the next look.
+
 A change of a customer may be read by the inbox before it is stored, so the words of a name or number that a listed
 customer brings to a conversation are written here, too.
 """
 
+from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
+from uuid import UUID
 
 from libs.common.db.pool import Pool
 from libs.common.directory import touched
@@ -18,13 +23,19 @@ PERIOD = timedelta(seconds=1)
 _ORGANISATIONS, _SHARE = 5, 50
 
 
-async def tell_touched(pool: Pool, rule: WindowRule) -> None:
-    """Tell of the conversations of all touched customers, by organisation, in turn. Replicas share the work."""
+async def tell_touched(
+    pool: Pool, rule: WindowRule, send_open: Callable[[Collection[tuple[str, UUID]]], Awaitable[None]]
+) -> None:
+    """Tell of the conversations of all touched customers, by organisation, in turn. Replicas share the work.
+
+    ``send_open`` sends by policy what waits in these conversations (``ParkedTexts``).
+    """
     after = ""
     while True:
         async with pool.acquire() as db, db.transaction():
             found = await touched.take(db, after, _ORGANISATIONS, _SHARE)
             if keys := [(org_id, id_) for org_id, id_ in found if id_ is not None]:
+                await send_open(keys)  # on a connection of its own, before heads are locked
                 await refresh(db, keys, rule)
                 await write_customers(db, keys)
                 await feed_queries.add(db, [Change(*key, None, "conversation") for key in keys])

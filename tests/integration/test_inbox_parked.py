@@ -11,6 +11,7 @@ import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 
 from libs.common.directory.merge import Merge, merge_customers
+from libs.common.directory.touched import touch
 from libs.common.events.topics import DIRECTORY_CHANGES, OUTBOUND_INTENTS
 from libs.common.ids import release_intent_id
 from libs.common.kafka.connection import KafkaConnection
@@ -18,11 +19,12 @@ from libs.common.kafka.producer import Producer
 from libs.common.redis import open_redis
 from services.inbox import parked_queries
 from services.inbox.parked import LEFT_AFTER, NotPublished
+from services.inbox.touched import tell_touched
 from tests.support import world
 from tests.support.databases import drop_database, make_database, somebody_waits
 from tests.support.logs import LogLines
 from tests.support.mortal import Killed
-from tests.support.parked import MINUTE, Waiting, a_person, parked_texts, texts_that_wait
+from tests.support.parked import MINUTE, RULE, Waiting, a_person, parked_texts, texts_that_wait
 from tests.support.published import published_on
 from tests.support.redis_leases import leased_database
 from tests.support.router import DAY, NOW, OUTPUTS, Router, a_router
@@ -175,6 +177,16 @@ async def test_by_policy_all_go_as_one_message_the_oldest_first_and_each_keeps_i
     assert {(row["status"], row["reason"]) for row in ends} == {("failed", "window_expired_bridge_already_sent")}
     assert await waiting.offered() == []
     assert await releases_left(waiting) == 0
+
+
+async def test_a_call_that_opens_the_window_releases_by_policy_though_no_message_comes(waiting: Waiting) -> None:
+    await waiting.policy(release="send")
+    await waiting.fails("One.")
+    await waiting.kim_writes()  # as far as the window goes, a call is the same
+    async with waiting.router.pool.acquire() as db:
+        await touch(db, [(waiting.garage.org_id, waiting.garage.customer_id)])
+    await tell_touched(waiting.router.pool, RULE, waiting.parked.send_open)
+    assert await waiting.sent() == ["One."]
 
 
 async def test_what_a_release_carried_no_later_one_carries(waiting: Waiting) -> None:

@@ -21,7 +21,7 @@ from services.ingest.identity import IdentityRequest
 from services.ingest.items import IdentityChange, Sender
 from services.ingest.parse import parse
 from tests.support import world
-from tests.support.inbox_world import RULE
+from tests.support.inbox_world import RULE, nothing_waits
 from tests.support.ingest import ORG, now
 from tests.support.merges import all_moved
 from tests.support.people import a_text
@@ -170,7 +170,7 @@ async def test_whom_the_directory_names_is_found_by_that_name_also_where_the_inb
     async with pool.acquire() as db, db.transaction():
         await write_customers(db, [(ORG, conversation)], [change])
     await apply(pool, change)
-    await tell_touched(pool, RULE)
+    await tell_touched(pool, RULE, nothing_waits)
     found = "select customer_id from customer_words where words @@ $1::tsquery"
     assert await rows(pool, found, f"{ORG}/ms & {ORG}/kim") == [{"customer_id": kim}]
 

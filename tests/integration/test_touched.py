@@ -5,15 +5,17 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 import pytest_asyncio
 
 from libs.common.db.pool import Pool, open_pool
 from libs.common.directory import changes
 from libs.common.directory.touched import take, touch
+from libs.common.errors import Transient
 from libs.common.events.directory import ConsentChanged, CustomerUpserted
 from services.inbox.touched import tell_touched
 from tests.support import world
-from tests.support.inbox_world import RULE
+from tests.support.inbox_world import RULE, nothing_waits
 from tests.support.ingest import now
 
 KIM, LEE = (uuid4() for _ in range(2))
@@ -112,11 +114,22 @@ async def test_customers_without_a_conversation_delay_nobody(pool: Pool) -> None
     async with pool.acquire() as db:
         await touch(db, [("acme", uuid4()) for _ in range(250)])
         await touch(db, [("acme", KIM)])
-    await tell_touched(pool, RULE)
+    await tell_touched(pool, RULE, nothing_waits)
     async with pool.acquire() as db:
         assert await db.fetchval("select count(*) from touched_customers") == 0
         told = [row["conversation_id"] for row in await db.fetch("select conversation_id from inbox_changes")]
     assert told == [KIM]
+
+
+async def test_a_change_stays_where_what_waits_for_it_could_not_be_sent(pool: Pool) -> None:
+    async def away(_keys: object) -> None:
+        raise Transient("not acknowledged by Kafka")
+
+    async with pool.acquire() as db:
+        await touch(db, [("acme", KIM)])
+    with pytest.raises(Transient):
+        await tell_touched(pool, RULE, away)
+    assert await taken(pool) == {KIM}
 
 
 async def test_a_conversation_of_another_organisation_is_not_given_out(pool: Pool) -> None:

@@ -17,6 +17,11 @@ from tests.support import world
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 RULE = WindowRule(length=timedelta(hours=24), doubt=timedelta(minutes=5), closing_soon=timedelta(hours=2))
 
+
+async def nothing_waits(_keys: object) -> None:
+    """For ``tell_touched``: no text waits for a window."""
+
+
 _MESSAGE = """
 insert into messages (org_id, message_id, conversation_id, direction, channel, provider, account, provider_id, kind,
                       content, reply_to, actor, user_id, ai_generated, notification_type, parent_id, status, reason,
