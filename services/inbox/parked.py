@@ -10,6 +10,8 @@ Rule 3: where Kafka does not take the intent of a person, the texts wait again a
 Rule 4: by policy (``send``) texts go while the window is open and nobody of the staff holds the conversation. That is
         asked when the customer writes, when something of theirs changes without an event (``touched``), when a text
         fails and when one is kept, each time after what happened is committed: the later of two sees the other.
+        What fails into a window that was open already waits for the next message: what refused it would refuse it again
+        (a marked address, a margin of the router), and each release would be one more failed message.
 Rule 5: a person's release holds the AI like any free-form message that staff send here. A release by policy holds
         nothing.
 Rule 6: nothing is offered or sent after its expiry, nor what the portal has shown, nor what the customer has read.
@@ -126,18 +128,25 @@ class ParkedTexts:
             await lock_known_against_merge(db, {(text.org_id, text.conversation_id) for text in new})
             parked = await queries.park(db, [text for text in new if text.expires_at > now])
             await _tell(db, {(text.org_id, text.conversation_id) for text in new if text.message_id in parked})
-        await self.send_open({(text.org_id, text.conversation_id) for text in new})
+        oldest: dict[ConversationKey, datetime] = {}
+        for text in new:
+            place = text.org_id, text.conversation_id
+            oldest[place] = min(text.written_at, oldest.get(place, text.written_at))
+        await self.send_open(oldest.keys(), oldest)
 
-    async def send_open(self, keys: Collection[ConversationKey]) -> None:
+    async def send_open(
+        self, keys: Collection[ConversationKey], after: Mapping[ConversationKey, datetime] | None = None
+    ) -> None:
         """Send by policy what waits in these conversations, where the window is open.
 
-        Raises Transient where Kafka does not take it: ``publish_left`` does it later.
+        ``after``: where the customer has written since then. Raises Transient where Kafka does not take it:
+        ``publish_left`` does it later.
         """
         if not keys:
             return
         async with self.pool.acquire() as db, db.transaction():
             now = self.now()
-            opened = [one for one in await queries.openings(db, keys, now) if self._may_send(one, now)]
+            opened = [one for one in await queries.openings(db, keys, now, after or {}) if self._may_send(one, now)]
             texts = await queries.waiting(db, [one.key for one in opened], now, locked=True)
             released = [parcel for some in texts.values() for parcel in parcels(some) if _is_known(parcel)]
             records = await _store(db, released, now)

@@ -109,11 +109,12 @@ select c.org_id, c.conversation_id, c.last_customer_at, c.identity_changed_at, c
        exists (select from consents k
                 where k.org_id = c.org_id and k.customer_id = c.customer_id and k.category = 'whatsapp'
                   and not k.allowed) as consent_off
-  from (select distinct u.org_id, {current_conversation("u")} as conversation_id
-          from unnest($1::text[], $2::uuid[]) as u (org_id, conversation_id)) u
+  from (select u.org_id, {current_conversation("u")} as conversation_id, min(coalesce(u.at, '-infinity')) as at
+          from unnest($1::text[], $2::uuid[], $4::timestamptz[]) as u (org_id, conversation_id, at) group by 1, 2) u
   join conversations c on c.org_id = u.org_id and c.conversation_id = u.conversation_id
   join orgs o on o.org_id = c.org_id
- where exists (select from parked_messages p
+ where c.last_customer_at > u.at
+   and exists (select from parked_messages p
                 where p.conversation_id = c.conversation_id and p.org_id = c.org_id and p.state = 'waiting')
  order by c.conversation_id
    for key share of c
@@ -296,9 +297,17 @@ async def lock_ones(
     ]
 
 
-async def openings(db: Connection, keys: Collection[ConversationKey], now: datetime) -> list[Opening]:
-    """Those of these conversations in which something waits. They are kept from being merged away meanwhile."""
-    return [Opening(**row) for row in await db.fetch(_OPENINGS, *as_columns(sorted(keys)), now)] if keys else []
+async def openings(
+    db: Connection, keys: Collection[ConversationKey], now: datetime, after: Mapping[ConversationKey, datetime]
+) -> list[Opening]:
+    """Those of these conversations in which something waits. They are kept from being merged away meanwhile.
+
+    Those that ``after`` names count only where the customer has written since that time.
+    """
+    rows = sorted((*key, after.get(key)) for key in set(keys))
+    columns = as_columns([(org_id, id_) for org_id, id_, _ in rows])
+    found = await db.fetch(_OPENINGS, *columns, now, [at for *_, at in rows]) if rows else []
+    return [Opening(**row) for row in found]
 
 
 async def release(db: Connection, parcels: Sequence[Parcel], intents: Mapping[UUID, str], now: datetime) -> None:

@@ -347,7 +347,7 @@ async def _parked_texts(db: Any) -> None:
     places = "select org_id, conversation_id from parked_messages where state = 'waiting' limit $1"
     keys = [tuple(row) for row in await db.db.fetch(places, TAKEN)]
     assert len(keys) == TAKEN
-    await parked_queries.openings(db, keys, now())
+    await parked_queries.openings(db, keys, now(), {})
     await parked_queries.waiting(db, keys, now() - 9 * DAY)
     await parked_queries.failed(db, [(ORG, uuid4()) for _ in range(TAKEN)])
     await parked_queries.unpublished(db, now(), TAKEN)

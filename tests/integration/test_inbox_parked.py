@@ -189,6 +189,26 @@ async def test_a_call_that_opens_the_window_releases_by_policy_though_no_message
     assert await waiting.sent() == ["One."]
 
 
+async def test_what_fails_into_an_open_window_is_not_released_into_the_same_one_again_and_again(
+    waiting: Waiting,
+) -> None:
+    await waiting.policy(release="send")
+    await waiting.kim_writes()
+    await waiting.do(
+        "insert into address_marks (org_id, channel, address, reason, source, at, until)"
+        " values ($1, 'whatsapp', $2, 'unreachable', 'status', $3, $4)",
+        *(waiting.garage.org_id, waiting.garage.phone, waiting.now, waiting.now + DAY),
+    )
+    await waiting.fails("One.")
+    await waiting.fails("Two.")
+    assert await waiting.intents() == []
+    assert await waiting.texts_offered() == ["One.", "Two."]
+    await waiting.do("delete from address_marks where org_id = $1", waiting.garage.org_id)
+    await waiting.kim_writes()
+    await waiting.parked.send_open([waiting.key])
+    assert await waiting.sent() == ["One.\n\nTwo."]
+
+
 async def test_what_a_release_carried_no_later_one_carries(waiting: Waiting) -> None:
     await waiting.policy(release="send")
     await waiting.fails("One.")
