@@ -165,7 +165,7 @@ async def _deps(
         keys = Keys.of(await session_queries.key(db, secrets.token_bytes(_KEY_BYTES), pool.now()))
     sessions = Sessions(reads.pool, keys.sessions)
     cursors = Cursors(keys.cursors)
-    rule = WindowRule(settings.window_length, settings.window_doubt, settings.closing_soon)
+    rule = WindowRule(settings.window_length, settings.window_doubt, settings.closing_soon, settings.window_margin)
     conversations, messages = Conversations(reads, rule, cursors), Messages(reads, cursors)
     teller = Teller(reads, conversations, messages)
     sending = Sending(pool, opened.producer, pool.now)

@@ -278,7 +278,7 @@ class Live:
         async with self._pool.acquire() as db:
             news = await feed_queries.since(db, seen, AT_ONCE)
             turned = await feed_queries.turned(
-                db, since, now, length=self._rule.length, closing_soon=self._rule.closing_soon
+                db, since, now, length=self._rule.usable, closing_soon=self._rule.closing_soon
             )
         told: dict[str, list[_Told]] = defaultdict(list)
         for stream in streams:

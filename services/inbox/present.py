@@ -19,7 +19,7 @@ _OPENS_NO_WINDOW = frozenset({"reaction", "unsupported"})
 
 def badge_of(window: ShownWindow, rule: WindowRule) -> Badge:
     """A window as it is shown."""
-    return Badge(window.state, window.closes_at, rule.length, rule.closing_soon)
+    return Badge(window.state, window.closes_at, rule.usable, rule.closing_soon)
 
 
 def row_of(conversation: Conversation, rule: WindowRule, language: Language) -> Row:

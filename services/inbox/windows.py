@@ -1,21 +1,28 @@
 """The window of a conversation, as people are shown it. Pure.
 
 Rule 1: whether it is open is the answer of ``libs.common.window``, the rule that the router asks.
+Rule 2: where the router keeps a margin, a window closes for people when it closes for the router: that much earlier.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from libs.common.window import Window, WindowWord
+from libs.common.window import NO_MARGIN, Window, WindowWord
 
 
 @dataclass(frozen=True, slots=True)
 class WindowRule:
-    """WINDOW_SECONDS, WINDOW_DOUBT_SECONDS and CLOSING_SOON_SECONDS."""
+    """WINDOW_SECONDS, WINDOW_DOUBT_SECONDS, CLOSING_SOON_SECONDS and WINDOW_MARGIN_SECONDS."""
 
     length: timedelta
     doubt: timedelta
     closing_soon: timedelta
+    margin: timedelta = NO_MARGIN
+
+    @property
+    def usable(self) -> timedelta:
+        """How long the router sends free-form messages after the customer's last one."""
+        return self.length - self.margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,7 @@ class WindowFacts:
         """The rule object on these facts."""
         return Window(
             self.last_customer_at,
-            rule.length,
+            rule.usable,
             rule.doubt,
             self.identity_changed_at,
             self.first_refused_at,

@@ -1,10 +1,12 @@
 """People are shown the router's own answer."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.common.window import Window
 from services.inbox.windows import ShownWindow, WindowFacts, WindowRule, shown
 
 T0 = datetime(2026, 11, 26, 10, tzinfo=UTC)
@@ -23,6 +25,14 @@ def test_an_open_window_says_when_it_closes() -> None:
     assert shown(facts, RULE, T0 + HOUR) == ShownWindow("open", T0, T0 + 24 * HOUR, open=True)
     assert shown(facts, RULE, T0 + 22 * HOUR).state == "closing"
     assert shown(facts, RULE, T0 + 24 * HOUR) == ShownWindow("expired", T0, T0 + 24 * HOUR, open=False)
+
+
+@given(st.timedeltas(timedelta(0), 30 * HOUR), st.timedeltas(timedelta(0), 23 * HOUR))
+def test_with_a_margin_people_see_the_router_s_answer(since: timedelta, margin: timedelta) -> None:
+    found = shown(WindowFacts(T0, None, None, None), replace(RULE, margin=margin), T0 + since)
+    assert found.open is Window(T0, RULE.length, RULE.doubt).is_open(T0 + since, margin)
+    assert found.closes_at == T0 + RULE.length - margin
+    assert found.open is (found.state in ("open", "closing"))
 
 
 def test_a_window_that_meta_closed_says_since_when_it_is_closed() -> None:
