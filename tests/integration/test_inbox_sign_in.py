@@ -173,6 +173,9 @@ async def test_somebody_of_two_garages_chooses_and_the_session_holds_that_one(do
     kim, browser = await door.somebody(one, two), door.inbox.browser()
     page = await door.signs_in(browser, kim)
     assert all((org_id in page.text) == (org_id != third) for org_id in (one, two, third))
+    async with door.inbox.pool.acquire() as db:
+        names = await db.fetch("select name from orgs where org_id = any($1::text[])", [one, two])
+    assert all(f"<bdi>{row['name']}</bdi></button>" in page.text for row in names)
     assert (await browser.get("/inbox")).status_code == 303
     fields = {"token": token_of(page)}
     assert (await browser.post("/login/organisation", fields | {"org_id": third})).status_code == 403

@@ -235,7 +235,11 @@ _DOOR: dict[str, Any] = {
 }
 DOORS: dict[str, dict[str, Any]] = {
     "sign-in": {"way": "provider", "ends_at": "https://login.example/logout", "is_out": True},
-    "sign-in-choice": {"way": "provider", "ends_at": None, "choices": ["acme", "bolt"]},
+    "sign-in-choice": {
+        "way": "provider",
+        "ends_at": None,
+        "choices": [("acme", "AcmeMotors"), ("bolt", "Bolt & Sons")],
+    },
     "sign-in-token": {"way": "token", "ends_at": None, "trouble": "token", "detail": "the token ended at 10:00"},
     "sign-in-none": {"way": None, "ends_at": None, "trouble": "organisation"},
 }

@@ -20,6 +20,7 @@ from libs.common.pages.cookies import cookie_name, set_cookie
 from services.inbox.admission import has_full_access
 from services.inbox.deps import Deps
 from services.inbox.oidc import CALLBACK, Attempt, Provider, SignInRefused
+from services.inbox.org_queries import names_of
 from services.inbox.pages.sign_in import Trouble, begin, good_form, safe_path, sign_in_page
 from services.inbox.people import CAPABILITIES, Person
 from services.inbox.problems import Problem
@@ -77,7 +78,7 @@ class _Door:
             return self._refused(request, "nothing_allowed", "claims", attempt.leads_to)
         org_ids = await self._deps.access.organisations.of_people(claims)
         if len(org_ids) > 1:
-            return self._ask(request, person, org_ids, attempt.leads_to)
+            return await self._ask(request, person, org_ids, attempt.leads_to)
         if not org_ids:
             return self._refused(request, "organisation", "organisation", attempt.leads_to)
         return await self._begin(request, org_ids[0], person, attempt.leads_to)
@@ -105,8 +106,10 @@ class _Door:
         await self._deps.access.admission.note(one)
         return await begin(self._deps, request, one, leads_to)
 
-    def _ask(self, request: Request, person: Person, org_ids: Sequence[str], leads_to: str) -> Response:
-        answer = sign_in_page(self._deps, request, leads_to, choices=org_ids)
+    async def _ask(self, request: Request, person: Person, org_ids: Sequence[str], leads_to: str) -> Response:
+        async with self._deps.pool.acquire() as db:
+            choices = await names_of(db, org_ids)
+        answer = sign_in_page(self._deps, request, leads_to, choices=choices)
         choice = {
             "user_id": person.user_id,
             "name": person.name,

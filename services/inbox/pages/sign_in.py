@@ -78,7 +78,8 @@ def sign_in_page(  # noqa: PLR0917 -- what a page is made of
 ) -> Response:
     """The page that asks to sign in. ``trouble``: why that has just failed; ``detail``: what a developer may learn.
 
-    ``more``: the ``choices`` of somebody of several organisations; where a session at the provider ``ends_at``.
+    ``more``: the ``choices`` of somebody of several organisations, each with id and name; where a session at the
+    provider ``ends_at``.
     """
     answer = page(
         deps,
