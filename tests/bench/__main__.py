@@ -54,7 +54,7 @@ async def _bench(
     servers: LocalServers, folder: Path, console: Console, size: Size, options: argparse.Namespace
 ) -> Findings:
     dsn = servers.addresses.postgres_dsn
-    populations = [size.few] if size.many is None else [size.few, size.many]
+    populations = [size.few, size.large]
     async with AsyncExitStack() as seeded:
         databases = {}
         for population in populations:

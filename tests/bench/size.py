@@ -5,11 +5,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of everything: ``records`` by name of the work, ``pace_seconds`` by pace and kind in ``pace_rounds``."""
+    """How much of everything: ``records`` by name of the work, ``pace_seconds`` by pace and kind in ``pace_rounds``.
+
+    ``few``, ``apart``, ``many``: stored conversations.
+    """
 
     rounds: int
     pace_rounds: int
     few: int
+    apart: int
+    """So many are stored where each record has a conversation of its own and no growth is measured."""
     many: int | None
     intake_seconds: float
     portal_seconds: float
@@ -19,11 +24,17 @@ class Size:
     listed: int
     """Conversations of the organisation whose lists are asked for."""
 
+    @property
+    def large(self) -> int:
+        """The largest number of stored conversations: at least one for each record."""
+        return self.apart if self.many is None else self.many
+
 
 FULL = Size(
     3,
     3,
     1_000,
+    20_000,
     1_000_000,
     3.0,
     5.0,
@@ -44,6 +55,7 @@ QUICK = Size(
     1,
     1,
     1_000,
+    10_000,
     None,
     2.0,
     2.0,

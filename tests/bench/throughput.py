@@ -40,9 +40,7 @@ async def rate(bench: Bench, name: str, work: Work) -> None:
 
     async def apart() -> None:
         """As many records, each for its own conversation: batches hold more customers in every population."""
-        population, count = bench.populations[-1], bench.size.records[name]
-        if population < count:
-            return
+        population, count = bench.size.large, bench.size.records[name]
         sides: list[tuple[Side, Who]] = [("few", "service"), ("floor", "floor")]
         for number in range(1, bench.size.rounds + 1):
             for side, who in sides:
