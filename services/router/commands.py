@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar, assert_never
 
 from libs.common.directory.addressing import address_of
+from libs.common.events.base import Part
 from libs.common.events.content import OutTemplate
 from libs.common.events.intents import Intent
 from libs.common.events.outbound import BridgeReason, SmsCommand, WhatsappCommand
@@ -34,6 +35,8 @@ def command_of(attempt: Attempt, intent: Intent, decision: Decision, now: dateti
 
 def utc(instant: datetime) -> datetime:
     """The instant in UTC. Where the calendar ends before that, the same digits in UTC."""
+    if instant.tzinfo is UTC:
+        return instant
     try:
         return instant.astimezone(UTC)
     except OverflowError:
@@ -52,14 +55,14 @@ def _whatsapp(
             "message_id": intent.intent_id,
             "attempt": attempt.number,
             "org_id": intent.org_id,
-            "conversation_id": _present(facts.conversation_id),
+            "conversation_id": str(_present(facts.conversation_id)),
             "sequence": attempt.sequence,
             "route": route,
             "phone_number_id": _present(facts.phone_number_id),
             "to": address.to,
             "recipient": address.recipient,
             "named": named is not None,
-            "content": {name: value for name, value in content if value is not None},
+            "content": given(content),
             "quotes": facts.quoted,
             "purpose": intent.purpose if route == "template" else None,
             "created_at": utc(intent.created_at),
@@ -92,6 +95,11 @@ def _sms(attempt: Attempt, intent: Intent, bridge: BridgeReason | None) -> SmsCo
         created_at=utc(intent.created_at),
         expires_at=None if intent.expires_at is None else utc(intent.expires_at),
     )
+
+
+def given(part: Part) -> dict[str, Any]:
+    """The fields of an intent, or of a part of it, that are not null."""
+    return {name: value for name, value in vars(part).items() if value is not None}
 
 
 def _present(fact: FactT | None) -> FactT:

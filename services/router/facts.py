@@ -312,6 +312,9 @@ def facts_to_json(facts: Facts) -> dict[str, Any]:
         for name, value, default in zip(Facts._fields, facts, _DEFAULTS, strict=True)
         if value is not default
     }
+    for name in _IDS:
+        if name in found:
+            found[name] = str(found[name])
     found["window_length"] = facts.window_length.total_seconds()
     found["margin"] = facts.margin.total_seconds()
     found["doubt"] = facts.doubt.total_seconds()

@@ -32,7 +32,7 @@ from libs.common.ids import AttemptKey, MessageKey
 from libs.common.sanitize import sanitize
 from libs.common.thread.failure_reasons import failure_reason
 from libs.common.thread.message_status import Status
-from services.router.commands import command_of, utc
+from services.router.commands import command_of, given, utc
 from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template
 from services.router.facts import Attempt, Facts, facts_from_json, facts_to_json
 
@@ -211,7 +211,8 @@ def pack(
 ) -> str:
     """The record as text for a json column. A BadIntent is kept without what made it bad, which may be anything."""
     if isinstance(intent, Intent):
-        found: dict[str, Any] = {"v": VERSION, "intent": _given(intent)}
+        parts = {"actor": given(intent.actor), "content": given(intent.content)}
+        found: dict[str, Any] = {"v": VERSION, "intent": given(intent) | parts}
     else:
         found = {"v": VERSION, "bad": asdict(intent)}
     found |= {"facts": facts_to_json(facts), "now": now}
@@ -220,13 +221,8 @@ def pack(
     return stored(orjson.dumps(found, default=_given_or_text, option=orjson.OPT_UTC_Z).decode())
 
 
-def _given(part: Part) -> dict[str, Any]:
-    """The fields of an intent, or of a part of it, that are not null."""
-    return {name: value for name, value in vars(part).items() if value is not None}
-
-
 def _given_or_text(value: Any) -> Any:
-    return _given(value) if isinstance(value, Part) else str(value)
+    return given(value) if isinstance(value, Part) else str(value)
 
 
 def intent_of(record: Mapping[str, Any]) -> Intent | BadIntent:

@@ -28,13 +28,14 @@ class KnownAddresses(NamedTuple):
     @property
     def number(self) -> str | None:
         """The number for WhatsApp, E.164 (rules 2 and 4)."""
-        wa_number = from_wa_id(self.wa_id)
+        return self.number_by(from_wa_id(self.wa_id))
+
+    def number_by(self, wa_number: str | None) -> str | None:
+        """The same, where the number of ``wa_id`` is at hand."""
         return wa_number if wa_number is not None and not self._corrected(wa_number) else self.phone
 
-    @property
-    def number_at(self) -> datetime | None:
+    def number_at(self, wa_number: str | None) -> datetime | None:
         """When the number was confirmed last."""
-        wa_number = from_wa_id(self.wa_id)
         if wa_number is None or self._corrected(wa_number):
             return self.phone_at
         if self.phone_at is None or self.phone is None or not same_line(self.phone, wa_number):
@@ -56,14 +57,19 @@ class WhatsAppAddress(NamedTuple):
 
 def address_of(known: KnownAddresses, named: str | None = None) -> WhatsAppAddress:
     """The address of a WhatsApp message; ``named`` is the number in the intent's ``to``, E.164."""
-    number = known.number
-    if named is not None:
-        return WhatsAppAddress(named, known.bsuid if _with_its_bsuid(known, named) else None)
-    if known.bsuid is not None and known.bsuid_at is not None and _before(known.number_at, known.bsuid_at):
-        return WhatsAppAddress(None, known.bsuid)
+    wa_number = from_wa_id(known.wa_id)
+    number = named
     if number is None:
-        return WhatsAppAddress(None, known.bsuid)
-    return WhatsAppAddress(number, known.bsuid if _with_its_bsuid(known, number) else None)
+        if known.bsuid is not None and known.bsuid_at is not None:
+            confirmed_at = known.number_at(wa_number)
+            if confirmed_at is None or confirmed_at < known.bsuid_at:
+                return WhatsAppAddress(None, known.bsuid)
+        number = known.number_by(wa_number)
+        if number is None:
+            return WhatsAppAddress(None, known.bsuid)
+    # the BSUID is known to belong to the holder of this number where WhatsApp named them together
+    together = wa_number is None or same_line(number, wa_number)
+    return WhatsAppAddress(number, known.bsuid if together else None)
 
 
 def moved(known: KnownAddresses, *, to: str | None, recipient: str | None, named: bool) -> bool:
@@ -74,13 +80,3 @@ def moved(known: KnownAddresses, *, to: str | None, recipient: str | None, named
     if to is not None:
         return not named and (known.number is None or not same_line(to, known.number))
     return recipient is not None and recipient != known.bsuid
-
-
-def _with_its_bsuid(known: KnownAddresses, number: str) -> bool:
-    """Whether the BSUID is known to belong to the holder of this number, because WhatsApp named them together."""
-    wa_number = from_wa_id(known.wa_id)
-    return wa_number is None or same_line(number, wa_number)
-
-
-def _before(one: datetime | None, other: datetime) -> bool:
-    return one is None or one < other
