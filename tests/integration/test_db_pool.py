@@ -1,11 +1,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import cast
 
 import asyncpg
 import pytest
 
 from deploy.local.servers.postgres import PostgresServer
+from libs.common.db.asyncpg_patches import ExpendableConnection
 from libs.common.db.errors import transient_db
 from libs.common.db.pool import Pool, open_pool
 from libs.common.errors import ConfigurationError, Transient
@@ -234,6 +236,25 @@ async def test_plans_are_kept_for_what_runs_for_every_message_and_for_nothing_el
                     [found] = await db.fetch(_PLANS, _BY_KEY)
             counted.append(tuple(found))
     assert counted == [(3, 0), (3, 2), (4, 2)]
+
+
+async def test_plans_are_kept_for_longer_each_time_and_over_uses_that_keep_none(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("libs.common.db.pool.PLANS_SECONDS", 0.2)
+    found, other = [], []
+    async with open_pool(database, application_name="transom-test", size=1) as pool:
+        for _ in range(12):
+            async with pool.acquire() as db:
+                other.append(await db.fetchval("show plan_cache_mode"))
+            async with pool.acquire(kept_plans=True) as db:
+                found.append(cast(ExpendableConnection, db).plans)
+                assert await db.fetchval("show plan_cache_mode") == "force_generic_plan"
+            await asyncio.sleep(0.1)
+    stays = sorted({plans.stay for plans in found})
+    assert stays[:3] == pytest.approx([0.2, 0.4, 0.8])
+    assert len({plans.since for plans in found}) == len(stays)
+    assert set(other) == {"force_custom_plan"}
 
 
 async def test_a_kept_plan_reads_the_index_of_a_table_that_is_still_empty(database: str) -> None:

@@ -1,7 +1,8 @@
 """The one private name of asyncpg that is replaced: docs/decisions/0003 and 0008 give reasons and test."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 
@@ -11,20 +12,28 @@ else:  # generic in the stubs only
     Connection = asyncpg.Connection
 
 
+class Plans(NamedTuple):
+    """How a session plans, in seconds of the event loop.
+
+    ``kept``: it uses the plans that it keeps. ``since``: when they were discarded last. ``stay``: how long they stay.
+    """
+
+    kept: bool = False
+    since: float = -inf
+    stay: float = 0.0
+
+
 class ExpendableConnection(Connection):
     """A connection that closes when a command is cancelled or times out, where asyncpg might wait for ever."""
 
-    __slots__ = ("cut_short", "planned_at")
+    __slots__ = ("cut_short", "plans")
 
     cut_short: bool  # a command timed out or was cancelled; set only then
-    planned_at: float | None  # see ``plan``; not set before it is called
+    plans: Plans  # see ``plan``; not set before it is called
 
-    def plan(self, at: float | None) -> None:
-        """Note since when this session keeps its plans, in the event loop's time; None where it keeps none.
-
-        The pool's proxy passes methods on, and takes no attribute.
-        """
-        self.planned_at = at
+    def plan(self, plans: Plans) -> None:
+        """Note how this session plans. The pool's proxy passes methods on, and takes no attribute."""
+        self.plans = plans
 
     def _cancel_current_command(self, *_waiters: Any) -> None:
         self.cut_short = True

@@ -9,8 +9,9 @@ Rule 3: a pool knows the server's clock. It is measured on every new connection,
 Rule 4: ``json`` and ``jsonb`` columns are Python values in both directions. Strings in them pass ``sanitize`` first.
 Rule 5: a statement is planned for each execution, because a plan from the time when a table was small is bad when it
         has grown. For a lone message planning costs more than everything else. So what runs for every message and finds
-        its rows by their keys takes a connection with ``kept_plans``: they read indexes whatever the size of a table,
-        and are made anew after ``PLANS_SECONDS``.
+        its rows by their keys takes a connection with ``kept_plans``: they read indexes whatever the size of a table.
+        They are made anew after ``PLANS_SECONDS``, and then each time after twice as long, up to
+        ``PLANS_CAP_SECONDS``: the first ones may be of empty tables. New statistics end a plan at once.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ import orjson
 
 from libs.common.clock import DatabaseClock, utc_now
 from libs.common.db import asyncpg_patches
+from libs.common.db.asyncpg_patches import Plans
 from libs.common.db.errors import REFUSES_TLS, transient_db
 from libs.common.drain import Drain
 from libs.common.errors import ConfigurationError, Transient
@@ -35,12 +37,13 @@ from libs.common.reaching import at, tls_cause
 Connection = asyncpg_patches.Connection
 
 CONNECT_SECONDS = 1.5
-PLANS_SECONDS = 2.0
+PLANS_SECONDS, PLANS_CAP_SECONDS = 2.0, 60.0
 _CLOSE_SECONDS = 2.0
 _JSONB_VERSION = b"\x01"
 _TIME = "select clock_timestamp()"
-_KEEP_PLANS = "discard plans; set plan_cache_mode = force_generic_plan; set enable_seqscan = off"
+_USE_KEPT_PLANS = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off"
 _KEEP_NO_PLANS = "set plan_cache_mode = force_custom_plan; set enable_seqscan = on"
+_NO_PLANS = Plans()
 _APART = timedelta(seconds=5)
 _TELL_SECONDS = 60.0
 _TLS_FILES = ("sslrootcert", "sslcert", "sslkey")
@@ -210,13 +213,14 @@ def _cancelled(error: BaseException) -> asyncio.CancelledError | None:
 
 async def _set_plans(connection: Any, *, kept: bool) -> None:
     """Let the session keep its plans or not; plans that were kept for long are made anew."""
-    planned_at, now = getattr(connection, "planned_at", None), asyncio.get_running_loop().time()
-    if kept and (planned_at is None or now - planned_at > PLANS_SECONDS):
-        await connection.execute(_KEEP_PLANS)
-        connection.plan(now)
-    elif not kept and planned_at is not None:
-        await connection.execute(_KEEP_NO_PLANS)
-        connection.plan(None)
+    plans: Plans = getattr(connection, "plans", _NO_PLANS)
+    now = asyncio.get_running_loop().time()
+    if kept and now - plans.since > plans.stay:
+        await connection.execute(f"discard plans; {_USE_KEPT_PLANS}")
+        connection.plan(Plans(kept=True, since=now, stay=min(max(plans.stay * 2, PLANS_SECONDS), PLANS_CAP_SECONDS)))
+    elif kept != plans.kept:
+        await connection.execute(_USE_KEPT_PLANS if kept else _KEEP_NO_PLANS)
+        connection.plan(plans._replace(kept=kept))
 
 
 async def _prepare(connection: Any) -> None:
