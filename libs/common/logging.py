@@ -187,7 +187,7 @@ def _renderer(fmt: Format) -> Processor:
     pretty = structlog.dev.ConsoleRenderer(colors=False)
 
     def render(logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
-        plain = {name: str(value) if isinstance(value, UUID) else value for name, value in event.items()}
+        plain = {name: _named(value) if isinstance(value, UUID | datetime) else value for name, value in event.items()}
         return str(pretty(logger, method, plain)).encode(errors="replace")
 
     return render
@@ -201,6 +201,8 @@ def _dumps(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> bytes
 
 
 def _named(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
     return str(value) if isinstance(value, UUID) else f"<{type(value).__name__}>"
 
 

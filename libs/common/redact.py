@@ -11,6 +11,7 @@ import re
 import traceback
 from collections.abc import Mapping, MutableMapping
 from dataclasses import is_dataclass
+from datetime import datetime
 from enum import Enum
 from hashlib import sha256
 from pathlib import Path
@@ -49,7 +50,7 @@ _QUIET = frozenset(
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.:<>-]{0,80}|\d{1,6}")
 _ID_NUMBER = re.compile(r"\d{1,20}")
 _SHORT = 80
-_HARMLESS = (UUID, float)
+_HARMLESS = (UUID, float, datetime)
 
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _PRIVATE = re.compile(

@@ -60,10 +60,10 @@ def inbound_record(stored: StoredMessage, window: Window | None, now: datetime) 
     return Record(INBOUND_MESSAGES, conversation_id.encode(), value)
 
 
-def closing(window: Window | None, now: datetime) -> dict[str, str]:
+def closing(window: Window | None, now: datetime) -> dict[str, datetime]:
     """When the window closes, for a log line; nothing of a window that is not open."""
     at = window.closes_at if window is not None and window.is_open(now) else None
-    return {} if at is None else {"closes_at": at.isoformat()}
+    return {} if at is None else {"closes_at": at}
 
 
 def status_records(events: StatusEvents) -> list[Record]:

@@ -3,6 +3,7 @@ import io
 import logging as stdlib_logging
 import subprocess
 import sys
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -140,6 +141,21 @@ async def test_a_forgotten_task_says_so_without_its_exceptions_words(log_lines: 
 def test_values_without_a_json_form_do_not_lose_the_line(log_lines: LogLines) -> None:
     logging.get_logger().info("status.applied", status=200, detail="lone \ud800 surrogate")
     assert log_lines.all()[0]["status"] == 200
+
+
+@pytest.mark.parametrize("detail", ["none", "lone \ud800 surrogate"])
+def test_a_time_is_written_as_rfc_3339_has_it(log_lines: LogLines, detail: str) -> None:
+    at = datetime(2026, 11, 27, 12, 30, tzinfo=UTC)
+    logging.get_logger().info("window.opened", closes_at=at, detail=detail)
+    (line,) = log_lines.all()
+    assert line["closes_at"] == "2026-11-27T12:30:00+00:00"
+
+
+def test_people_read_a_time_as_machines_do() -> None:
+    stream = io.BytesIO()
+    logging.configure(service="test", version="0", fmt="console", stream=stream)
+    logging.get_logger().info("window.opened", closes_at=datetime(2026, 11, 27, 12, 30, tzinfo=UTC))
+    assert "closes_at=2026-11-27T12:30:00+00:00" in stream.getvalue().decode()
 
 
 def test_people_get_the_same_redacted(log_lines: LogLines) -> None:
