@@ -21,7 +21,7 @@ from libs.common.errors import Undecodable
 from libs.common.events.content import MAX_ID
 from libs.common.phone import canonical
 from libs.common.window import customer_instant
-from services.ingest.items import Sender
+from services.ingest.items import MessageStatus, Sender
 
 MAX_NAME = 1_000
 CONTACT_REQUEST = "contact_request"
@@ -100,6 +100,11 @@ def person_of(item: Mapping[str, Any], contact: object, *, number: str, bsuid: s
         name[:MAX_NAME] if isinstance(name, str) and name else None,
         on_card if in_item is not None and on_card != in_item else None,
     )
+
+
+def recipient_of(one: MessageStatus) -> Sender | None:
+    """The recipient, where Meta names one. Most statuses of another system are counted without being asked."""
+    return person_of(one.status.item, one.contact, number="recipient_id", bsuid="recipient_user_id")
 
 
 def wa_id_of(value: object) -> str | None:

@@ -102,14 +102,14 @@ class IdentityChange:
 
 
 class MessageStatus(NamedTuple):
-    """A status of a message of ours, and its recipient where Meta names one.
+    """A status of a message of ours, and the card of its recipient where Meta names one (``fields.recipient_of``).
 
     ``phone_number_id`` is None for a provider whose accounts are no numbers.
     """
 
     phone_number_id: str | None
     status: ProviderStatus
-    recipient: Sender | None = None
+    contact: object = None
     waba_id: str | None = None
 
 

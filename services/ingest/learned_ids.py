@@ -26,6 +26,7 @@ from libs.common.directory.identities import STALE, Binding, bind
 from libs.common.ids import read_callback
 from libs.common.sending.statuses import MatchedSend, StatusId
 from libs.common.thread.message_status import ProviderStatus
+from services.ingest.fields import recipient_of
 from services.ingest.identity_queries import SentTo, replied_to, sent_to
 from services.ingest.items import CustomerMessage, MessageStatus, Sender
 
@@ -97,9 +98,11 @@ async def learn_from_statuses(
     ``known``: what ``find_sends`` has found of these statuses.
     """
     naming = [
-        (one.status, one.recipient)
+        (one.status, recipient)
         for one in statuses
-        if one.recipient is not None and _is_news(one.status, one.recipient, known.get(one.status.id))
+        if ((send := known.get(one.status.id)) is not None or one.status.callback is not None)
+        and (recipient := recipient_of(one)) is not None
+        and _is_news(one.status, recipient, send)
     ]
     if not naming:
         return

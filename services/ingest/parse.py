@@ -236,7 +236,7 @@ def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
             callback if isinstance(callback, str) and len(callback) <= MAX_ID else None,
             item,
         ),
-        person_of(item, webhook.get("contact"), number="recipient_id", bsuid="recipient_user_id"),
+        webhook.get("contact"),
         waba_of(webhook),
     )
 
