@@ -77,13 +77,13 @@ export function onward() {
   return all[at + 1] ?? all.find((_, n) => n !== at);
 }
 
-// At once, and then at most every second.
+// Behind what the thread asks for, and then at most every second.
 function soon() {
   if (waiting) return;
   waiting = setTimeout(() => {
     waiting = 0;
     fetchList().catch(() => {});
-  }, Math.max(0, last + PAUSE - Date.now()));
+  }, Math.max(100, last + PAUSE - Date.now()));
 }
 
 export function startList() {
