@@ -23,6 +23,7 @@ from services.portal.html import STATIC, Html
 from services.portal.links import Links
 from services.portal.outbox import Outbox
 from services.portal.publishing import PATIENCE_SECONDS
+from services.portal.seats import Seats
 from services.portal.settings import PortalServiceSettings
 from services.portal.sites import Sites
 from services.portal.streams import Streams
@@ -40,7 +41,7 @@ async def run(settings: PortalServiceSettings, service: Service) -> None:
         masters, static = secrets_in(settings.portal_link_keys), StaticFiles(STATIC)
         html = Html(static)
         outbox = Outbox(opened.producer)
-        streams = Streams(opened.pool, outbox, html)
+        streams = Streams(opened.pool, outbox, html, Seats(redis))
         deps = Deps(
             pool=opened.pool,
             producer=opened.producer,
@@ -56,6 +57,7 @@ async def run(settings: PortalServiceSettings, service: Service) -> None:
         async with (
             service.background(outbox.run()),
             service.background(streams.watch()),
+            service.background(streams.keep_seats()),
             service.background(_end_streams(service, streams)),
         ):
             await service.serve(

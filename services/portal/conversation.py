@@ -6,18 +6,21 @@ Rule 3: what a page shows is published as read, unless the browser loads the pag
         HEAD, move no time either.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
 from uuid import UUID, uuid4
 
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from libs.common.errors import Transient
 from libs.common.events.portal import PortalMessage, PortalRead
-from libs.common.pages.forms import MOST_BYTES, form_of
+from libs.common.pages.forms import LARGEST_BYTES, MOST_BYTES, USUAL_BYTES, form_of
 from libs.common.pages.writing import as_written, fault_of, form_id
 from services.portal import queries
 from services.portal.browser import Browser
@@ -27,6 +30,7 @@ from services.portal.languages import language_of
 from services.portal.marks import mark_of
 from services.portal.publishing import publish
 from services.portal.rows import StoredMessage, Thread
+from services.portal.streams import Stream, Streams
 from services.portal.threads import garage_of, is_on_its_way, phone_end, shown_message, unread
 from services.portal.views import GonePage, Refusal, ThreadPage, TroublePage, Unsent
 
@@ -48,6 +52,7 @@ class Conversation:
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
+        self._large = asyncio.Lock()
 
     async def show(self, request: Request) -> Response:
         """``GET /conversation``, with ``before`` what stands before that message."""
@@ -68,14 +73,27 @@ class Conversation:
     async def write(self, request: Request) -> Response:
         """``POST /conversation/messages``."""
         browser = Browser.of(request)
-        if not browser.is_on_our_page or browser.session is None:
+        if not browser.is_on_our_page:
             return page_response(self._deps.html, request, TroublePage("forbidden"), HTTPStatus.FORBIDDEN)
-        if (form := await form_of(request, MOST_BYTES)) is None:
+        if browser.session is None:  # the cookie has ended before the page was left
+            text = (await form_of(request, USUAL_BYTES) or {}).get("text", "")
+            page = GonePage(browser.site.garage, text=text) if text else TroublePage("forbidden")
+            return page_response(self._deps.html, request, page, HTTPStatus.FORBIDDEN)
+        if _bytes(request) <= MOST_BYTES:
+            return await self._write(browser, browser.session, await form_of(request, MOST_BYTES))
+        async with self._large:  # of a session that lives: nothing typed is lost, however much it is
+            thread, _, _ = await self._read(browser, is_seen=False)
+            form = None if thread is None else await form_of(request, LARGEST_BYTES)
+            return await self._write(browser, browser.session, form)
+
+    async def _write(self, browser: Browser, session: bytes, form: Mapping[str, str] | None) -> Response:
+        """Take the message of this form; None is a form that was too large to be read."""
+        if form is None:
             return await self._refused(browser, "", None, "too_long")
         text, client_id = as_written(form.get("text", "")), form_id(form.get("client_id")) or uuid4().hex
-        request.scope[UNSENT] = Unsent(text, form.get("token", ""), client_id)
+        browser.request.scope[UNSENT] = Unsent(text, form.get("token", ""), client_id)
         refusal: Refusal | None = "form_expired"
-        if self._deps.keys.forms.is_good(form.get("token"), "session", browser.session, browser.host):
+        if self._deps.keys.forms.is_good(form.get("token"), "session", session, browser.host):
             refusal = fault_of(text) or await self._send(browser, text, client_id)
         if refusal is not None:
             return await self._refused(browser, text, client_id, refusal)
@@ -118,12 +136,11 @@ class Conversation:
         if request.method == "HEAD":  # nobody reads a stream behind it
             return Response(media_type="text/event-stream")
         language = language_of(request.headers.get("accept-language"))
-        stream = self._deps.streams.open(thread, language, request.headers.get("last-event-id"))
+        page = form_id(request.query_params.get("page")) or ""
+        stream = await self._deps.streams.open(thread, language, request.headers.get("last-event-id"), page)
         if stream is None:
             return Response(status_code=HTTPStatus.TOO_MANY_REQUESTS, headers={"Retry-After": "30"})
-        return StreamingResponse(
-            self._deps.streams.events(stream), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
-        )
+        return _Streamed(self._deps.streams, stream)
 
     async def _read(
         self, browser: Browser, before: UUID | None = None, *, is_seen: bool = True
@@ -189,6 +206,27 @@ class Conversation:
     def _ended(self, browser: Browser, text: str = "") -> Response:
         page = GonePage(browser.site.garage, text=text)
         return page_response(self._deps.html, browser.request, page, HTTPStatus.UNAUTHORIZED)
+
+
+class _Streamed(StreamingResponse):
+    """Says what the stream says, and closes it also where the browser left before the first word."""
+
+    def __init__(self, streams: Streams, stream: Stream) -> None:
+        super().__init__(streams.events(stream), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self._close = partial(streams.close, stream)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._close()
+
+
+def _bytes(request: Request) -> int:
+    """The length of the body as it is announced. One that is not may be any."""
+    announced = request.headers.get("content-length", "")
+    return int(announced) if announced.isdecimal() else LARGEST_BYTES
 
 
 def _uuid(text: str | None) -> UUID | None:

@@ -12,6 +12,7 @@ from functools import cache, lru_cache
 from gettext import NullTranslations
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 from jinja2 import Environment
@@ -39,7 +40,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 STATIC = Path(__file__).parent / "static"
 PAGE_BYTES = 50 * 1024
 """Of a page with its style sheet and script, before any compression."""
-_MESSAGES_BYTES = 20 * 1024
+_MESSAGES_BYTES = 19 * 1024
 """What the messages of a page may take. Frame, style sheet and script are less than the rest."""
 
 REFUSALS: dict[Refusal, str] = {
@@ -96,10 +97,20 @@ class Html:
             return self._thread(page, language)
         return self._render(_TEMPLATE_OF[type(page)], language, page=page)
 
-    def event(self, message: ShownMessage, garage: Garage, language: Language, event_id: str) -> str:
-        """A message that is new, or whose state is: ``event: message`` with ``{id, html}``."""
-        data = orjson.dumps({"id": message.message_id, "html": self._message(message, garage, language)}).decode()
-        return f"id: {event_id}\nevent: message\ndata: {data}\n\n"
+    def event(
+        self, message: ShownMessage, garage: Garage, language: Language, event_id: str, after: UUID | None = None
+    ) -> str:
+        """A message that is new, or whose state is: ``event: message`` with ``{id, after, html}``.
+
+        ``after`` is the message that it stands behind; empty for the first of the conversation.
+        """
+        html = self._message(message, garage, language)
+        return _event(event_id, "message", {"id": message.message_id, "after": str(after or ""), "html": html})
+
+    @staticmethod
+    def gone(message_id: UUID, event_id: str) -> str:
+        """A message that is not shown any more: ``event: gone`` with ``{id}``."""
+        return _event(event_id, "gone", {"id": str(message_id)})
 
     def _thread(self, page: ThreadPage, language: Language) -> str:
         zone = zone_of(page.garage.number)
@@ -138,6 +149,10 @@ class Html:
         environment = new_environment(TEMPLATES, words, self._static)
         environment.filters["trouble"] = _TROUBLES.__getitem__
         return environment
+
+
+def _event(event_id: str, name: str, data: dict[str, str]) -> str:
+    return f"id: {event_id}\nevent: {name}\ndata: {orjson.dumps(data).decode()}\n\n"
 
 
 _TEMPLATE_OF: dict[type[Page], str] = {

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from services.portal.rows import StoredMessage
 from services.portal.threads import shown_message
 
-SPAN = 10
+SPAN = 20
 _DIGEST_BYTES = 9
 
 

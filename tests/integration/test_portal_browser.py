@@ -1,5 +1,6 @@
 """The portal in a real Chromium, on real servers: a phone opens its link, reads, writes and stays in step."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -173,6 +174,56 @@ async def test_what_comes_in_never_moves_what_is_being_read(portal: ServedPortal
     await portal.site.a_message(kim, "New 2")
     await expect(tab.get_by_text("New 2")).to_be_in_viewport()
     await expect(tab.locator("#jump")).to_be_hidden()
+
+
+async def test_what_changed_while_the_connection_was_lost_comes_without_a_reload(portal: ServedPortal) -> None:
+    kim = await portal.site.a_person()
+    for number in range(4):
+        await portal.site.a_message(kim, f"Before {number}")
+    mine = await portal.site.a_message(kim, "Is it ready?", direction="in")
+    late = await portal.site.a_message(kim, "What the SMS is about", status="failed")
+    wrong = await portal.site.a_message(kim, "Given up later")
+    for number in range(4):
+        await portal.site.a_message(kim, f"After {number}")
+    tab = await portal.signed_in(kim)
+    await expect(tab.locator(".msg")).to_have_count(10)
+    await tab.evaluate("window.sameDocument = true")
+    field = tab.get_by_label("Your message")
+    await field.fill("Half a sentence")
+    await field.evaluate("(field) => { field.focus(); field.setSelectionRange(4, 4) }")
+
+    await portal.stop()
+    await portal.site.run("update messages set status = 'read', read_at = now() where message_id = $1", mine)
+    await portal.site.run(
+        "update messages set status = 'failed', reason = 'window_expired_bridge_already_sent' where message_id = $1",
+        late,
+    )
+    await portal.site.run(
+        "update messages set status = 'failed', reason = 'intent_expired' where message_id = $1", wrong
+    )
+    for number in range(3):
+        await portal.site.a_message(kim, f"Meanwhile {number}")
+    await portal.start()
+
+    meanwhile = [*(f"Before {n}" for n in range(4)), "Is it ready?", "What the SMS is about"]
+    meanwhile += [*(f"After {n}" for n in range(4)), *(f"Meanwhile {n}" for n in range(3))]
+    await expect(tab.locator(".msg .said")).to_have_text(meanwhile, timeout=40_000)
+    await expect(tab.locator(f"#m-{mine}").get_by_text("Seen")).to_be_visible()
+    await expect(tab.locator(".day")).to_have_count(1)
+
+    await portal.stop()
+    await portal.site.run("delete from messages where message_id <> $1", mine)
+    for number in range(105):
+        await portal.site.a_message(kim, f"Much later {number}")
+    await portal.start()
+    await expect(tab.get_by_text("Much later 104")).to_be_in_viewport(timeout=40_000)
+    await expect(tab.locator(".msg .said").first).to_have_text(re.compile("Much later"))
+    await expect(tab.get_by_role("link", name="Earlier messages")).to_have_count(1)
+
+    assert await tab.evaluate("window.sameDocument")
+    await expect(field).to_be_focused()
+    await expect(field).to_have_value("Half a sentence")
+    assert await field.evaluate("(field) => field.selectionStart") == 4
 
 
 async def test_a_session_that_ends_closes_its_page(portal: ServedPortal) -> None:

@@ -94,9 +94,29 @@ async def test_a_message_from_another_page_is_refused(site: PortalSite, headers:
 async def test_a_message_from_another_page_is_refused_before_its_form_is_read(site: PortalSite) -> None:
     browser = await site.signed_in(await site.a_person())
     large = {"text": "x" * 600_000}
-    assert (await browser.post("/conversation/messages", large, {"sec-fetch-site": "cross-site"})).status_code == 403
-    assert (await site.browser().post("/conversation/messages", large)).status_code == 403
-    assert (await browser.post("/conversation/messages", large)).status_code == 422
+    for sender, headers in ((browser, {"sec-fetch-site": "cross-site"}), (site.browser(), None)):
+        refused = await sender.post("/conversation/messages", large, headers)
+        assert (refused.status_code, "xxx" in refused.text) == (403, False)
+
+
+@pytest.mark.parametrize("text", ["x" * 600_000, "x" * 7_000_000, "🚗" * 580_000, "a\u0301" * 700_000], ids=len)
+async def test_however_much_is_typed_comes_back_with_the_sentence(site: PortalSite, text: str) -> None:
+    browser = await site.signed_in(await site.a_person())
+    answer = await browser.write(text)
+    assert answer.status_code == 422
+    assert "longer than 4,096 characters" in answer.text
+    assert f"\n{text}</textarea>" in answer.text
+    await site.run("delete from portal_sessions")
+    ended = await browser.post("/conversation/messages", {"text": text})
+    assert (ended.status_code, text[:99] in ended.text) == (401, False)
+
+
+async def test_a_text_whose_cookie_has_ended_can_be_copied_from_the_page(site: PortalSite) -> None:
+    await site.a_person()
+    late = await site.browser().post("/conversation/messages", {"text": "Half a day's <work>"})
+    assert late.status_code == 403
+    assert "Half a day&#39;s &lt;work&gt;</textarea>" in late.text
+    assert "That did not work" in (await site.browser().post("/conversation/messages", {})).text
 
 
 async def test_writing_keeps_a_session_from_becoming_idle_and_head_does_not(site: PortalSite) -> None:

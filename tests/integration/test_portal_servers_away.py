@@ -53,7 +53,7 @@ async def test_what_was_shown_while_kafka_is_away_is_read_when_it_is_back(site: 
         async with queries.scope(site.deps.pool, HOST, sessions=[session]) as db:
             thread = await queries.thread_of(db, [session], HOST, site.now())
         assert thread is not None
-        stream = site.deps.streams.open(thread, language_of("en"), None)
+        stream = await site.deps.streams.open(thread, language_of("en"), None)
         assert stream is not None
         shown = await site.a_message(kim, "Your Golf is ready.")
         async with asyncio.timeout(15):

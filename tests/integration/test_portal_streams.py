@@ -1,8 +1,9 @@
 """What is new comes to an open page by itself, and stops with the session."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import orjson
@@ -12,9 +13,11 @@ from deploy.local.watchdog import Watchdog
 from libs.common.kafka.connection import KafkaConnection
 from services.portal import queries
 from services.portal.languages import language_of
-from services.portal.streams import OF_A_SESSION, Stream
+from services.portal.seats import OF_A_SESSION, Seats
+from services.portal.streams import NEWEST, PERIOD, Stream, Streams
 from tests.support.portal_site import HOST, MASTER, Person, PortalSite
 from tests.support.service_process import ServiceProcess
+from tests.support.waiting import eventually, eventually_true
 
 WAIT = 15.0
 ENGLISH = language_of("en")
@@ -29,14 +32,16 @@ async def watched(site: PortalSite) -> AsyncIterator[PortalSite]:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def a_stream(site: PortalSite, person: Person, last: str | None = None) -> Stream | None:
+async def a_stream(
+    site: PortalSite, person: Person, last: str | None = None, *, page: str = "", process: Streams | None = None
+) -> Stream | None:
     session = await site.value(
         "select session_hash from portal_sessions where conversation_id = $1", person.conversation_id
     )
     async with queries.scope(site.deps.pool, HOST, sessions=[session]) as db:
         thread = await queries.thread_of(db, [session], HOST, site.now())
     assert thread is not None
-    return site.deps.streams.open(thread, ENGLISH, last)
+    return await (process or site.deps.streams).open(thread, ENGLISH, last, page)
 
 
 async def next_block(events: AsyncIterator[str]) -> str:
@@ -48,11 +53,17 @@ async def next_block(events: AsyncIterator[str]) -> str:
                 return block
 
 
+def data_of(block: str) -> dict[str, str]:
+    """The data of an event that tells a message."""
+    lines = dict(line.split(": ", 1) for line in block.strip().splitlines())
+    assert lines["event"] == "message", block
+    data: dict[str, str] = orjson.loads(lines["data"])
+    return data
+
+
 def message_of(block: str) -> tuple[str, str]:
     """The id of the message, and its HTML."""
-    lines = dict(line.split(": ", 1) for line in block.strip().splitlines())
-    assert lines["event"] == "message"
-    data = orjson.loads(lines["data"])
+    data = data_of(block)
     return data["id"], data["html"]
 
 
@@ -110,6 +121,49 @@ async def test_what_changed_behind_the_back_of_a_page_loads_it_again(watched: Po
     assert await is_reset(watched, kim, mark), "a state is another one"
 
 
+async def test_a_burst_that_is_longer_than_a_look_loads_the_page_again(watched: PortalSite) -> None:
+    kim = await watched.a_person()
+    await watched.signed_in(kim)
+    for already in (0, 3):
+        ids = [str(await watched.a_message(kim, f"before {n}")) for n in range(already)]
+        mark = (await told_to(watched, kim, None, ids))[1] if ids else None
+        stream = await a_stream(watched, kim, mark)
+        assert stream is not None
+        events = watched.deps.streams.events(stream)
+        await anext(events)
+        await eventually(lambda stream=stream: stream.told is not None)  # type: ignore[misc]
+        await watched.run(
+            "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status,"
+            " occurred_at, received_at) select $1, gen_random_uuid(), $2, 'out', 'whatsapp', 'text', $3, 'sent', now(),"
+            " now() from generate_series(1, $4::int)",
+            *(kim.org_id, kim.conversation_id, {"kind": "text", "text": "of the burst"}, NEWEST + 1),
+        )
+        assert "event: reset" in await next_block(events)
+        watched.deps.streams.close(stream)
+        await watched.run("delete from messages")
+
+
+async def test_what_becomes_visible_late_says_its_place_and_what_is_hidden_goes(watched: PortalSite) -> None:
+    kim = await watched.a_person()
+    await watched.signed_in(kim)
+    first, late, last = [await watched.a_message(kim, text) for text in ("first", "late", "last")]
+    await watched.run("update messages set status = 'failed' where message_id = any ($1)", [first, late])
+    stream = await a_stream(watched, kim)
+    assert stream is not None
+    events = watched.deps.streams.events(stream)
+    assert data_of(await next_block(events)) | {"html": ""} == {"id": str(last), "after": "", "html": ""}
+    for shown, before in ((late, ""), (first, "")):
+        await watched.run("update messages set status = 'delivered' where message_id = $1", shown)
+        assert data_of(await next_block(events)) | {"html": ""} == {"id": str(shown), "after": before, "html": ""}
+    await watched.a_message(kim, "newest")
+    assert data_of(await next_block(events))["after"] == str(last)
+    await watched.run("update messages set status = 'failed' where message_id = $1", late)
+    gone = await next_block(events)
+    assert gone.strip().splitlines()[1:] == ["event: gone", f'data: {{"id":"{late}"}}']
+    watched.deps.streams.close(stream)
+    await told_to(watched, kim, mark_in(gone), [str(await watched.a_message(kim, "and on"))])
+
+
 async def told_to(site: PortalSite, person: Person, mark: str | None, ids: list[str]) -> tuple[Stream, str]:
     """A page with this mark is told these messages and no others; its mark afterwards."""
     stream = await a_stream(site, person, mark)
@@ -118,7 +172,7 @@ async def told_to(site: PortalSite, person: Person, mark: str | None, ids: list[
     blocks = [await next_block(events) for _ in ids]
     assert [message_of(block)[0] for block in blocks] == ids
     assert stream.blocks.empty()
-    await events.aclose()  # type: ignore[attr-defined] # it is a generator
+    site.deps.streams.close(stream)
     return stream, mark_in(blocks[-1])
 
 
@@ -127,7 +181,7 @@ async def is_reset(site: PortalSite, person: Person, mark: str) -> bool:
     assert stream is not None
     events = site.deps.streams.events(stream)
     block = await next_block(events)
-    await events.aclose()  # type: ignore[attr-defined] # it is a generator
+    site.deps.streams.close(stream)
     return "event: reset" in block
 
 
@@ -143,17 +197,86 @@ async def test_a_stream_ends_with_its_session(watched: PortalSite) -> None:
     assert await next_block(events) == ""
 
 
-async def test_a_session_has_three_streams_and_gets_one_back(site: PortalSite) -> None:
+async def test_a_session_has_three_streams_in_all_processes_and_gets_one_back(site: PortalSite) -> None:
+    kim, anna = await site.a_person(), await site.a_person(phone="+447700900888")
+    await site.signed_in(kim)
+    await site.signed_in(anna)
+    other = another_process(site)
+    streams = [await a_stream(site, kim), await a_stream(site, kim), await a_stream(site, kim, process=other)]
+    assert len(streams) == OF_A_SESSION
+    assert all(streams)
+    for process in (site.deps.streams, other):
+        assert await a_stream(site, kim, process=process) is None
+        assert await a_stream(site, anna, process=process) is not None
+    assert streams[0] is not None
+    site.deps.streams.close(streams[0])
+    keeping = asyncio.create_task(site.deps.streams.keep_seats())
+    await eventually_true(lambda: a_stream(site, kim, process=other))
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    assert await a_stream(site, kim) is None
+
+
+async def test_a_page_that_comes_back_takes_the_place_of_its_lost_connection(site: PortalSite) -> None:
     kim = await site.a_person()
     await site.signed_in(kim)
-    streams = [await a_stream(site, kim) for _ in range(OF_A_SESSION)]
-    assert all(streams)
-    assert await a_stream(site, kim) is None
-    assert streams[0] is not None
-    events = site.deps.streams.events(streams[0])
-    await anext(events)
-    await events.aclose()  # type: ignore[attr-defined] # it is a generator
-    assert await a_stream(site, kim) is not None
+    other = another_process(site)
+    keeping = asyncio.create_task(site.deps.streams.keep_seats())
+    first = await a_stream(site, kim, page="a")
+    assert first is not None
+    for _ in range(5):
+        assert await a_stream(site, kim, page="a", process=other) is not None
+    assert other.count == 1
+    assert await a_stream(site, kim, page="ab") is not None
+    assert await next_block(site.deps.streams.events(first)) == ""
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def test_seats_that_redis_lost_are_taken_again(site: PortalSite) -> None:
+    kim = await site.a_person()
+    await site.signed_in(kim)
+    for _ in range(OF_A_SESSION):
+        assert await a_stream(site, kim) is not None
+    await site.forget_misses()
+    keeping = asyncio.create_task(site.deps.streams.keep_seats())
+    other = another_process(site)
+    await asyncio.sleep(2 * PERIOD)
+    assert await a_stream(site, kim, process=other) is None
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def test_a_browser_that_leaves_before_the_first_word_leaves_no_stream(site: PortalSite) -> None:
+    browser = await site.signed_in(await site.a_person())
+    cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in browser.client.cookies.jar)
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "https",
+        "path": "/conversation/events",
+        "raw_path": b"/conversation/events",
+        "query_string": b"",
+        "headers": [(b"host", HOST.encode()), (b"cookie", cookies.encode())],
+    }
+    said: list[MutableMapping[str, Any]] = []
+
+    async def left() -> MutableMapping[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        said.append(message)
+
+    for _ in range(2 * OF_A_SESSION):
+        await site.app(scope, left, send)
+    assert not [message["status"] for message in said if message.get("status", 200) != 200]
+    assert site.deps.streams.count == 0
+
+
+def another_process(site: PortalSite) -> Streams:
+    return Streams(site.deps.pool, site.deps.outbox, site.deps.html, Seats(site.redis))
 
 
 async def test_the_service_streams_and_leaves_at_once_when_it_is_stopped(

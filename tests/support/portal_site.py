@@ -32,6 +32,7 @@ from services.portal.guard import Guard
 from services.portal.html import STATIC as STATIC_FOLDER
 from services.portal.html import Html
 from services.portal.outbox import Outbox
+from services.portal.seats import Seats
 from services.portal.sites import Sites
 from services.portal.streams import Streams
 from tests.support import world
@@ -213,7 +214,7 @@ async def a_portal_site(
             keys=Keys(LinkCodes([MASTER], secrets.choice), PurposeKeys([MASTER], "sessions"), FormTokens([MASTER])),
             outbox=outbox,
             budget=MissBudget(redis, PurposeKeys([MASTER], "addresses")),
-            streams=Streams(portal_pool, outbox, html),
+            streams=Streams(portal_pool, outbox, html, Seats(redis)),
             html=html,
             trusted_proxies=trusted_proxies,
         )

@@ -81,30 +81,82 @@ function conversation(form, list) {
     return atBottom;
   }
 
-  function show(id, html) {
-    const item = new DOMParser().parseFromString("<ol>" + html + "</ol>", "text/html").querySelector("li");
+  function show(id, html, after) {
+    const item = parsed("<ol>" + html + "</ol>").querySelector("li");
     if (!item) return;
     const known = $("m-" + id);
     if (known) {
-      known.querySelector(".foot").replaceWith(item.querySelector(".foot"));
+      restate(known, item);
       times();
       return;
     }
-    const followed = change(() => {
-      $("none")?.remove();
-      if (item.classList.contains("out")) {
-        posted(item)?.remove();
-        $("coming")?.remove();
-      }
-      const next = list.querySelector(".pending");
-      if (next) next.before(item);
-      else list.append(item);
-    });
-    if (!followed && !item.classList.contains("out")) {
-      unseen += 1;
-      $("unseen").textContent = unseen.toLocaleString(language);
-      $("jump").hidden = false;
+    const newest = [...list.querySelectorAll(".msg:not(.pending)")].pop();
+    count(change(() => place(item, after === "" ? null : $("m-" + after) || newest)), [item]);
+  }
+
+  function restate(known, item) {
+    known.querySelector(".foot").replaceWith(item.querySelector(".foot"));
+  }
+
+  // behind that message, or before all others; what was written here and is not stored yet stays last
+  function place(item, before) {
+    $("none")?.remove();
+    if (item.classList.contains("out")) {
+      posted(item)?.remove();
+      $("coming")?.remove();
     }
+    const first = list.querySelector(".msg");
+    if (before) before.after(item);
+    else if (first) first.before(item);
+    else list.append(item);
+  }
+
+  function count(followed, items) {
+    const theirs = items.filter((item) => !item.classList.contains("out")).length;
+    if (followed || !theirs) return;
+    unseen += theirs;
+    $("unseen").textContent = unseen.toLocaleString(language);
+    $("jump").hidden = false;
+  }
+
+  // what the page would have now, without moving or losing anything
+  async function refresh() {
+    const answer = await fetch(location.href, { signal: stream.signal, cache: "no-store" });
+    if (!answer.ok && answer.status !== 401) throw new Error("not now");
+    const page = parsed(await answer.text());
+    const fresh = page.getElementById("messages");
+    if (!fresh) return location.reload();
+    const items = [...fresh.querySelectorAll(".msg")];
+    const joins = items.length && $(items[0].id);
+    const added = [];
+    const followed = change(() => {
+      let gone = !joins;
+      for (const item of list.querySelectorAll(".msg:not(.pending)")) {
+        gone ||= item === joins;
+        if (gone && !items.some((one) => one.id === item.id)) item.remove();
+      }
+      if (!joins) {
+        list.querySelector(".earlier")?.remove();
+        const earlier = fresh.querySelector(".earlier");
+        if (earlier) list.prepend(earlier);
+      }
+      let before = null;
+      for (const item of items) {
+        const known = $(item.id);
+        if (known) restate(known, item);
+        else {
+          place(item, before);
+          added.push(item);
+        }
+        before = known || item;
+      }
+    });
+    count(followed, added);
+    last = fresh.dataset.last;
+  }
+
+  function parsed(html) {
+    return new DOMParser().parseFromString(html, "text/html");
   }
 
   // the message that was written here, and now comes back from the server
@@ -130,6 +182,7 @@ function conversation(form, list) {
   let last = list.dataset.last;
   let heard = 0;
   let since = null;
+  const page = newId();
 
   function live(is) {
     if (is) since = null;
@@ -162,11 +215,12 @@ function conversation(form, list) {
           if (colon > 0) parts[line.slice(0, colon)] = line.slice(colon + 1).trimStart();
         }
         if (parts.event === "message") {
-          const { id, html } = JSON.parse(parts.data);
-          show(id, html);
+          const { id, html, after } = JSON.parse(parts.data);
+          show(id, html, after);
         }
-        if (parts.event === "reset") location.reload();
-        if (parts.id !== undefined) last = parts.id;
+        if (parts.event === "gone") change(() => $("m-" + JSON.parse(parts.data).id)?.remove());
+        if (parts.event === "reset") await refresh();
+        else if (parts.id !== undefined) last = parts.id;
       }
     }
   }
@@ -178,7 +232,7 @@ function conversation(form, list) {
       try {
         const headers = { Accept: "text/event-stream" };
         if (last) headers["Last-Event-ID"] = last;
-        const answer = await fetch(list.dataset.events, { headers, signal: stream.signal, cache: "no-store" });
+        const answer = await fetch(`${list.dataset.events}?page=${page}`, { headers, signal: stream.signal, cache: "no-store" });
         if (answer.status === 401) return location.reload(); // the session has ended
         if (answer.ok) {
           live(true);
@@ -256,7 +310,7 @@ function conversation(form, list) {
         return;
       }
       // a refusal has its sentence beside the field; any other page has a heading
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const page = parsed(await answer.text());
       sentence = page.querySelector("#error span")?.textContent.trim() || page.querySelector("h1")?.textContent || sentence;
       const token = page.querySelector("input[name=token]")?.value;
       if (page.getElementById("write") && token) form.elements.token.value = token;
