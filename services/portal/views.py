@@ -87,8 +87,8 @@ class TroublePage:
 class ShownMessage:
     """A message of the thread. ``content`` is the stored one, ``at`` is aware.
 
-    ``place`` names the message to ``?before=``; it is the conversation's own and tells nothing of others. ``client_id``
-    is that of the form which the customer posted, where it is known. ``state`` is of the customer's own messages.
+    ``place`` names the message to ``?before=``; it is the conversation's own and tells nothing of others. ``state`` is
+    of the customer's own messages.
     """
 
     message_id: str
@@ -98,7 +98,6 @@ class ShownMessage:
     at: datetime
     place: str
     state: State | None = None
-    client_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

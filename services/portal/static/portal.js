@@ -1,8 +1,5 @@
-// The portal's one script. Without it every page works by its forms and links.
-//
-// Rule 1: nothing typed is lost, by a reload, an outage or a message that was refused.
-// Rule 2: what comes in never moves what is being read or written.
-// Rule 3: the stream runs while the page is visible, so that only what a person can see counts as shown.
+// Adds to pages that work without it. Nothing typed is lost, and what comes in moves nothing that is read or written.
+// The stream runs while the page is visible, so that only what a person can see counts as shown.
 
 const $ = (id) => document.getElementById(id);
 const language = document.documentElement.lang;
@@ -70,7 +67,7 @@ function conversation(form, list) {
     for (const rest of separators) rest.remove();
   }
 
-  // -- what comes in: at the bottom it is followed, further up the view stays
+  // -- what comes in
 
   function change(work) {
     const atBottom = Math.abs(log.scrollTop) < 24;
@@ -162,9 +159,7 @@ function conversation(form, list) {
   // the message that was written here, and now comes back from the server
   function posted(item) {
     const text = item.querySelector(".said")?.textContent.trim();
-    const pending = [...list.querySelectorAll(".pending")];
-    return pending.find((one) => one.dataset.form === item.dataset.form)
-      || (item.dataset.form ? undefined : pending.find((one) => one.querySelector(".said").textContent.trim() === text));
+    return [...list.querySelectorAll(".pending")].find((one) => one.querySelector(".said").textContent.trim() === text);
   }
 
   function toBottom() {
@@ -296,7 +291,6 @@ function conversation(form, list) {
     fields.set("text", text);
     const item = $("pending").content.firstElementChild.cloneNode(true);
     item.classList.add("pending");
-    item.dataset.form = fields.get("client_id");
     item.querySelector(".said").textContent = text;
     item.querySelector("time").dateTime = new Date().toISOString();
     change(() => { $("none")?.remove(); list.append(item); });
