@@ -158,7 +158,7 @@ def _observed(one: OrgSms) -> Observation:
 
 
 def _word(one: OrgSms) -> str | None:
-    if one.sms.opted is not None or len(one.parts) < one.total or one.sms.media:
+    if one.sms.opted is not None or len(one.parts) < one.total:
         return one.sms.opted  # what is not the whole text is no keyword
     return sms_word_of(one.sms.text, one.country, one.sms.provider)
 

@@ -130,3 +130,14 @@ async def test_a_word_of_a_messaging_services_own_counts_as_twilio_took_it(inges
         events = await ingest.published.events(INBOUND_MESSAGES, count)
     assert [one.get("keyword") for one in events] == ["stop", "start", None]
     assert await marks(ingest) == []
+
+
+async def test_a_file_beside_the_word_changes_nothing(ingest: Ingest) -> None:
+    """Some phones send even a short text as an MMS, with a file of its layout."""
+    await kim(ingest)
+    for count, (word, keyword) in enumerate((("Stop", "stop"), ("our stop", None), ("START.", "start")), 1):
+        picture = {"NumMedia": "1", "MediaUrl0": "https://api.twilio.com/x/Media/ME1", "MediaContentType0": "image/png"}
+        assert await post_twilio(ingest.http, ingest.url, a_twilio_sms(word, **picture)) == 200
+        told = (await ingest.published.events(INBOUND_MESSAGES, count))[-1]
+        assert (told.get("keyword"), told["content"]["caption"]) == (keyword, word)
+        assert await marks(ingest) == ([] if keyword == "start" else [(WRITER, "sms_opted_out", "message")])
