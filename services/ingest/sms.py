@@ -9,9 +9,11 @@ Rule 4: a STOP is stored in the transaction that stores its message, and exclude
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
+from libs.common.bisection import run_bisected
 from libs.common.db.pool import Connection
 from libs.common.directory.address_marks import clear
 from libs.common.directory.identities import Observation, resolve
@@ -20,6 +22,7 @@ from libs.common.directory.sms_keywords import sms_word_of
 from libs.common.directory.sms_stops import SmsWordSaid, lock_lines, stopped_lines, store_words
 from libs.common.errors import Transient
 from libs.common.kafka.producer import Record
+from libs.common.logging import get_logger
 from libs.common.phone import canonical
 from libs.common.thread.newest import newest_of
 from services.ingest import sms_queries
@@ -29,6 +32,8 @@ from services.ingest.queries import Place
 from services.ingest.sms_parts import AT_ONCE, ROUNDS, WAIT, OrgSms, country_called, join_parts, joined
 from services.ingest.sms_queries import IncomingSms, Writer
 from services.ingest.worker_deps import Deps, window_of
+
+log = get_logger()
 
 _ROUNDS = 4
 _KINDS = {"image": "image", "video": "video", "audio": "audio"}
@@ -61,10 +66,19 @@ async def publish_overdue(deps: Deps) -> None:
             countries = await sms_queries.countries_of(db, {join.org_id for join in overdue})
         if overdue:
             whole = [joined(join, country_called(countries.get(join.org_id), join.account)) for join in overdue]
-            await deps.producer.publish(await _store(whole, deps))
-            await mark_published([join.join_id for join in overdue], deps)
+            await run_bisected(whole, partial(_publish, deps=deps), key=lambda one: one.join_id, failed=_set_aside)
         if len(overdue) < AT_ONCE:
             return
+
+
+async def _publish(messages: Sequence[OrgSms], deps: Deps) -> None:
+    await deps.producer.publish(await _store(messages, deps))
+    await mark_published([one.join_id for one in messages if one.join_id is not None], deps)
+
+
+def _set_aside(one: OrgSms, error: Exception) -> None:
+    """Its turn comes again; the others of its slice are published."""
+    log.error("row.set_aside", task="sms_parts", org_id=one.org_id, exc_info=error)
 
 
 async def _store(messages: Sequence[OrgSms], deps: Deps) -> list[Record]:

@@ -152,3 +152,23 @@ async def test_a_keyword_is_the_whole_text_also_where_it_came_in_parts(
     (told,) = await two[0].published.events(INBOUND_MESSAGES, 1)
     assert told.get("keyword") == keyword
     assert len(await two[0].rows("select 1 from consents where category = 'sms' and not allowed")) == bool(keyword)
+
+
+async def test_a_message_that_cannot_be_stored_keeps_no_other_of_its_slice_from_being_published(
+    two: list[Ingest],
+) -> None:
+    async with two[0].pool.acquire() as db:
+        await db.execute(
+            "create function refuses() returns trigger language plpgsql as $$ begin"
+            " if new.from_wa_id = '447700900013' then raise exception 'a bug'; end if; return new; end $$"
+        )
+        await db.execute("create trigger refuses before insert on messages for each row execute function refuses()")
+        await db.execute(
+            "with j as (insert into sms_joins (org_id, provider, account, sender, ref, total, opened_at)"
+            " select $1, 'vonage', $2, '+4477009000' || n, '1', 2, now() - interval '2 minutes'"
+            " from generate_series(10, 19) n returning join_id)"
+            " insert into sms_parts select 'vonage', $2, join_id::text, $1, join_id, 1, 'half', now(), now() from j",
+            *(ORG, CALLED),
+        )
+    assert len(await two[0].published.events(INBOUND_MESSAGES, 9)) == 9
+    assert len(await two[0].rows("select 1 from messages")) == 9
