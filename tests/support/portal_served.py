@@ -43,6 +43,7 @@ class ServedPortal:
             ws="none",
             lifespan="off",
             log_config=None,
+            proxy_headers=False,
             timeout_graceful_shutdown=1,
         )
         self._server = _Server(config)
