@@ -20,6 +20,7 @@ MEASURE_EVERY = 1.0
 DRIFT = 0.001
 """The drift of two hosts' steady clocks per second, at most: twice the slew of a time service."""
 _STEADY: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_UNKNOWN = "PostgreSQL's clock was not measured yet"
 _LEAST = 0.000002
 """Two readings differ by at least this many seconds, also while the clock waits for a server's that was set back.
 
@@ -62,7 +63,7 @@ class DatabaseClock:
     def __call__(self) -> datetime:
         """The present instant. Raises RuntimeError before the first measurement."""
         if not self._measured:
-            raise RuntimeError("PostgreSQL's clock was not measured yet")
+            raise RuntimeError(_UNKNOWN)
         self._last = max(self._last + _LEAST, self._ticks() + (self._least + self._most) / 2)
         return datetime.fromtimestamp(self._last, UTC)
 
@@ -71,6 +72,14 @@ class DatabaseClock:
         """The largest error against the server's clock, in both directions, if neither was set meanwhile."""
         least, most = self._widened(self._ticks())
         return timedelta(seconds=(most - least) / 2)
+
+    @property
+    def earliest(self) -> datetime:
+        """What the server's clock has reached by now at the least. Raises RuntimeError before the first measurement."""
+        if not self._measured:
+            raise RuntimeError(_UNKNOWN)
+        tick = self._ticks()
+        return datetime.fromtimestamp(tick + self._widened(tick)[0], UTC)
 
     def is_due(self) -> bool:
         """Whether to measure now. Only the first caller per ``MEASURE_EVERY`` gets True."""

@@ -1,4 +1,8 @@
-"""Tasks that run again and again beside the main work: a sweeper, a refresher."""
+"""Tasks that run again and again beside the main work: a sweeper, a refresher.
+
+Rounds begin on the beats of the process. A process that wakes up once for ten tasks spends less than half of what ten
+times cost, for most of a wake-up is finding its own code and data again.
+"""
 
 import asyncio
 import random
@@ -20,6 +24,11 @@ Task = tuple[timedelta, Callable[[], Awaitable[object]]]
 
 _LONGEST_WAIT = timedelta(seconds=30)
 STUCK_AFTER = 60.0
+BEAT = 0.5
+"""Seconds from one beat to the next. Each process has beats of its own, or all would ask PostgreSQL at once."""
+_FIRST_BEAT = random.uniform(0.0, BEAT)  # noqa: S311 -- spreads the load
+_EARLY = 0.02
+"""A timer may ring so many seconds before its time."""
 
 
 @dataclass(slots=True)
@@ -85,14 +94,15 @@ async def side_by_side(items: Collection[ItemT], work: Callable[[ItemT], Awaitab
 async def run_periodically(
     name: str, period: timedelta, tick: Callable[[], Awaitable[object]], stalls: StallDetector | None = None
 ) -> None:
-    """Call ``tick`` for ever, ``period`` after the last call ended; never returns.
+    """Call ``tick`` for ever, with the last beat that comes within ``period`` of the end of the last call.
 
-    A tick that fails is called again after a growing, jittered wait, never shorter than the period. A retryable error
-    is logged as a warning, any other as an error with its exception. ``stalls`` notes rounds that do not succeed.
+    It never returns. A period shorter than a beat is kept as it is. A tick that fails is called again after a growing,
+    jittered wait, never shorter than the period. A retryable error is logged as a warning, any other as an error with
+    its exception. ``stalls`` notes rounds that do not succeed.
     """
     failures = 0
     while True:
-        wait = period
+        wait: timedelta | None = None
         try:
             if stalls is not None:
                 stalls.begins(name)
@@ -104,4 +114,10 @@ async def run_periodically(
             failures += 1
             wait = max(period, backoff(failures, base=period, cap=_LONGEST_WAIT, jitter=random.random))
             log_trouble(name, error, attempt=failures)
-        await asyncio.sleep(wait.total_seconds())
+        await asyncio.sleep(until_beat(period.total_seconds()) if wait is None else wait.total_seconds())
+
+
+def until_beat(seconds: float) -> float:
+    """Seconds until the last beat within ``seconds``; those themselves where none comes within them."""
+    behind = (asyncio.get_running_loop().time() + seconds - _FIRST_BEAT + _EARLY) % BEAT - _EARLY
+    return seconds - behind if behind < seconds else seconds

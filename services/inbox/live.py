@@ -35,7 +35,7 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.records import RawRecord
 from libs.common.kafka.topic_tail import TopicTail
 from libs.common.pages.languages import Language
-from libs.common.periodic import log_trouble, run_periodically
+from libs.common.periodic import log_trouble, run_periodically, until_beat
 from libs.common.retryable import is_retryable
 from services.inbox import feed_queries, sse
 from services.inbox.feed import Mark, StoredChange
@@ -226,7 +226,7 @@ class Live:
             now = loop.time()
             due, beats, checks = self._wakes.take(now), now >= pulse, now >= check
             if beats:
-                pulse = now + PULSE_SECONDS
+                pulse = now + until_beat(PULSE_SECONDS)
                 self.streams.end_overdue(self._pool.now())
                 self._watched_at = now if self.streams else self._watched_at
                 due = set(self.streams.organisations)

@@ -26,13 +26,14 @@ TOPOLOGY: Topology[WorkerDeps] = Topology(
     "Shows staff the conversations of their organisation, and publishes what they send.",
     subscribers=(
         Subscriber(INBOUND_MESSAGES, InboundMessage, on_inbound, side_by_side=2),
-        Subscriber(OUTBOUND_DECISIONS, OutboundDecision, on_decisions, side_by_side=2),
+        Subscriber(OUTBOUND_DECISIONS, OutboundDecision, on_decisions, side_by_side=2, hurried=False),
         Subscriber(DELIVERY_UPDATES, DeliveryUpdate, on_updates, side_by_side=2),
         Subscriber(
             DIRECTORY_CHANGES,
             DirectoryChange,
             on_changes,
             lambda record, _deps: decode_directory_change(record.value),
+            hurried=False,
         ),
     ),
     publishers=(

@@ -28,8 +28,11 @@ async def tell_touched(
 ) -> None:
     """Tell of the conversations of all touched customers, by organisation, in turn. Replicas share the work.
 
-    ``send_open`` sends by policy what waits in these conversations (``ParkedTexts``).
+    ``send_open`` sends by policy what waits in these conversations (``ParkedTexts``). At rest this is one round trip.
     """
+    async with pool.acquire() as db:
+        if not await touched.any_touched(db):
+            return
     after = ""
     while True:
         async with pool.acquire() as db, db.transaction():

@@ -21,7 +21,7 @@ from services.ingest.queries import StoredMessage
 
 log = get_logger()
 
-PUBLISH_EVERY = timedelta(milliseconds=500)
+PUBLISH_EVERY = timedelta(seconds=1)
 _AT_ONCE = 500
 
 

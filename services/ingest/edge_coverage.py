@@ -19,7 +19,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from libs.common import metrics
@@ -28,6 +28,7 @@ from libs.common.db.pool import Connection, Pool, open_pool
 from libs.common.drain import BATCHES
 from libs.common.errors import ConfigurationError, TransomError
 from libs.common.logging import get_logger
+from libs.common.periodic import until_beat
 from libs.common.retryable import is_retryable
 from libs.common.sending import coverage_queries as coverage
 from libs.common.sending.coverage import HELD, RefusalKind
@@ -158,7 +159,7 @@ class EdgeCoverage:
             self.refused("slow")
 
     def beat(self) -> None:
-        """Called several times a second. A gap means that this process stalled, or that its machine slept."""
+        """Called every second. A gap means that this process stalled, or that its machine slept."""
         now = self.ticks()
         if self._seen is not None and now - self._seen > STALLED:
             self.refused("stood_still", since=self._seen)
@@ -174,11 +175,10 @@ class EdgeCoverage:
         if now - self._unready_since >= UNREADY:
             self.refused("not_ready", since=self._unready_since)
 
-    async def store(self, db: Connection) -> None:
-        """Store the report. The database's time is read first, so everything that happened before it is included."""
+    async def store(self, db: Connection, until: datetime) -> None:
+        """Store the report. It includes what happened before ``until``, which the database's clock has reached."""
         if self._since is None:
             return
-        until = await coverage.instant(db)
         self.beat()
         now = self.ticks()
         for open_since in [*self._in_flight.values(), *([] if self._left is None else [self._left])]:
@@ -234,12 +234,12 @@ class EdgeCoverage:
     async def _check(self, ready: Callable[[], Awaitable[None]]) -> None:
         while True:
             self.checked(ready=await _passes(ready))
-            await asyncio.sleep(CHECK_PERIOD)
+            await asyncio.sleep(until_beat(CHECK_PERIOD))
 
     async def _beat(self) -> None:
         while True:
             self.beat()
-            await asyncio.sleep(PERIOD / 4)
+            await asyncio.sleep(until_beat(PERIOD))
 
     async def _store_always(self, dsn: str, command_seconds: float, ends: asyncio.Event) -> None:
         """Every failure is retried.
@@ -257,7 +257,7 @@ class EdgeCoverage:
                         failures = await self._store_once(pool, failures)
                         if last:
                             return
-                        await _pause(ends, PERIOD if failures == 0 else RETRY_SECONDS)
+                        await _pause(ends, until_beat(PERIOD) if failures == 0 else RETRY_SECONDS)
             except Exception as error:  # the edge serves on after any failure here
                 if not isinstance(error, ConfigurationError):
                     log.exception("task.failed", task="cover")
@@ -267,7 +267,7 @@ class EdgeCoverage:
     async def _store_once(self, pool: Pool, failures: int) -> int:
         try:
             async with pool.acquire() as db:
-                await self.store(db)
+                await self.store(db, pool.now.earliest)
         except Exception as error:
             if not is_retryable(error) and failures % LOG_EVERY_TRIES == 0:
                 log.exception("task.failed", task="cover")

@@ -46,13 +46,18 @@ TOPOLOGY: Topology[Deps] = Topology(
             side_by_side=2,
         ),
         Subscriber(
-            DIRECTORY_CHANGES, DirectoryChange, on_changes, lambda record, _deps: decode_directory_change(record.value)
+            DIRECTORY_CHANGES,
+            DirectoryChange,
+            on_changes,
+            lambda record, _deps: decode_directory_change(record.value),
+            hurried=False,
         ),
         Subscriber(
             PORTAL_MESSAGES,
             PortalMessage | PortalRead | PortalSignedIn | PortalLinkWanted,
             on_portal,
             lambda record, _deps: decode_portal_event(record.value),
+            hurried=False,
         ),
     ),
     publishers=(

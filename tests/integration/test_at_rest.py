@@ -6,6 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v4
+from aiokafka.protocol.metadata import MetadataRequest, MetadataRequest_v5
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.db.pool import open_pool
@@ -13,8 +16,11 @@ from libs.common.kafka.producer import Producer
 from libs.common.sending.merge_slices import SliceMover
 from libs.common.sending.sweeping import ROW_TASKS
 from libs.common.sending.whatsapp_charges import charge_due
+from services.inbox.touched import tell_touched
 from services.ingest import consent, sms
+from services.ingest.edge_coverage import EdgeCoverage
 from tests.support.consumer_bench import Bench, Handled
+from tests.support.inbox_world import RULE
 from tests.support.sending import Garage, a_sender
 from tests.support.statements import statements_of
 from tests.support.waiting import eventually
@@ -35,6 +41,28 @@ async def test_a_task_of_ingest_asks_one_question(database: str, task: str) -> N
     async with open_pool(database, application_name="test", size=1, command_seconds=10) as pool:
         async with statements_of(pool, size=1) as sent:
             await INGEST[task](pool)
+        assert len(sent) == 1
+
+
+async def test_an_edge_tells_of_itself_in_one_statement(database: str) -> None:
+    coverage = EdgeCoverage()
+    coverage.begin()
+    async with open_pool(database, application_name="test", size=1, command_seconds=10) as pool:
+        sent: list[Any] = []
+        async with pool.acquire() as db:
+            db.add_query_logger(sent.append)
+            await coverage.store(db, pool.now.earliest)
+        asked = [one.query for one in sent]
+        assert (len([one for one in asked if "webhook_edges" in one]), "select clock_timestamp()" in asked) == (
+            1,
+            False,
+        )
+
+
+async def test_the_inbox_looks_for_touched_customers_with_one_question(database: str) -> None:
+    async with open_pool(database, application_name="test", size=1, command_seconds=10) as pool:
+        async with statements_of(pool, size=1) as sent:
+            await tell_touched(pool, RULE, NOBODY)
         assert len(sent) == 1
 
 
@@ -61,3 +89,38 @@ async def test_a_fetch_that_waits_for_minutes_holds_up_no_lone_record_no_commit_
             await eventually(partial(handled_is, handled, number + 1))
         assert consumer.unready() is None
     assert await bench.committed(0, 1) == [3, 1]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The requests that aiokafka sends to brokers."""
+    requests: list[Any] = []
+
+    def send(connection: AIOKafkaConnection, request: Any, expect_response: bool = True) -> Any:  # noqa: FBT001, FBT002 -- as aiokafka calls it
+        requests.append(request)
+        return sent(connection, request, expect_response)
+
+    sent = AIOKafkaConnection.send
+    monkeypatch.setattr(AIOKafkaConnection, "send", send)
+    return requests
+
+
+async def test_readiness_asks_the_brokers_for_no_topic(producer: Producer, asked: list[Any]) -> None:
+    """A cluster's metadata grow with its topics, and decoding them costs more than a batch of messages."""
+    assert await producer.unready() is None
+    [request] = [one for one in asked if isinstance(one, MetadataRequest)]
+    assert request.build(MetadataRequest_v5).to_object()["topics"] == []
+
+
+async def test_what_nobody_waits_for_is_fetched_a_fourth_as_often(bench: Bench, asked: list[Any]) -> None:
+    def fetches(wait_ms: int) -> int:
+        waits = [
+            one.build(FetchRequest_v4).to_object()["max_wait_time"] for one in asked if isinstance(one, FetchRequest)
+        ]
+        return waits.count(wait_ms)
+
+    async with bench.consumer(Handled(), hurried=False), bench.consumer(Handled()):
+        await eventually(lambda: fetches(100) > 4)  # both have partitions
+        asked.clear()
+        await eventually(lambda: fetches(100) > 12)
+        assert 0 < fetches(400) <= 6

@@ -297,7 +297,7 @@ async def test_without_kafka_the_answer_is_503_and_remembered_and_200_again_afte
         assert "retry-after" in answer.headers
         assert "kafka_away" in {line["reason"] for line in log_lines.of("webhook.rejected")}
         async with open_pool(database, application_name="test", size=1) as pool, pool.acquire() as db:
-            await coverage.store(db)
+            await coverage.store(db, pool.now.earliest)
             [stored] = await db.fetch("select kind, reason, times from webhook_refusals")
         assert tuple(stored) == ("refused", "kafka_away", 1)
         await asyncio.to_thread(own_kafka.start)

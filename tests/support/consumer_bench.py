@@ -95,6 +95,7 @@ class Bench:
                     handle,
                     options.pop("max_records", 500),
                     options.pop("side_by_side", 1),
+                    options.pop("hurried", True),
                 )
             ],
             producer=self.producer,

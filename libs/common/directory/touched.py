@@ -30,6 +30,8 @@ insert into touched_customers (org_id, customer_id)
 select u.org_id, u.customer_id from unnest($1::text[], $2::uuid[]) as u (org_id, customer_id)
 """
 
+_ANY = "select exists (select from touched_customers)"
+
 _TAKE = """
 with recursive organisations as (
     (select org_id, 1 as number from touched_customers where org_id > $1 order by org_id limit 1)
@@ -59,6 +61,11 @@ async def touch(db: Connection, customers: Collection[tuple[str, UUID]]) -> None
     """Something changed of these (organisation, customer)."""
     if customers:
         await db.execute(_TOUCH, *as_columns(sorted(set(customers))))
+
+
+async def any_touched(db: Connection) -> bool:
+    """Whether there is something to take."""
+    return bool(await db.fetchval(_ANY))
 
 
 async def take(db: Connection, after: str, organisations: int, share: int) -> list[tuple[str, UUID | None]]:

@@ -52,8 +52,7 @@ _CONSUMER_OPTIONS: dict[str, Any] = {
     "isolation_level": "read_committed",
     "max_partition_fetch_bytes": 5 * 1024 * 1024,
     "fetch_max_bytes": 8 * 1024 * 1024,
-    "consumer_timeout_ms": 1_000,  # aiokafka's reading task wakes up so often at least; news wakes it at once
-    "heartbeat_interval_ms": 2_000,
+    "heartbeat_interval_ms": 3_000,
     "max_poll_interval_ms": 300_000,
 }
 
@@ -85,7 +84,9 @@ class BatchConsumer:
     STOP_BASE: ClassVar[timedelta] = STOP_BASE
     FETCH_SECONDS: ClassVar[float] = 0.5
     """A fetch waits so long for records. The first one answers it, so a long wait delays none. It holds up what is not
-    in it: a partition that is rewound or resumed, or whose records waited for the batch before longer than 100 ms."""
+    in it: a partition that is rewound or resumed, or whose records waited for the batch before longer than 100 ms.
+    Where a subscription is not hurried that matters less than a process at rest, so there it waits longer."""
+    UNHURRIED: ClassVar[int] = 4
 
     def __init__(
         self,
@@ -141,6 +142,7 @@ class BatchConsumer:
                 group_watch=GroupWatch(Stalls(self.STALLED_SECONDS)),
             )
             runner = BatchRunner(subscription, partitions, producer, service, now, remember)
+            fetch_ms = int(self.FETCH_SECONDS * 1000) * (1 if subscription.hurried else self.UNHURRIED)
             subscriber = declare_subscriber(
                 self._broker,
                 source_topic,
@@ -156,7 +158,8 @@ class BatchConsumer:
                 decoder=_decode,
                 no_reply=True,
                 session_timeout_ms=int(self.SESSION_SECONDS * 1000),
-                fetch_max_wait_ms=int(self.FETCH_SECONDS * 1000),
+                fetch_max_wait_ms=fetch_ms,
+                consumer_timeout_ms=2 * fetch_ms,  # aiokafka's reading task wakes up so often; news wakes it at once
                 **_CONSUMER_OPTIONS,
             )
             partitions.find_consumer = partial(getattr, subscriber, "consumer")

@@ -13,12 +13,15 @@ Rule 5: whose service works without Kafka may start without it (``may_be_away``)
 """
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from libs.common import metrics
 from libs.common.drain import DISCONNECTING, FLUSHING, Drain
@@ -217,13 +220,13 @@ class Producer:
         return len(client.cluster.partitions_for_topic(name) or ())
 
     async def unready(self) -> str | None:
-        """Why nothing can be published now, or None; asks the brokers for their metadata, at most two seconds."""
+        """Why nothing can be published now, or None; asks the brokers, at most two seconds."""
         inner = self._inner
         if inner is None:
             return "kafka: the producer is not started"
         try:
             async with asyncio.timeout(2):
-                await inner.client.fetch_all_metadata()
+                await _ask(inner.client)
         except (KafkaError, OSError, TimeoutError) as error:
             return f"kafka: {type(error).__name__}"
         return None
@@ -268,6 +271,25 @@ class Producer:
             await _end(inner, 0.1)
             raise
         return inner
+
+
+async def _ask(client: AIOKafkaClient) -> None:
+    """Ask the brokers, in any order, until one answers. Raises KafkaError where none does.
+
+    The question is for the metadata of no topic: that of all costs a process more than a batch of messages.
+    """
+    nodes = [broker.nodeId for broker in client.cluster.brokers()]
+    random.shuffle(nodes)
+    failure = KafkaError("no broker is known")
+    for node in nodes:
+        try:
+            if await client.ready(node):
+                await client.send(node, MetadataRequest([]))
+                return
+            failure = KafkaConnectionError(f"broker {node} cannot be reached")
+        except KafkaError as error:
+            failure = error
+    raise failure
 
 
 async def _end(inner: AIOKafkaProducer, patience: float, then: Callable[[], float] = lambda: HANG_UP_SECONDS) -> None:

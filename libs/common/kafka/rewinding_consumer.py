@@ -9,9 +9,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from libs.common.kafka.aiokafka_patches import FencedError, positions_of
 from libs.common.kafka.in_flight import InFlight
+from libs.common.periodic import until_beat
 
 QUIET_SECONDS = 60.0
-IDLE_MS = 2_000
+IDLE_SECONDS = 2.0
 """How long a consumer waits for records at once while none is in flight. It wakes when one comes."""
 
 
@@ -41,8 +42,8 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
 
     aiokafka moves on behind the records that a failing ``getmany`` had already taken from other partitions. Here every
     partition goes back to where it was, whatever the reason (a checksum, for instance), and ``failures`` says for how
-    long reading has failed. At rest it waits for ``IDLE_MS``, however often FastStream wants to look: looking 100 times
-    a second costs a service more than anything else at rest.
+    long reading has failed. At rest it waits for ``IDLE_SECONDS``, however often FastStream wants to look: looking 100
+    times a second costs a service more than anything else at rest.
     """
 
     in_flight: InFlight | None = None
@@ -66,7 +67,8 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
             if found:
                 return found
             await self.in_flight.change(timeout_ms / 1000)
-        return await self.read_or_rewind(*partitions, timeout_ms=max(timeout_ms, IDLE_MS), max_records=max_records)
+        idle_ms = round(until_beat(IDLE_SECONDS) * 1000)
+        return await self.read_or_rewind(*partitions, timeout_ms=max(timeout_ms, idle_ms), max_records=max_records)
 
     async def read_or_rewind(
         self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None

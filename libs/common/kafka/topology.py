@@ -28,7 +28,7 @@ class Subscription(Generic[T]):
     else → the batch is halved to find the guilty record. ``handle`` must bear being given a record again.
 
     ``side_by_side`` is how many batches of different partitions may be in hand at once, in this process as otherwise in
-    so many replicas.
+    so many replicas. ``hurried``: see ``BatchConsumer.FETCH_SECONDS``.
     """
 
     topic: Topic
@@ -36,6 +36,7 @@ class Subscription(Generic[T]):
     handle: Handle[T]
     max_records: int = 500
     side_by_side: int = 1
+    hurried: bool = True
     event: Any = None
     """What a record holds, for the document that the broker makes."""
 
@@ -45,7 +46,7 @@ class Subscriber(Generic[T, DepsT]):
     """A topic that a service reads, the events in it, and the handler of a batch.
 
     ``decode`` turns a record into what the handler gets; without it that is ``event.decode``. ``handle`` and ``decode``
-    keep the promises of ``Subscription``. ``side_by_side``: see there.
+    keep the promises of ``Subscription``. ``side_by_side``, ``hurried``: see there.
     """
 
     topic: Topic
@@ -53,6 +54,7 @@ class Subscriber(Generic[T, DepsT]):
     handle: Callable[[Sequence[Received[T]], DepsT], Awaitable[Sequence[Reject] | None]]
     decode: Callable[[RawRecord, DepsT], T] | None = None
     side_by_side: int = 1
+    hurried: bool = True
 
     def subscription(self, deps: DepsT, max_records: int) -> Subscription[T]:
         decode, handle = self.decode, self.handle
@@ -62,6 +64,7 @@ class Subscriber(Generic[T, DepsT]):
             lambda batch: handle(batch, deps),
             max_records,
             self.side_by_side,
+            self.hurried,
             self.event,
         )
 

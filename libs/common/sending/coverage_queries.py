@@ -15,8 +15,6 @@ from libs.common.sending.coverage import CaughtUp, Cover, Edge, RefusalKind
 
 _EDGES_MOST = 1000
 
-_INSTANT = "select clock_timestamp()"
-
 # A stretch of refusals is dated late by the duration of the statement: that is the safe side.
 _TELL = """
 with edge as (
@@ -91,12 +89,6 @@ class Known(NamedTuple):
     serves: timedelta
     last_post: timedelta | None
     refusals: Sequence[RefusalStretch]
-
-
-async def instant(db: Connection) -> datetime:
-    """The database's time: later than everything that happened before the call."""
-    at: datetime = await db.fetchval(_INSTANT)
-    return at
 
 
 async def store(db: Connection, known: Known, until: datetime, *, leaves: bool = False) -> None:

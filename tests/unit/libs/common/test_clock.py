@@ -116,3 +116,15 @@ def test_one_asks_in_a_while() -> None:
     assert not host.clock.is_due()
     host.ticks += MEASURE_EVERY
     assert host.clock.is_due()
+
+
+@given(ticks=st.floats(0, 1e7), trips=st.lists(st.tuples(PAUSES, TRIPS, TRIPS), min_size=1))
+def test_what_the_servers_clock_has_reached_at_the_least_is_never_ahead_of_it(
+    ticks: float, trips: list[tuple[float, float, float]]
+) -> None:
+    host = Host(ticks)
+    for pause, there, back in trips:
+        host.ticks += pause
+        host.measure(there, back)
+        host.ticks += pause
+        assert -TICK <= host.server - host.clock.earliest <= 2 * host.clock.bound + TICK

@@ -1,12 +1,14 @@
 import asyncio
+import random
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import redis.exceptions as redis
 from aiokafka.errors import KafkaConnectionError
 
 from libs.common.errors import Transient
-from libs.common.periodic import STUCK_AFTER, StallDetector, run_periodically, side_by_side
+from libs.common.periodic import BEAT, STUCK_AFTER, StallDetector, run_periodically, side_by_side, until_beat
 from tests.support.logs import LogLines
 from tests.support.waiting import eventually
 
@@ -91,3 +93,22 @@ async def test_one_item_that_fails_and_one_that_is_slow_keep_none_of_the_others_
     with pytest.raises(Transient):
         await side_by_side(range(10), work, at_once=2)
     assert done == [*range(2, 10), 1]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 2.5, 5.0, 30.0])
+async def test_rounds_begin_on_one_beat_whenever_the_round_before_ended(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    for _ in range(200):
+        ended = random.uniform(0.0, 1e6)
+        monkeypatch.setattr(loop, "time", partial(float, ended))
+        wait = until_beat(seconds)
+        monkeypatch.setattr(loop, "time", partial(float, ended + wait))
+        assert min(until_beat(BEAT) % BEAT, BEAT - until_beat(BEAT) % BEAT) < 0.001, "it is a beat now"
+        assert max(0.0, seconds - BEAT) < wait < seconds + 0.05
+    monkeypatch.undo()
+
+
+async def test_a_period_shorter_than_a_beat_is_kept() -> None:
+    assert {until_beat(0.001) for _ in range(50)} == {0.001}
