@@ -1,5 +1,6 @@
 """``GET /v1/spend``."""
 
+import re
 from datetime import date
 from typing import Annotated
 from uuid import UUID
@@ -17,6 +18,7 @@ router = APIRouter(tags=["spend"])
 
 CSV = "text/csv"
 Money = Annotated[str, Field(description="An exact decimal.", pattern=r"^-?[0-9]+(\.[0-9]+)?$", examples=["0.0400"])]
+_NOTHING = re.compile(r"q=0(\.0*)?")
 _DAY = "A day (UTC), included, such as 2026-11-25."
 
 
@@ -120,9 +122,11 @@ async def spend(
 
 
 def wants_csv(accept: str | None) -> bool:
-    """Whether CSV is named before JSON and before anything."""
+    """Whether CSV is named before JSON and before anything. What has the weight 0 is not wanted."""
     for part in (accept or "").split(","):
-        kind = part.partition(";")[0].strip().lower()
+        kind, _, weight = part.replace(" ", "").lower().partition(";")
+        if _NOTHING.fullmatch(weight):
+            continue
         if kind == CSV:
             return True
         if kind in ("application/json", "*/*"):

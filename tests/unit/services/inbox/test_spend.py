@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.inbox.api.spend import wants_csv
 from services.inbox.spend import MOST_DAYS, SpendError, SpendRow, answer_of, csv_of, read_query, totals
 
 TODAY = date(2026, 11, 25)
@@ -96,3 +97,20 @@ def test_a_cell_of_the_csv_is_never_a_formula_and_reads_back(cell: str) -> None:
     assert row[0].removeprefix("'") == cell
     assert row[0][0] not in "=+-@\t"
     assert len(row) == len(heading)
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        (None, False),
+        ("*/*", False),
+        ("text/csv", True),
+        ("Text/CSV; charset=utf-8, */*;q=0.1", True),
+        ("application/json, text/csv", False),
+        ("text/csv;q=0", False),
+        ("text/csv; q=0.000, application/json", False),
+        ("application/json;q=0, text/csv;q=0.5", True),
+    ],
+)
+def test_csv_is_given_to_who_wants_it(accept: str | None, wanted: bool) -> None:  # noqa: FBT001 -- a parameter
+    assert wants_csv(accept) is wanted
