@@ -8,7 +8,8 @@ from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
 _MOST_SEGMENTS = 100
-_MOST_PRICE = 1000
+_MOST_PRICE = 100_000
+"""In any currency: a long SMS to Vietnam costs more than 1,000 of its own."""
 _LONGEST = 30  # characters
 
 
@@ -32,10 +33,10 @@ def read_cost(segments: object, amount: object, currency: object) -> Cost | None
 
 
 def total(amounts: Sequence[object]) -> Decimal | None:
-    """The sum of the prices of a message's parts; None where one of them has none."""
+    """The sum of the prices of a message's parts; None where one of them has none, or where it can be no price."""
     prices = [_price(amount) for amount in amounts]
     known = [price for price in prices if price is not None]
-    return sum(known, Decimal(0)) if known and len(known) == len(prices) else None
+    return _price(sum(known, Decimal(0))) if known and len(known) == len(prices) else None
 
 
 def _is_count(text: str) -> bool:
