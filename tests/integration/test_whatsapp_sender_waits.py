@@ -111,6 +111,24 @@ async def test_a_claim_defers_the_rows_behind_it_and_none_of_its_own(
         assert [await line.claim_once() for _ in range(3)] == [RUN, RUN, 5]
 
 
+async def test_rows_that_fill_a_claim_behind_calls_of_this_process_are_not_deferred_until_those_are_recorded(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    conversation = await kim(garage, sandbox)
+    commands = [await garage.command(conversation) for _ in range(12)]
+    async with a_sender(garage, producer, sandbox.url, concurrency=4) as line:
+        for command in commands:  # one due before the other, so that a claim reads the oldest
+            await accept(line, command)
+            garage.now.forward(timedelta(milliseconds=1))
+        assert await line.call_once() == 4
+        assert await line.call_once() == 0  # what a claim may read is all behind those four
+        deferred = await garage.fetch("select from sends where deferred_until is not null")
+        assert not deferred
+        await line.record()
+        assert [await line.claim_once() for _ in range(2)] == [4, 4]
+    assert set(await garage.states(*commands)) == {"accepted"}
+
+
 async def test_rows_behind_one_that_may_hold_them_back_for_a_minute_are_looked_at_after_it(
     line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:

@@ -42,6 +42,12 @@ _CLOSE_SECONDS = 2.0
 _JSONB_VERSION = b"\x01"
 _TIME = "select clock_timestamp()"
 _USE_KEPT_PLANS = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off"
+_TYPES = ("text", "uuid", "int4", "int8", "bool", "timestamptz", "bytea", "jsonb")
+_ARRAYS = "select " + ", ".join(f"null::{name}[]" for name in _TYPES)
+"""Arrays are the types of columns (``as_columns``), and asyncpg knows none of a new connection.
+
+It would ask for them with each statement that has new ones, for some milliseconds of PostgreSQL each time.
+"""
 _KEEP_NO_PLANS = "set plan_cache_mode = force_custom_plan; set enable_seqscan = on"
 _NO_PLANS = Plans()
 _APART = timedelta(seconds=5)
@@ -228,6 +234,7 @@ async def _prepare(connection: Any) -> None:
         "jsonb", schema="pg_catalog", format="binary", encoder=_jsonb, decoder=lambda data: orjson.loads(data[1:])
     )
     await connection.set_type_codec("json", schema="pg_catalog", format="binary", encoder=_json, decoder=orjson.loads)
+    await connection.prepare(_ARRAYS)
 
 
 def _jsonb(value: Any) -> bytes:

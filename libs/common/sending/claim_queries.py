@@ -84,8 +84,11 @@ update sends s
 async def open_claim(
     db: Connection, channel: ProviderChannel, claim_id: UUID, rows: Sequence[SendRow], until: datetime
 ) -> None:
-    """Store that this claim has these rows until then. Call in the transaction that claims them."""
-    org_ids, message_ids, attempts = as_columns([row.key for row in rows])
+    """Store that this claim has these rows until then. Call in the transaction that claims them.
+
+    The rows that are called last stand first. So the first look of ``close_claims`` mostly finds one that is claimed.
+    """
+    org_ids, message_ids, attempts = as_columns([row.key for row in reversed(rows)])
     accounts = sorted({row.account for row in rows})
     await db.execute(_OPEN, claim_id, channel, until, accounts, org_ids, message_ids, attempts)
 

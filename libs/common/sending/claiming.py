@@ -74,8 +74,12 @@ async def claim_due(
     timings: Timings,
     *,
     choice: Choice = ALL,
+    called: Collection[str] = (),
 ) -> ClaimRound[PreparedT]:
-    """Claim due rows of each account up to its budget. Call inside a transaction."""
+    """Claim due rows of each account up to its budget. Call inside a transaction.
+
+    ``called``: accounts of which this process has open claims. An answer leads to their next claim soon.
+    """
     scan = _scan(budgets, choice)
     found = choice.of(await sends.candidates(db, adapter.transport, scan, now, timings.blocks))
     if not found:
@@ -89,7 +93,7 @@ async def claim_due(
     applied = await persist(db, adapter, admission.ended + judged.steps, now)
     await _open(db, adapter, claims, now + timings.lease)
     # after the claims are written, so that no row of theirs is deferred as well
-    kept = await _defer_blocked(db, adapter, admission, full, now=now, timings=timings)
+    kept = await _defer_blocked(db, adapter, admission, full - {*called}, now=now, timings=timings)
     round_ = ClaimRound(claims, applied, strange=judged.strange, more=_more(found, budgets, admission, full & kept))
     round_.held = set(admission.held)
     went = {key for claimed in claims for key in claimed.probes}

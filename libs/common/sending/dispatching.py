@@ -7,7 +7,7 @@ periodic look finds all other work: rows of other processes, rows from before a 
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic
 
@@ -186,15 +186,16 @@ class Dispatcher(Generic[PreparedT]):
         budgets = self._turns.take(self._portion.size)
         if not budgets:
             return False
+        called = self._turns.with_claims(budgets)
         with self._turns.reserved(budgets):
-            await self._claim_in_turn(budgets)
+            await self._claim_in_turn(budgets, called)
         return True
 
-    async def _claim_in_turn(self, budgets: Mapping[str, int]) -> None:
+    async def _claim_in_turn(self, budgets: Mapping[str, int], called: Collection[str]) -> None:
         self._taken = list(budgets)
         choice = Choice(but={*self._suspected, *self._quarantine.keys(self._now())})
         try:
-            claimed = await self._claim(budgets, choice)
+            claimed = await self._claim(budgets, choice, called)
         except Exception as error:
             if is_retryable(error) and not is_statement_timeout(error):
                 raise
@@ -208,11 +209,13 @@ class Dispatcher(Generic[PreparedT]):
             self._quarantine.passed(claimed)
         self._taken = []
 
-    async def _claim(self, budgets: Mapping[str, int], choice: Choice) -> int:
+    async def _claim(self, budgets: Mapping[str, int], choice: Choice, called: Collection[str] = ()) -> int:
         """Claim the chosen rows of these accounts and begin their calls. Returns how many."""
         began = self._loop_time()
         async with self._pool.acquire(kept_plans=True) as db, db.transaction():
-            found = await claim_due(db, self._adapter, budgets, self._now(), self._timings, choice=choice)
+            found = await claim_due(
+                db, self._adapter, budgets, self._now(), self._timings, choice=choice, called=called
+            )
         self._log_strange(found.strange)
         self._turns.opened(Counter(claim.row.account for claim in found.claims))
         if choice.only is None:

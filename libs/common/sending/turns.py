@@ -147,6 +147,10 @@ class Turns:
                 self._calls.give_back(account, number)
             self.closed(room)
 
+    def with_claims(self, accounts: Iterable[str]) -> set[str]:
+        """Those of these accounts that have open claims."""
+        return {account for account in accounts if self._claims.of[account]}
+
     def opened(self, claims: Mapping[str, int]) -> None:
         """Rows of these accounts are claimed, and their calls begin."""
         self._calls.take(claims)

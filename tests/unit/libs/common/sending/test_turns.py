@@ -161,3 +161,12 @@ def test_the_end_of_a_row_wakes_an_account_that_may_have_others_and_no_other() -
     turns.emptied(["empty"])
     turns.moved(["empty"])
     assert turns.take(500).keys() == {"empty"}
+
+
+def test_an_account_has_open_claims_until_the_last_of_them_is_recorded() -> None:
+    turns = some_turns(calls={"a": 2})
+    turns.answered("a")
+    turns.closed({"a": 1})
+    assert turns.with_claims(["a", "b"]) == {"a"}
+    turns.closed({"a": 1})
+    assert turns.with_claims(["a", "b"]) == set()
