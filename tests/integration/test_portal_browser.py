@@ -226,6 +226,23 @@ async def test_what_changed_while_the_connection_was_lost_comes_without_a_reload
     assert await field.evaluate("(field) => field.selectionStart") == 4
 
 
+async def test_a_page_that_answered_a_form_follows_the_conversation_too(portal: ServedPortal) -> None:
+    kim = await portal.site.a_person()
+    mine = await portal.site.a_message(kim, "Is it ready?", direction="in")
+    tab = await portal.signed_in(kim)
+    script = re.compile(r"/static/portal.*\.js")
+    await tab.route(script, lambda route: route.abort())
+    await tab.reload()
+    await tab.get_by_label("Your message").fill("x" * 4_097)
+    await tab.unroute(script)
+    await tab.get_by_role("button", name="Send").tap()
+    await expect(tab).to_have_url(f"{portal.url}/conversation/messages")
+    await portal.stop()
+    await portal.site.run("update messages set status = 'read', read_at = now() where message_id = $1", mine)
+    await portal.start()
+    await expect(tab.locator(f"#m-{mine}").get_by_text("Seen")).to_be_visible(timeout=40_000)
+
+
 async def test_a_session_that_ends_closes_its_page(portal: ServedPortal) -> None:
     kim = await portal.site.a_person()
     await portal.site.a_message(kim, "Your Golf is ready.")

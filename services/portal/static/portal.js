@@ -118,7 +118,7 @@ function conversation(form, list) {
 
   // what the page would have now, without moving or losing anything
   async function refresh() {
-    const answer = await fetch(location.href, { signal: stream.signal, cache: "no-store" });
+    const answer = await fetch("/conversation", { signal: stream.signal, cache: "no-store" });
     if (!answer.ok && answer.status !== 401) throw new Error("not now");
     const page = parsed(await answer.text());
     const fresh = page.getElementById("messages");
