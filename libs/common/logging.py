@@ -188,6 +188,8 @@ def _renderer(fmt: Format) -> Processor:
 
     def render(logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
         plain = {name: _named(value) if isinstance(value, UUID | datetime) else value for name, value in event.items()}
+        if isinstance(errors := plain.get("exception"), list):
+            plain["exception"] = "\n".join(orjson.dumps(error).decode() for error in errors)
         return str(pretty(logger, method, plain)).encode(errors="replace")
 
     return render

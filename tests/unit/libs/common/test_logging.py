@@ -143,19 +143,30 @@ def test_values_without_a_json_form_do_not_lose_the_line(log_lines: LogLines) ->
     assert log_lines.all()[0]["status"] == 200
 
 
-@pytest.mark.parametrize("detail", ["none", "lone \ud800 surrogate"])
-def test_a_time_is_written_as_rfc_3339_has_it(log_lines: LogLines, detail: str) -> None:
+@pytest.mark.parametrize("records", [1, 2**70])  # the second is beyond what orjson writes
+def test_a_time_is_written_as_rfc_3339_has_it(log_lines: LogLines, records: int) -> None:
     at = datetime(2026, 11, 27, 12, 30, tzinfo=UTC)
-    logging.get_logger().info("window.opened", closes_at=at, detail=detail)
+    logging.get_logger().info("window.opened", closes_at=at, records=records)
     (line,) = log_lines.all()
     assert line["closes_at"] == "2026-11-27T12:30:00+00:00"
 
 
-def test_people_read_a_time_as_machines_do() -> None:
+def test_people_read_a_time_as_machines_do(log_lines: LogLines) -> None:
     stream = io.BytesIO()
     logging.configure(service="test", version="0", fmt="console", stream=stream)
     logging.get_logger().info("window.opened", closes_at=datetime(2026, 11, 27, 12, 30, tzinfo=UTC))
     assert "closes_at=2026-11-27T12:30:00+00:00" in stream.getvalue().decode()
+
+
+def test_people_read_of_an_exception_and_its_cause(log_lines: LogLines) -> None:
+    stream = io.BytesIO()
+    logging.configure(service="test", version="0", fmt="console", stream=stream)
+    error = KeyError("of +447700900999")
+    error.__cause__ = OSError(111, "refused")
+    logging.get_logger().error("task.failed", exc_info=error)
+    said = stream.getvalue().decode()
+    assert all(word in said for word in ("task.failed", "KeyError", "ConnectionRefusedError"))
+    assert "447700900999" not in said
 
 
 def test_people_get_the_same_redacted(log_lines: LogLines) -> None:
