@@ -257,6 +257,40 @@ async def test_plans_are_kept_for_longer_each_time_and_over_uses_that_keep_none(
     assert set(other) == {"force_custom_plan"}
 
 
+async def test_a_use_that_keeps_no_plans_discards_none(database: str) -> None:
+    look = "select from things where id = $1"
+    name = "select name from pg_prepared_statements where statement = $1"
+    async with open_pool(database, application_name="transom-test", size=1) as pool:
+        async with pool.acquire() as db:
+            await db.execute("create table things (id int primary key)")
+            await db.execute("vacuum things")
+        async with pool.acquire(kept_plans=True) as db:
+            await db.fetch(look, 1)
+            # a setting ends no plan: a new one would read the table, whatever else it may not
+            await db.execute("set enable_indexscan = off; set enable_indexonlyscan = off; set enable_bitmapscan = off")
+        async with pool.acquire() as db:
+            await db.fetch(look, 1)
+        async with pool.acquire(kept_plans=True) as db:
+            explain = f"explain execute {await db.fetchval(name, look)}(1)"
+            assert "Index" in "".join(line for (line,) in await db.fetch(explain))
+            await db.execute("discard plans")
+            assert "Seq Scan" in "".join(line for (line,) in await db.fetch(explain))
+
+
+async def test_a_column_that_a_migration_adds_ends_a_kept_plan(database: str) -> None:
+    look = "select id from things where id = $1"
+    async with open_pool(database, application_name="transom-test", size=1) as pool:
+        async with pool.acquire() as db:
+            await db.execute("create table things (id int primary key)")
+            await db.execute("insert into things values (1)")
+        async with pool.acquire(kept_plans=True) as db:
+            assert await db.fetchval(look, 1) == 1
+        async with opened(database) as other, other.acquire() as db:
+            await db.execute("alter table things add column name text")
+        async with pool.acquire(kept_plans=True) as db, db.transaction():
+            assert await db.fetchval(look, 1) == 1
+
+
 async def test_a_kept_plan_reads_the_index_of_a_table_that_is_still_empty(database: str) -> None:
     async with open_pool(database, application_name="transom-test", size=1) as pool:
         async with pool.acquire() as db:

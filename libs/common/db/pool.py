@@ -37,7 +37,7 @@ from libs.common.reaching import at, tls_cause
 Connection = asyncpg_patches.Connection
 
 CONNECT_SECONDS = 1.5
-PLANS_SECONDS, PLANS_CAP_SECONDS = 2.0, 60.0
+PLANS_SECONDS, PLANS_CAP_SECONDS = 2.0, 10.0
 _CLOSE_SECONDS = 2.0
 _JSONB_VERSION = b"\x01"
 _TIME = "select clock_timestamp()"
