@@ -120,6 +120,8 @@ async def test_a_template_goes_from_draft_to_rejected_to_edited_to_approved_to_s
     await tab.get_by_role("button", name="Submit to Meta").click()
     await expect(tab.locator("#body")).to_have_attribute("aria-invalid", "true")
     await expect(tab.locator("#fault-body")).to_contain_text("may not be the first or the last thing")
+    await tab.get_by_role("link", name="Go to the text").click()
+    await expect(tab.locator("#body")).to_be_focused()
     assert await axe(tab) == []
     assert await decided(garage) == Rejected("template_not_approved")
 
