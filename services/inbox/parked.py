@@ -11,7 +11,8 @@ Rule 4: by policy (``send``) texts go while the window is open and nobody of the
         asked when the customer writes, when something of theirs changes without an event (``touched``), when a text
         fails and when one is kept, each time after what happened is committed: the later of two sees the other.
         What fails into a window that was open already waits for the next message: what refused it would refuse it again
-        (a marked address, a margin of the router), and each release would be one more failed message.
+        (a marked address, a margin of the router), and each release would be one more failed message. Whether the
+        customer has written is told by what its decision knew: their clock is not ours, and webhooks come late.
 Rule 5: a person's release holds the AI like any free-form message that staff send here. A release by policy holds
         nothing.
 Rule 6: nothing is offered or sent after its expiry, nor what the portal has shown, nor what the customer has read.
@@ -128,14 +129,16 @@ class ParkedTexts:
             await lock_known_against_merge(db, {(text.org_id, text.conversation_id) for text in new})
             parked = await queries.park(db, [text for text in new if text.expires_at > now])
             await _tell(db, {(text.org_id, text.conversation_id) for text in new if text.message_id in parked})
-        oldest: dict[ConversationKey, datetime] = {}
-        for text in new:
-            place = text.org_id, text.conversation_id
-            oldest[place] = min(text.written_at, oldest.get(place, text.written_at))
-        await self.send_open(oldest.keys(), oldest)
+        known: dict[ConversationKey, datetime | None] = {}
+        for one in found:
+            if waits(one.ended):
+                place, at = (one.org_id, one.conversation_id), one.customer_at
+                before = known.get(place, at)
+                known[place] = None if at is None or before is None else min(at, before)
+        await self.send_open(known.keys(), known)
 
     async def send_open(
-        self, keys: Collection[ConversationKey], after: Mapping[ConversationKey, datetime] | None = None
+        self, keys: Collection[ConversationKey], after: Mapping[ConversationKey, datetime | None] | None = None
     ) -> None:
         """Send by policy what waits in these conversations, where the window is open.
 

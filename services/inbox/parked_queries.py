@@ -55,7 +55,9 @@ _WAITING, _WAITING_LOCKED = _waiting(""), _waiting("for no key update of p")
 _FAILED = f"""
 select m.org_id, m.message_id, {current_conversation("m")} as conversation_id, m.kind, m.actor, m.channel, m.reason,
        m.provider_code, m.user_id, m.content, m.received_at,
-       (d.record -> 'intent' ->> 'expires_at')::timestamptz as expires_at
+       (d.record -> 'intent' ->> 'expires_at')::timestamptz as expires_at,
+       case when d.record is null then m.received_at
+            else (d.record -> 'facts' ->> 'last_customer_at')::timestamptz end as customer_at
   from unnest($1::text[], $2::uuid[]) as u (org_id, message_id)
   join messages m on m.org_id = u.org_id and m.message_id = u.message_id and m.direction = 'out'
    and m.status = 'failed' and m.notification_type is null and m.conversation_id is not null
@@ -172,7 +174,10 @@ delete from parked_messages
 
 
 class FailedMessage(NamedTuple):
-    """A failed outbound message, with the expiry of its intent."""
+    """A failed outbound message, with the expiry of its intent.
+
+    ``customer_at``: when the customer had written last, as far as its last decision knew; None where they never had.
+    """
 
     org_id: str
     message_id: UUID
@@ -186,6 +191,7 @@ class FailedMessage(NamedTuple):
     content: dict[str, Any]
     received_at: datetime
     expires_at: datetime | None
+    customer_at: datetime | None
 
     @property
     def ended(self) -> Ended:
@@ -298,7 +304,7 @@ async def lock_ones(
 
 
 async def openings(
-    db: Connection, keys: Collection[ConversationKey], now: datetime, after: Mapping[ConversationKey, datetime]
+    db: Connection, keys: Collection[ConversationKey], now: datetime, after: Mapping[ConversationKey, datetime | None]
 ) -> list[Opening]:
     """Those of these conversations in which something waits. They are kept from being merged away meanwhile.
 

@@ -24,7 +24,7 @@ from tests.support import world
 from tests.support.databases import drop_database, make_database, somebody_waits
 from tests.support.logs import LogLines
 from tests.support.mortal import Killed
-from tests.support.parked import MINUTE, RULE, Waiting, a_person, parked_texts, texts_that_wait
+from tests.support.parked import MINUTE, RULE, STAFF, Waiting, a_person, parked_texts, texts_that_wait
 from tests.support.published import published_on
 from tests.support.redis_leases import leased_database
 from tests.support.router import DAY, NOW, OUTPUTS, Router, a_router
@@ -207,6 +207,22 @@ async def test_what_fails_into_an_open_window_is_not_released_into_the_same_one_
     await waiting.kim_writes()
     await waiting.parked.send_open([waiting.key])
     assert await waiting.sent() == ["One.\n\nTwo."]
+
+
+async def test_a_message_that_was_on_its_way_while_a_text_was_decided_releases_it_whenever_its_failure_is_told(
+    waiting: Waiting,
+) -> None:
+    await waiting.policy(release="send")
+    intent = waiting.garage.intent(created_at=waiting.now.isoformat(), actor=STAFF)
+    await waiting.decided(intent)
+    await waiting.do(  # sent before the text by the customer's clock, in whole seconds, and received after it
+        "update conversations set last_customer_at = $3 where org_id = $1 and conversation_id = $2",
+        *(*waiting.key, waiting.now - timedelta(seconds=2)),
+    )
+    await waiting.parked.send_open([waiting.key])
+    assert await waiting.sent() == []
+    await waiting.parked.on_failures([(waiting.garage.org_id, UUID(intent["intent_id"]))])
+    assert await waiting.sent() == [intent["content"]["text"]]
 
 
 async def test_what_a_release_carried_no_later_one_carries(waiting: Waiting) -> None:
