@@ -10,6 +10,8 @@ Rule 3: staff come first. The agent is silent while they hold the conversation, 
 Rule 4: with exhausted credit it sends the canned reply while the window is open, and nothing while it is closed.
 Rule 5: STOP and START are no questions. Neither are reactions, messages of groups, and what it cannot read.
 Rule 6: of several messages in a row the newest is answered: the context has the others.
+Rule 7: an organisation whose token the inbox goes on refusing gets no answers, and holds up nobody else's. The log
+        names it; its staff see the messages in the inbox.
 
     AGENT_TOKENS="$(transom token --org example --user agent --capabilities messages.view)" python examples/agent.py
 
@@ -46,6 +48,9 @@ LIFE = timedelta(hours=24)
 """An answer that could not go for so long is not sent any more."""
 _ANSWERS = UUID("6f1f1c9e-3d0b-5c57-9a52-2b7f6f0b7a10")
 _AGAIN_SECONDS = 1.0
+_REFUSALS = 30
+"""So often a token is tried before its organisation is left out: one that is being renewed is late by less."""
+_REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _MOST_TEXT = 4_096
 _READABLE = frozenset({"text", "button", "interactive", "image", "video", "audio", "document", "location", "order"})
 
@@ -185,6 +190,7 @@ class Agent:
     ) -> None:
         self._http, self._url, self._tokens = http, url.rstrip("/"), tokens
         self._producer, self._prefix, self._rules = producer, prefix, rules or Rules()
+        self._refused: dict[str, str | None] = {}  # the token with which an organisation is left out
 
     async def answer_all(self, values: Iterable[bytes | None]) -> None:
         """Answer what is in these records. Conversations do not wait for each other; returns when Kafka has it all."""
@@ -202,8 +208,8 @@ class Agent:
     async def answer(self, event: Event) -> UUID | None:
         """Answer one message. The intent's id; None where it gets no answer. The inbox is asked until it answers."""
         context = await self._context(event)
-        silent = "its conversation is not known" if context is None else why_silent(event, context)
-        if context is None or silent is not None:
+        silent = context if isinstance(context, str) else why_silent(event, context)
+        if isinstance(context, str) or silent is not None:
             log.info("no answer to %s: %s", event["message_id"], silent)
             return None
         text = self._rules.canned if context["credit_exhausted"] else self._rules.answer(event["org_id"], context)
@@ -212,23 +218,38 @@ class Agent:
         log.info("answered %s", event["message_id"])
         return intent_id(event)
 
-    async def _context(self, event: Event) -> Context | None:
+    async def _context(self, event: Event) -> Context | str:
+        """The context, or why there is none."""
         url = f"{self._url}/v1/conversations/{event['conversation_id']}/context"
+        org_id, refusals = event["org_id"], 0
         while True:
-            token = self._tokens.of_org[event["org_id"]]
+            token = self._tokens.of_org.get(org_id)
             try:
                 async with self._http.get(url, headers={"Authorization": f"Bearer {token}"}) as answer:
+                    if answer.status not in _REFUSED:
+                        self._refused.pop(org_id, None)
                     if answer.status == HTTPStatus.OK:
                         found: Context = await answer.json()
                         return found
                     if answer.status == HTTPStatus.NOT_FOUND:
-                        return None
-                    log.warning("the inbox says %s", answer.status)
-                    if answer.status == HTTPStatus.UNAUTHORIZED:
+                        return "its conversation is not known"
+                    log.warning("the inbox says %s to %s", answer.status, org_id)
+                    if answer.status in _REFUSED:
+                        refusals += 1
                         self._tokens.read()
+                        if self._is_left_out(org_id, token, refusals):
+                            return f"the inbox refuses the token of {org_id}"
             except (aiohttp.ClientError, TimeoutError) as error:
                 log.warning("the inbox cannot be reached: %s", type(error).__name__)
             await asyncio.sleep(_AGAIN_SECONDS)
+
+    def _is_left_out(self, org_id: str, token: str | None, refusals: int) -> bool:
+        """Whether the token was refused often enough, now or before, and there is no other."""
+        known = org_id in self._refused and self._refused[org_id] == token
+        if self._tokens.of_org.get(org_id) != token or not (known or refusals >= _REFUSALS):
+            return False
+        self._refused[org_id] = token
+        return True
 
 
 def _object(value: bytes | None) -> Event:

@@ -123,6 +123,22 @@ async def test_it_holds_back(inbox: RunningInbox, producer: Producer, intents: P
     assert await of(kim, intents) == []
 
 
+async def test_an_organisation_whose_token_is_refused_holds_up_nobody_else(
+    inbox: RunningInbox, producer: Producer, intents: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "_AGAIN_SECONDS", 0.01)
+    kim, lee, may = [await a_thread(inbox, producer) for _ in range(3)]
+    values = [await record_of(one, await one.customer_writes("Hello!"), intents) for one in (kim, lee, may)]
+    async with an_agent(kim) as one:
+        tokens = one._tokens.of_org
+        tokens[lee.org_id] = a_token(lee.org_id, "agent", ["messages.view"]) + "forged"  # 401
+        tokens[may.org_id] = a_token(may.org_id, "agent", [])  # 403
+        monkeypatch.setattr(one._tokens, "read", lambda: None)
+        async with asyncio.timeout(30):
+            await one.answer_all(values)
+    assert [len(await of(each, intents)) for each in (kim, lee, may)] == [1, 0, 0]
+
+
 async def test_with_exhausted_credit_the_canned_reply_goes_while_the_window_is_open(
     inbox: RunningInbox, producer: Producer, intents: Published
 ) -> None:
