@@ -33,6 +33,7 @@ AWAY = {
 UNNEEDED = {
     ("whatsapp-sender", "REDIS_URL"),
     ("inbox", "REDIS_URL"),
+    ("inbox", "KAFKA_BOOTSTRAP"),
     ("ingest", "REDIS_URL"),
     ("ingest", "POSTGRES_DSN"),
 }

@@ -10,7 +10,7 @@ _MOST = 8
 """Connections of a pool, as the tests open them."""
 
 
-_OF_THE_CONNECTION = ("clock_timestamp", "typeinfo_tree", "current_setting", "discard plans")
+_OF_THE_CONNECTION = ("clock_timestamp", "typeinfo_tree", "current_setting", "plan_cache_mode")
 
 
 @asynccontextmanager

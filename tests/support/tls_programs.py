@@ -65,7 +65,7 @@ def _jar() -> Path:
     for left in reversed(range(_TRIES)):
         try:
             artifact = context.create_dependency(_POSTGRES).artifact
-            if (cached := artifact.cached_path) is not None and not _is_the_jar(cached):
+            if (cached := artifact.cached_path) is not None and cached.exists() and not _is_the_jar(cached):
                 cached.unlink()  # of a run that was interrupted; jgo would trust it
             jar = Path(artifact.resolve())
         except (OSError, RuntimeError) as error:
