@@ -332,9 +332,9 @@ async def test_a_replay_that_is_stopped_is_repeated_and_two_run_at_once(past: Sy
     async with running(*command, env=env_of(past), stdout=pipe, stderr=pipe) as process:
         await past.until(some, "the first batch is published")
         process.send_signal(number)
-        said, _ = await process.communicate()
+        said, trouble = await process.communicate()
     assert await ends(past, DIRECTORY_CHANGES) < seen + lay
-    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert process.returncode == (130 if number == signal.SIGINT else -number), trouble[-2000:]
     assert (b"interrupted: repeat the command" in said) == (number == signal.SIGINT)
     for told in await asyncio.gather(*(replayed(past, live(DIRECTORY_CHANGES)) for _ in range(2))):
         assert f"{lay} fed through again" in told
