@@ -13,6 +13,7 @@ import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import open_pool
 from libs.common.events.topics import INBOUND_MESSAGES
 from services.ingest import sms_parts, sms_queries
@@ -125,6 +126,24 @@ async def test_who_leaves_very_many_messages_incomplete_delays_and_costs_nobody(
         await post(two[0], form)
     (whole,) = await two[0].published.events(INBOUND_MESSAGES, 1)
     assert whole["content"]["text"] == "Is my Golf ready?"
+
+
+async def test_messages_with_other_references_are_not_read(two: list[Ingest]) -> None:
+    async with two[0].pool.acquire() as db:
+        await db.execute(
+            "insert into sms_joins (org_id, provider, account, sender, ref, total, opened_at)"
+            " select $1, 'vonage', $2, $3, n::text, 3, now() from generate_series(1, 2000) n",
+            *(ORG, CALLED, WRITER),
+        )
+        concats = [sms_queries.Concat(ORG, "vonage", CALLED, WRITER, f"new {n}", 3) for n in range(50)]
+        asked = *as_columns(concats), *as_columns([(ORG, "vonage", CALLED, "none")])
+        [plan] = await db.fetchval(f"explain (analyze, format json) {sms_queries._JOINS}", *asked)
+    nodes, passed_over = [plan["Plan"]], 0.0
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        passed_over += node.get("Rows Removed by Filter", 0) * node["Actual Loops"]
+    assert passed_over < 100
 
 
 async def test_more_messages_than_a_slice_are_published_in_one_run(two: list[Ingest]) -> None:

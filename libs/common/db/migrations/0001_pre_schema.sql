@@ -397,7 +397,7 @@ create table sms_joins (
     closed_at timestamptz,                                  -- null: parts are missing; then it takes no more parts
     published boolean     not null default false            -- the joined message is published
 );
-create index sms_joins_open on sms_joins (org_id, account, sender) where closed_at is null;
+create index sms_joins_open on sms_joins (org_id, account, sender, ref) where closed_at is null;
 create index sms_joins_unpublished on sms_joins (opened_at) where not published;
 create index sms_joins_by_age on sms_joins (opened_at);
 
