@@ -177,7 +177,6 @@ class Reconciler:
             done = await queries.take_places(db, [stale for stale, what in ended if what.send == "missing"], now)
             unsettled = [(stale.key, what.reason) for stale, what in ended if what.send == "unsettled"]
             closed = await queries.close(db, unsettled, now)
-            await conversation_order.release_blocked(db, {(key[0], one.conversation_id) for key, one in closed.items()})
             unbought = [
                 stale
                 for stale, what in ended
@@ -196,6 +195,8 @@ class Reconciler:
             await slot_queries.accept(db, [(slot, now) for slot in kept], self.deps.redis_gate.hold)
             released = await slot_queries.release(db, back)
             await sms_caps.forget_unsent(db, [one for stale in unbought if (one := _answer(stale)) is not None])
+            # as a sender does: last, for it waits for rows that a sender may hold behind its days and messages
+            await conversation_order.release_blocked(db, {(key[0], one.conversation_id) for key, one in closed.items()})
             freed = [silenced.freed(now) for silenced in await slot_queries.newest_silenced(db, released)]
             await refusals.keep(db, freed, now)
         await self.deps.redis_gate.sync(held=kept, released=back)

@@ -188,3 +188,25 @@ async def test_an_sms_that_may_have_been_bought_keeps_its_segments_and_one_claim
     assert sorted(u["reason"] for u in ended["delivery.updates.v1"]) == ["intent_expired", "unknown_outcome"]
     days = await router.rows("select segments, bridges from sms_days order by day")
     assert [(day["segments"], day["bridges"]) for day in days] == [(1, 1), (0, 0)]
+
+
+async def test_the_reconciler_waits_for_a_day_before_it_locks_sends_behind_the_one_that_it_ends(router: Router) -> None:
+    """As a sender does. In the other order each might wait for the other."""
+    garage = await stored(router, Garage.closed())
+    first, second = garage.intent(**TO_SAY), garage.intent(**TO_SAY)
+    for command in (await router.decide(first, second))["outbound.sms.v1"]:
+        await arrives(router, command)
+    await router.rows("update sends set expires_at = $2 where message_id = $1", UUID(first["intent_id"]), NOW + HOUR)
+    await router.rows("update sends set deferred_until = 'infinity' where message_id = $1", UUID(second["intent_id"]))
+    waits = "select pid from pg_locks where not granted and locktype in ('transactionid', 'tuple')"
+    async with router.pool.acquire() as db, asyncio.timeout(30):
+        async with db.transaction():
+            await db.execute("select from sms_days for update")
+            ending = asyncio.create_task(reconciled(router, HOUR + timedelta(minutes=2)))
+            while not await router.rows(waits):  # noqa: ASYNC110 -- a lock
+                await asyncio.sleep(0.01)
+            await router.rows("select from sends where deferred_until is not null for update nowait")
+        await ending
+    rows = await router.rows("select state, deferred_until from sends order by sequence")
+    assert [(row["state"], row["deferred_until"]) for row in rows] == [("failed", None), ("pending", None)]
+    assert (await router.rows("select segments from sms_days"))[0]["segments"] == 1
