@@ -47,7 +47,7 @@ _STOPS: Final = {
     "sk": {"odhlasit", "odhlásiť"},
     "hr": {"odjava"},
     "sr": {"odjava", "odjavi", "стоп"},
-    "bg": {"стоп", "отказ"},
+    "bg": {"стоп"},
     "ru": {"стоп"},
     "uk": {"стоп"},
     "he": {"הסר", "הסרה"},

@@ -65,6 +65,11 @@ def test_a_word_counts_in_the_countries_of_its_language(text: str, country: str)
     assert sms_word_of(text, "JP", "vonage") is None
 
 
+@pytest.mark.parametrize(("text", "country"), [("Отказ", "BG"), ("nein danke", "DE"), ("ok.", "RO"), ("да", "BG")])
+def test_an_ordinary_answer_to_an_offer_is_none(text: str, country: str) -> None:
+    assert sms_word_of(text, country, "vonage") is None
+
+
 @pytest.mark.parametrize(
     "text",
     ["STOPALL", "unsubscribe", "Cancel", "END", "quit", "revoke", "OptOut", "opt-out", "Opt\u2010Out", "opt\u2011out"],
