@@ -6,7 +6,7 @@ times cost, for most of a wake-up is finding its own code and data again.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -57,6 +57,12 @@ def log_trouble(task: str, error: BaseException, **fields: int) -> None:
     """A round failed: a warning where the error is retryable, else an error."""
     write, event = (log.warning, "task.retried") if is_retryable(error) else (log.error, "task.failed")
     write(event, task=task, exc_info=error, **fields)
+
+
+def log_retried(task: str, errors: Sequence[BaseException]) -> None:
+    """One warning for all calls of a slice that met expected trouble; nothing where none did."""
+    if errors:
+        log.warning("task.retried", task=task, times=len(errors), exc_info=errors[-1])
 
 
 def log_set_aside(task: str, key: AttemptKey, error: BaseException, due: datetime | None = None) -> None:

@@ -10,14 +10,11 @@ from datetime import timedelta
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.errors import Transient
-from libs.common.logging import get_logger
-from libs.common.periodic import Task, side_by_side
+from libs.common.periodic import Task, log_retried, side_by_side
 from libs.common.sending import sms_charges
 from libs.common.sending.sms_charges import Figure, Unpriced
 from libs.common.sending.spent import Spent
 from services.sms_bridge.providers import SmsLookup, SmsProvider
-
-log = get_logger()
 
 PERIOD = timedelta(seconds=30)
 ACCOUNTS_AT_ONCE = 4
@@ -55,6 +52,7 @@ async def _figures(lookup: SmsLookup, due: Sequence[Unpriced]) -> tuple[list[Fig
     """The prices that the provider tells, and how many times it answered."""
     few = asyncio.Semaphore(_LOOKS_AT_ONCE)
     answers = 0
+    failures: list[Transient] = []
 
     async def look(one: Unpriced) -> Figure | None:
         nonlocal answers
@@ -62,7 +60,7 @@ async def _figures(lookup: SmsLookup, due: Sequence[Unpriced]) -> tuple[list[Fig
             try:
                 recorded = await lookup.recorded_status(one.provider_id)
             except Transient as error:
-                log.warning("task.retried", task="sms_prices", exc_info=error)
+                failures.append(error)
                 return None
         answers += 1
         if recorded.cost is None or recorded.cost.amount is None:
@@ -70,4 +68,5 @@ async def _figures(lookup: SmsLookup, due: Sequence[Unpriced]) -> tuple[list[Fig
         return Figure(one.org_id, one.message_id, one.attempt, one.provider_id, recorded.cost)
 
     figures = [figure for figure in await asyncio.gather(*map(look, due)) if figure is not None]
+    log_retried("sms_prices", failures)
     return figures, answers

@@ -16,7 +16,7 @@ from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.errors import Transient
 from libs.common.logging import get_logger
-from libs.common.periodic import Task, log_set_aside, side_by_side
+from libs.common.periodic import Task, log_retried, log_set_aside, side_by_side
 from libs.common.providers import Provider
 from libs.common.sending.queries import keep_pending_events
 from libs.common.sending.spent import Spent
@@ -67,16 +67,19 @@ async def _statuses(
     if lookup is None:  # nothing can be asked: the callbacks have a day
         return [RecordedStatus(None)] * len(pending)
     few = asyncio.Semaphore(_LOOKS_AT_ONCE)
+    failures: list[Transient] = []
 
     async def look(one: evidence_queries.Unconfirmed) -> RecordedStatus | None:
         async with few:
             try:
                 return await lookup.recorded_status(one.provider_id)
             except Transient as error:
-                log.warning("task.retried", task="sms_unconfirmed", exc_info=error)
+                failures.append(error)
                 return None
 
-    return await asyncio.gather(*map(look, pending))
+    statuses = await asyncio.gather(*map(look, pending))
+    log_retried("sms_unconfirmed", failures)
+    return statuses
 
 
 def _set_aside(answer: _Answer, error: Exception) -> None:

@@ -12,6 +12,7 @@ from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.message_status import ProviderStatus
 from services.sms_bridge import prices
 from services.sms_bridge.unconfirmed import follow
+from tests.support.logs import LogLines
 from tests.support.sandbox import TWILIO_SID
 from tests.support.sms_world import ORG, SmsWorld
 
@@ -101,7 +102,7 @@ async def test_a_provider_that_cannot_be_asked_is_asked_again(world: SmsWorld, s
 
 
 async def test_while_the_provider_answers_nothing_a_round_asks_for_one_slice(
-    world: SmsWorld, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient, log_lines: LogLines
 ) -> None:
     """Otherwise an outage would put every look off, and hold the round up for as long as all calls take."""
     await world.execute(
@@ -119,5 +120,7 @@ async def test_while_the_provider_answers_nothing_a_round_asks_for_one_slice(
         before = await looks(sandbox)
         await ask_all(world.pool, world.twilio, world.clock)
         assert await looks(sandbox) == before + 100
+    told = log_lines.of("task.retried")
+    assert [(line["task"], line["times"]) for line in told] == [("sms_unconfirmed", 100), ("sms_prices", 100)]
     assert await world.value("select count(*) from unconfirmed_sms where due_at <= $1", world.clock()) == 150
     assert await world.value("select count(*) from charges where price_due_at <= $1", world.clock()) == 150
