@@ -64,6 +64,7 @@ _RESTLESS = (
     " group by 1, 2, 3, 4"
     " union all select 'meta', 'to be charged', false, 0, count(*) from message_pricing where charge_due"
     " having count(*) > 0"
+    " union all select 'ingest', 'consent', false, 0, count(*) from consents where not published having count(*) > 0"
 )
 
 

@@ -11,7 +11,6 @@ Rule 4: nothing is published before the readers are known, and a batch only afte
         (``readers``). A dry run publishes nothing and moves no position.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -125,18 +124,8 @@ class Run:
     async def go(self) -> list[str]:
         """Do it. Returns what was done, in lines for the operator.
 
-        Raises ConfigurationError where servers cannot be used or nobody reads, Transient where something stalls. What a
-        client raises while it is closed after an interruption is no news: the interruption is what is told.
+        Raises ConfigurationError where servers cannot be used or nobody reads, Transient where something stalls.
         """
-        try:
-            return await self._go()
-        except Exception:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise asyncio.CancelledError from None
-            raise
-
-    async def _go(self) -> list[str]:
         self.selection.check()
         now = utc_now()
         async with AsyncExitStack() as opened:
