@@ -15,6 +15,7 @@ async def test_a_message_in_a_group_lands_in_the_groups_thread_and_opens_no_wind
     (private,) = await ingest.published.events(INBOUND_MESSAGES, 1)
     said = a_message(now(), "See you all at nine", group_id=GROUP)
     await ingest.post(of_messages(said))
+    await ingest.published.events(INBOUND_MESSAGES, 2)  # copies in one batch are told once
     await ingest.post(of_messages(said, a_message(now(), "And bring the keys", group_id=GROUP)))
     published = await ingest.published.events(INBOUND_MESSAGES, 4)
     first, again, second = published[1:]

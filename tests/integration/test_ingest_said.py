@@ -23,9 +23,9 @@ def said_now(name: str) -> dict[str, Any]:
 
 async def test_all_that_was_said_is_stored_and_told_and_told_the_same_again(ingest: Ingest) -> None:
     messages = {(message := said_now(name))["id"]: message for name in recordings("meta/said")}
-    for _ in range(2):
+    for times in (1, 2):  # one after the other: copies in one batch are told once
         await ingest.post(of_messages(*messages.values()))
-    published = await ingest.published.events(INBOUND_MESSAGES, 2 * len(messages))
+        published = await ingest.published.events(INBOUND_MESSAGES, times * len(messages))
     stored = {
         row["provider_id"]: row["content"] for row in await ingest.rows("select provider_id, content from messages")
     }
