@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
@@ -24,6 +25,7 @@ from tests.support.sms_world import (
     an_sms_world,
 )
 from tests.support.topics import OwnTopics, used_by
+from tests.support.waiting import DEADLINE_SECONDS
 
 PARTITIONS = 2
 
@@ -63,12 +65,19 @@ async def router_published(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIter
         yield following
 
 
+@pytest.fixture
+def patient_redis_url(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same Redis, which is never taken to be away because the machine is busy for a moment."""
+    monkeypatch.setattr("libs.common.redis.CALL_SECONDS", DEADLINE_SECONDS)
+    return redis_url
+
+
 @pytest_asyncio.fixture
 async def router(
-    kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str, router_published: Published
+    kafka_bootstrap: str, topics: OwnTopics, database: str, patient_redis_url: str, router_published: Published
 ) -> AsyncIterator[Router]:
     connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
-    async with open_redis(redis_url) as gate, a_router(connection, database, gate, router_published) as one:
+    async with open_redis(patient_redis_url) as gate, a_router(connection, database, gate, router_published) as one:
         yield one
 
 

@@ -12,6 +12,8 @@ from libs.common.redis import UNAVAILABLE, Redis, open_redis
 from tests.support.logs import LogLines
 
 NEVER = 20.0  # whoever still waits then hangs
+PATIENT = pytest.mark.usefixtures("patient_redis_url")
+"""For tests of what is answered, not of how long a call may take: a machine that is busy for a moment is no trouble."""
 SOON = 0.05
 
 
@@ -30,12 +32,14 @@ async def answers(redis: Redis) -> bool:
     return await redis.pipeline(ask) is not UNAVAILABLE
 
 
+@PATIENT
 async def test_replies_come_in_order_and_the_gate_knows_its_own(redis_url: str) -> None:
     async with open_redis(redis_url) as redis:
         assert await redis.pipeline(ask) == [None, "mine"]
         assert await redis.pipeline(ask) == ["mine", "mine"]
 
 
+@PATIENT
 async def test_a_refused_command_is_no_answer_and_is_told(redis_url: str, log_lines: LogLines) -> None:
     async with open_redis(redis_url) as redis:
         await redis.pipeline(lambda pipe: pipe.rpush("bridge:1", "somebody else's list"))
@@ -45,6 +49,7 @@ async def test_a_refused_command_is_no_answer_and_is_told(redis_url: str, log_li
         assert await redis.pipeline(lambda pipe: pipe.delete("bridge:1")) == [1]
 
 
+@PATIENT
 async def test_a_server_that_may_not_do_what_is_needed_is_told_at_the_start(own_valkey: ValkeyServer) -> None:
     client = Client.from_url(own_valkey.address)
     await client.acl_setuser("narrow", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-eval"])
@@ -58,7 +63,7 @@ async def test_a_server_that_is_killed_is_away_and_used_again_when_it_is_back(
     own_valkey: ValkeyServer, log_lines: LogLines
 ) -> None:
     async with open_redis(own_valkey.address) as redis:
-        assert await answers(redis)
+        await until(lambda: answers(redis))
         await asyncio.to_thread(own_valkey.kill)
         assert [await redis.pipeline(ask) for _ in range(5)] == [UNAVAILABLE] * 5
         assert redis._probe is not None
@@ -73,7 +78,7 @@ async def test_a_server_that_is_killed_is_away_and_used_again_when_it_is_back(
 
 async def test_a_silent_server_costs_two_calls_and_then_nothing(own_valkey: ValkeyServer) -> None:
     async with open_redis(own_valkey.address) as redis:
-        assert await answers(redis)
+        await until(lambda: answers(redis))
         own_valkey.pause()
         try:
             async with asyncio.timeout(NEVER):
@@ -85,9 +90,17 @@ async def test_a_silent_server_costs_two_calls_and_then_nothing(own_valkey: Valk
         await until(lambda: answers(redis))
 
 
+async def replies(redis: Redis, build: Callable[[Pipeline], object]) -> list[object]:
+    """Of the first call that has some: on a busy machine a call may meet its limit."""
+    async with asyncio.timeout(NEVER):
+        while (found := await redis.pipeline(build)) is UNAVAILABLE:  # noqa: ASYNC110 -- what is waited for happens in another process
+            await asyncio.sleep(SOON)
+    return found
+
+
 async def test_a_late_reply_is_never_taken_for_that_of_another_call(own_valkey: ValkeyServer) -> None:
     async with open_redis(own_valkey.address) as redis:
-        assert await redis.pipeline(lambda pipe: pipe.set("early", "early")) == [True]
+        assert await replies(redis, lambda pipe: pipe.set("early", "early")) == [True]
         own_valkey.pause()
         try:
             assert await redis.pipeline(lambda pipe: pipe.get("early")) is UNAVAILABLE
@@ -96,20 +109,20 @@ async def test_a_late_reply_is_never_taken_for_that_of_another_call(own_valkey: 
                     await redis.pipeline(lambda pipe: pipe.get("early"))
         finally:
             own_valkey.resume()
-        await until(lambda: answers(redis))
-        assert await redis.pipeline(lambda pipe: pipe.echo("one")) == ["one"]
-        assert await redis.pipeline(lambda pipe: pipe.echo("two")) == ["two"]
+        assert await replies(redis, lambda pipe: pipe.echo("one")) == ["one"]
+        assert await replies(redis, lambda pipe: pipe.echo("two")) == ["two"]
 
 
 async def test_one_dropped_connection_does_not_open_the_breaker(own_valkey: ValkeyServer) -> None:
     async with open_redis(own_valkey.address) as redis:
-        assert await answers(redis)
+        await until(lambda: answers(redis))
         await asyncio.to_thread(own_valkey.restart)
         await redis.pipeline(ask)  # with or without a reply: the pool may have noticed
         assert redis._probe is None
         await until(lambda: answers(redis))
 
 
+@PATIENT
 async def test_a_server_that_takes_no_writes_is_away(own_valkey: ValkeyServer) -> None:
     async with open_redis(own_valkey.address) as redis:
         await redis.pipeline(lambda pipe: pipe.execute_command("CONFIG", "SET", "maxmemory", "1"))
