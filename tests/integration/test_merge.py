@@ -175,7 +175,7 @@ async def test_replicas_share_what_is_to_be_moved(pool: Pool) -> None:
 async def test_a_slice_that_meets_the_limit_of_a_statement_is_followed_by_smaller_ones(
     pool: Pool, database: str
 ) -> None:
-    async with open_pool(database, application_name="test", size=1, command_seconds=0.5) as hurried:
+    async with open_pool(database, application_name="test", size=1, command_seconds=4.0) as hurried:
         mover = SliceMover(hurried)
         async with pool.acquire() as db, pool.acquire() as slow:
             async with db.transaction():
