@@ -41,7 +41,7 @@ async def test_a_phone_follows_its_sms_into_the_portal_and_gets_the_answer_there
     assert wrote["conversation_id"] == kim.conversation_id
     answer = await kim.is_sent("Yes, we are here until seven.")
     assert await system.way(answer) == ("session", "portal", "live_channel")
-    await expect(tab.get_by_text("Yes, we are here until seven.")).to_be_in_viewport(timeout=15_000)
+    await expect(tab.get_by_text("Yes, we are here until seven.")).to_be_in_viewport()
     assert (await system.reaches(answer, "read"))["channel"] == "portal"
     await expect(tab.locator(".msg.out", has_text="Can I come at six?")).to_have_count(1)
     await context.close()

@@ -15,7 +15,7 @@ from libs.common.kafka.producer import Producer
 from tests.integration.test_portal_pages import AXE, SCHEMES
 from tests.support.browser import DESKTOP, phone
 from tests.support.inbox import ADVISOR, OWNER, TECHNICIAN, RunningInbox
-from tests.support.inbox_composer import DAY, HOUR, Desk, a_desk, a_template, intents
+from tests.support.inbox_composer import DAY, HOUR, MINUTE, Desk, a_desk, a_template, intents
 from tests.support.inbox_thread import a_thread, publishing
 
 COMPUTER: dict[str, Any] = {
@@ -49,7 +49,6 @@ async def a_tab(
         staff = await desk.thread.inbox.staff(desk.thread.org_id, ADVISOR, user)
     context = await phone(browser, **options)
     contexts.append(context)
-    context.set_default_timeout(10_000)
     await context.add_cookies(
         [{"name": c.name, "value": c.value or "", "url": staff.origin} for c in staff.client.cookies.jar]
     )
@@ -66,13 +65,14 @@ async def a_tab(
 async def test_at_expiry_the_composer_is_the_picker_and_back_with_the_text_kept(
     inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext]
 ) -> None:
-    desk = await a_desk(inbox, producer, ago=DAY - timedelta(seconds=4))
+    desk = await a_desk(inbox, producer, ago=DAY - 9 * MINUTE)
     await a_template(desk)
     tab = await a_tab(desk, browser, contexts, **COMPUTER)
     field = tab.locator("#text")
     await expect(tab.locator("#answer-before")).to_contain_text("Answer before")
     await field.fill("Also, shall we keep the old")
     await field.press("ArrowLeft")
+    await desk.thread.customer_writes("Today?", at=inbox.pool.now() - DAY + timedelta(seconds=2))
     await expect(tab.locator("#picker")).to_be_visible()
     await expect(tab.locator("#send")).to_have_count(0)
     await expect(field).to_be_focused()

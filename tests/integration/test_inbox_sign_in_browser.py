@@ -14,13 +14,13 @@ __all__ = ["door"]
 @pytest_asyncio.fixture
 async def visitor(browser: Browser) -> AsyncIterator[BrowserContext]:
     context = await phone(browser)
-    context.set_default_timeout(15_000)
     yield context
     await context.close()
 
 
 async def goes_to(tab: Page, name: str) -> None:
-    """By Tab to the link or button of this name, and press it."""
+    """By Tab to the link or button of this name, and press it, on a page that is there as a whole."""
+    await tab.wait_for_load_state()
     for _ in range(40):
         await tab.keyboard.press("Tab")
         focused = await tab.evaluate("document.activeElement.textContent.trim()")

@@ -71,7 +71,6 @@ LINES = """one => {
 async def a_tab(garage: RunningInbox, browser: Browser) -> Page:
     staff = await garage.staff(ORG, user_id="priya")
     context = await phone(browser, **COMPUTER)
-    context.set_default_timeout(10_000)
     await context.add_cookies(
         [{"name": c.name, "value": c.value or "", "url": staff.origin} for c in staff.client.cookies.jar]
     )

@@ -140,11 +140,11 @@ async def test_nothing_typed_and_no_message_is_lost_while_the_connection_is(port
     await expect(tab.get_by_role("alert")).to_have_text("Not sent. Your text is still here, please try again.")
     await expect(field).to_have_value("Half a sentence")
     await expect(tab.locator(".msg.out")).to_have_count(0)
-    await expect(tab.get_by_text("Not live since")).to_be_visible(timeout=15_000)
+    await expect(tab.get_by_text("Not live since")).to_be_visible()
     await portal.site.a_message(kim, "While you were away")
 
     await portal.start()
-    await expect(tab.get_by_text("While you were away")).to_be_visible(timeout=40_000)
+    await expect(tab.get_by_text("While you were away")).to_be_visible()
     await expect(tab.get_by_text("Not live since")).to_be_hidden()
     await expect(tab.get_by_text("Your Golf is ready.")).to_have_count(1)
     await send.tap()
@@ -207,7 +207,7 @@ async def test_what_changed_while_the_connection_was_lost_comes_without_a_reload
 
     meanwhile = [*(f"Before {n}" for n in range(4)), "Is it ready?", "What the SMS is about"]
     meanwhile += [*(f"After {n}" for n in range(4)), *(f"Meanwhile {n}" for n in range(3))]
-    await expect(tab.locator(".msg .said")).to_have_text(meanwhile, timeout=40_000)
+    await expect(tab.locator(".msg .said")).to_have_text(meanwhile)
     await expect(tab.locator(f"#m-{mine}").get_by_text("Seen")).to_be_visible()
     await expect(tab.locator(".day")).to_have_count(1)
 
@@ -216,7 +216,7 @@ async def test_what_changed_while_the_connection_was_lost_comes_without_a_reload
     for number in range(105):
         await portal.site.a_message(kim, f"Much later {number}")
     await portal.start()
-    await expect(tab.get_by_text("Much later 104")).to_be_in_viewport(timeout=40_000)
+    await expect(tab.get_by_text("Much later 104")).to_be_in_viewport()
     await expect(tab.locator(".msg .said").first).to_have_text(re.compile("Much later"))
     await expect(tab.get_by_role("link", name="Earlier messages")).to_have_count(1)
 
@@ -237,10 +237,11 @@ async def test_a_page_that_answered_a_form_follows_the_conversation_too(portal: 
     await tab.unroute(script)
     await tab.get_by_role("button", name="Send").tap()
     await expect(tab).to_have_url(f"{portal.url}/conversation/messages")
+    await tab.wait_for_load_state()
     await portal.stop()
     await portal.site.run("update messages set status = 'read', read_at = now() where message_id = $1", mine)
     await portal.start()
-    await expect(tab.locator(f"#m-{mine}").get_by_text("Seen")).to_be_visible(timeout=40_000)
+    await expect(tab.locator(f"#m-{mine}").get_by_text("Seen")).to_be_visible()
 
 
 async def test_a_session_that_ends_closes_its_page(portal: ServedPortal) -> None:
@@ -248,7 +249,7 @@ async def test_a_session_that_ends_closes_its_page(portal: ServedPortal) -> None
     await portal.site.a_message(kim, "Your Golf is ready.")
     tab = await portal.signed_in(kim)
     await portal.site.run("delete from portal_sessions")
-    await expect(tab.get_by_role("heading", level=1)).to_have_text("This link no longer works", timeout=20_000)
+    await expect(tab.get_by_role("heading", level=1)).to_have_text("This link no longer works")
     await expect(tab.get_by_text("Your Golf is ready.")).to_have_count(0)
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, async_playwright
+from playwright.async_api import Browser, BrowserContext, async_playwright, expect
 
 from tests.support import apt
+from tests.support.waiting import DEADLINE_SECONDS
 
 CHROMIUM = "TRANSOM_TEST_CHROMIUM"
 MISSING = "no Chromium"
@@ -33,6 +34,8 @@ _FLAGS = (
 )
 PHONE = (390, 844)
 DESKTOP = (1440, 900)
+
+expect.set_options(timeout=DEADLINE_SECONDS * 1000)
 
 
 def find_chromium(environ: Mapping[str, str]) -> Path | None:

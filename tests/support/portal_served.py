@@ -62,7 +62,6 @@ class ServedPortal:
     async def visitor(self, **options: object) -> BrowserContext:
         """A phone that knows nothing yet."""
         context = await phone(self._browser, **options)
-        context.set_default_timeout(10_000)
         self._contexts.append(context)
         return context
 
