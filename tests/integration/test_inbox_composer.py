@@ -367,7 +367,13 @@ async def test_while_kafka_takes_nothing_the_text_stays_in_the_field_and_goes_on
 ) -> None:
     desk = await a_desk(inbox, producer)
     topics = OwnTopics(kafka_admin, inbox.kafka.topic_prefix)
-    await kafka_admin.delete_topics([f"{inbox.kafka.topic_prefix}{OUTBOUND_INTENTS.name}"])
+    name = f"{inbox.kafka.topic_prefix}{OUTBOUND_INTENTS.name}"
+    await kafka_admin.delete_topics([name])
+
+    async def is_gone() -> bool:  # the broker follows its controller
+        return name not in await kafka_admin.list_topics()
+
+    await eventually_true(is_gone)
     answer = await desk.presses("messages", text="Your Corsa is ready.")
     assert answer.status_code == 503
     assert "Not sent. Sending is down for the moment" in desk.text

@@ -303,7 +303,7 @@ async def test_a_person_has_five_streams_and_gets_a_place_back(inbox: RunningInb
 
 async def test_a_stream_ends_with_its_token(inbox: RunningInbox, producer: Producer) -> None:
     kim = await a_thread(inbox, producer)
-    client = inbox.client(authorization=f"Bearer {a_token(kim.org_id, life=timedelta(seconds=2))}")
+    client = inbox.client(authorization=f"Bearer {a_token(kim.org_id, life=timedelta(seconds=5))}")
     async with reading(client) as reader:
         assert await reader.next() is None
     assert (await client.get("/v1/events")).status_code == 401

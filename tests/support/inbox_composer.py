@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
+from itertools import count
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import orjson
@@ -21,6 +21,8 @@ from tests.support.published import published_on
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 PRIYA = "priya"
+_LINES = count(10_000)
+"""The ends of SMS numbers: each belongs to one organisation."""
 
 
 class _Form(HTMLParser):
@@ -113,7 +115,7 @@ async def a_desk(
 ) -> Desk:
     """A garage with SMS and prices, a customer who wrote so long ago (None: never), and Priya at their conversation."""
     org_id = await inbox.an_org(country="GB", currency="GBP", **org)
-    sms_number = f"+4477009{uuid4().int % 100_000:05d}"
+    sms_number = f"+4477009{next(_LINES):05d}"
     async with inbox.pool.acquire() as db:
         await world.change(
             db,
