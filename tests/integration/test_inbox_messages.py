@@ -233,7 +233,7 @@ async def test_no_number_reaches_a_person_who_may_not_see_numbers(inbox: Running
         assert answer.status_code == 200
         # the id of a file is Meta's, and names nobody
         text = answer.text.replace('"media_id":"447700900999"', "")
-        for canary in (CANARY, "7700900111", "900-999", "07700", "a@b.c"):
+        for canary in (CANARY, "7700900111", "900-999", "07700 ", "a@b.c"):
             assert canary not in text.replace(str(customer), ""), (path, canary)
         shown += (await advisor.get(path)).text
     assert PHONE in shown

@@ -14,7 +14,7 @@ from libs.common.kafka.connection import KafkaConnection
 from services.portal import queries
 from services.portal.languages import language_of
 from services.portal.seats import OF_A_SESSION, Seats
-from services.portal.streams import NEWEST, PERIOD, Stream, Streams
+from services.portal.streams import NEWEST, Stream, Streams
 from tests.support.portal_site import HOST, MASTER, Person, PortalSite
 from tests.support.service_process import ServiceProcess
 from tests.support.waiting import eventually, eventually_true
@@ -236,12 +236,17 @@ async def test_a_page_that_comes_back_takes_the_place_of_its_lost_connection(sit
 async def test_seats_that_redis_lost_are_taken_again(site: PortalSite) -> None:
     kim = await site.a_person()
     await site.signed_in(kim)
-    for _ in range(OF_A_SESSION):
-        assert await a_stream(site, kim) is not None
+    streams = [await a_stream(site, kim) for _ in range(OF_A_SESSION)]
+    assert streams[0] is not None
+    key = streams[0].seat.key
     await site.forget_misses()
     keeping = asyncio.create_task(site.deps.streams.keep_seats())
     other = another_process(site)
-    await asyncio.sleep(2 * PERIOD)
+
+    async def are_taken() -> bool:
+        return await site.redis.pipeline(lambda pipe: pipe.zcard(key)) == [OF_A_SESSION]
+
+    await eventually_true(are_taken)
     assert await a_stream(site, kim, process=other) is None
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)

@@ -203,7 +203,7 @@ async def a_portal_site(
         open_pool(dsn, application_name="test", size=4, command_seconds=10) as pool,
         open_pool(dsn, application_name="portal", size=8, command_seconds=10, role=ROLE) as portal_pool,
         open_redis(redis_url, "portal") as redis,
-        Producer(kafka, delivery_timeout=3.0) as producer,
+        Producer(kafka, delivery_timeout=15.0) as producer,
         published_on(kafka.bootstrap, kafka.topic_prefix, (PORTAL_MESSAGES,)) as published,
     ):
         static = StaticFiles(STATIC_FOLDER)
