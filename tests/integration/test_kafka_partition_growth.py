@@ -140,8 +140,9 @@ async def test_while_somebody_writes_nothing_grows(
     enough = asyncio.Event()
 
     async def keep_writing() -> None:
-        while not enough.is_set():
-            await write(connection, INBOX_NOTICES, {0: "decided"})
+        async with Producer(connection) as producer:
+            while not enough.is_set():
+                await producer.publish([Record(INBOX_NOTICES, b"key", b"decided")])
 
     writing = asyncio.create_task(keep_writing())
     try:
