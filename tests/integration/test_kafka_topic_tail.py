@@ -105,7 +105,7 @@ async def test_a_tail_that_is_over_ends_however_many_records_come(bench: Bench, 
     async with TopicTail(bench.connection, [bench.topic], note, offsets={}, is_over=lambda: len(found) == 2) as tail:
         putting = asyncio.create_task(put_more())
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 assert {one async for one in tail} == at(topic, (0, "a"), (1, "b"))
         finally:
             putting.cancel()

@@ -19,6 +19,8 @@ from libs.common.thread.message_status import ProviderStatus
 from libs.common.thread.messages import LocalFailure, fail_locally
 from services.ingest.tasks import purge
 from tests.support import world
+from tests.support.databases import somebody_waits
+from tests.support.waiting import DEADLINE_SECONDS
 
 T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)
 NUMBER, PHONE = "106400000000001", "+447700900999"
@@ -197,8 +199,7 @@ async def test_a_call_whose_answer_is_recorded_between_the_two_looks_is_found(po
         await store_provider_ids(db, [an_id(message_id)], T0)
         await db.execute("delete from send_claims")
         receiving = asyncio.create_task(receive(pool, a_status("sent", callback=None)))
-        while not await db.fetchval("select count(*) from pg_locks where not granted"):  # noqa: ASYNC110 -- a lock of another session can only be polled
-            await asyncio.sleep(0.01)
+        await somebody_waits(db)
     assert rungs(await receiving) == [("sent", 1)]
 
 
@@ -375,7 +376,7 @@ async def test_a_status_that_waited_for_another_one_is_written(pool: Pool) -> No
             await receive_statuses(db, [a_status("sent")], T0)
             later = asyncio.create_task(receive(pool, a_status("delivered", after=1)))
             waits = "select from pg_stat_activity where datname = current_database() and wait_event = 'transactionid'"
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 while not await value(pool, f"select exists ({waits})"):
                     pass
         assert rungs(await later) == [("delivered", 2)]
