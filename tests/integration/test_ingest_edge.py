@@ -19,6 +19,7 @@ from libs.common.events.inbound import MetaWebhook, TwilioStatusWebhook
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.topics import declare
+from services.ingest.edge import PATIENCE_SECONDS
 from services.ingest.edge_coverage import EdgeCoverage
 from tests.support.edge import an_edge, in_kafka
 from tests.support.ingest import PUBLIC_URL, SECRETS, TWILIO_TOKEN, VERIFY_TOKEN, now
@@ -285,7 +286,7 @@ async def test_without_kafka_the_answer_is_503_and_remembered_and_200_again_afte
     body = as_body(of_messages(a_message(now())))
     coverage = EdgeCoverage()
     coverage.begin()
-    async with an_edge(connection, coverage) as http:
+    async with an_edge(connection, coverage, patience=PATIENCE_SECONDS) as http:
         assert (await http.post(META, content=body, headers=signed(body))).status_code == 200
         refused = scraped("transom_edge_refused_total", kind="refused", reason="kafka_away")
         unavailable = scraped("transom_webhooks_total", source="meta", status="503")

@@ -10,6 +10,7 @@ import orjson
 from libs.common.events.inbound import InboundMessage, MetaWebhook
 from libs.common.events.topics import INBOUND_MESSAGES, WEBHOOKS
 from tests.support.ingest import DAY, Ingest, now
+from tests.support.waiting import DEADLINE_SECONDS
 from tests.support.webhooks import NUMBER, WA_ID, a_message, a_value, a_webhook, as_body, of_messages
 
 CONVERSATION = "select * from conversations"
@@ -174,6 +175,6 @@ async def test_a_thousand_updates_in_one_post_are_a_thousand_records(ingest: Ing
 async def test_ingest_says_that_it_is_caught_up(ingest: Ingest) -> None:
     await ingest.post(of_messages(a_message(now())))
     await ingest.published.events(INBOUND_MESSAGES, 1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while not await ingest.rows("select * from progress where caught_up_at > since"):  # noqa: ASYNC110 -- a row, not an event
             await asyncio.sleep(0.1)

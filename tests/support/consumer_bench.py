@@ -17,6 +17,7 @@ from libs.common.kafka.records import Handle, RawRecord, Received, Reject
 from libs.common.kafka.topology import Subscription
 
 GROUP = "bench"
+PATIENCE_SECONDS = 60.0
 
 
 def text(record: RawRecord) -> str:
@@ -80,7 +81,7 @@ class Bench:
         await asyncio.gather(*sent)
 
     def consumer(self, handle: Handle[str], **options: Any) -> BatchConsumer:
-        constants = {"SESSION_SECONDS": 6.0, "FETCH_SECONDS": 0.1} | {
+        constants = {"SESSION_SECONDS": 20.0, "FETCH_SECONDS": 0.1} | {
             name: options.pop(name) for name in list(options) if name.isupper()
         }
         kind: type[BatchConsumer] = type("QuickConsumer", (BatchConsumer,), constants)
@@ -121,7 +122,7 @@ class Bench:
         async with AIOKafkaConsumer(
             self.connection.name(self.topic.dlq.name), **self.connection.client_options(), auto_offset_reset="earliest"
         ) as consumer:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while len(letters) < count:
                     for records in (await consumer.getmany(timeout_ms=200)).values():
                         letters += records

@@ -25,9 +25,14 @@ ACCOUNTS = SmsAccounts("twilio", {"twilio": account_of("twilio", "AC1", ["old", 
 
 @asynccontextmanager
 async def an_edge(
-    connection: KafkaConnection, coverage: EdgeCoverage | None = None, accounts: SmsAccounts = ACCOUNTS
+    connection: KafkaConnection,
+    coverage: EdgeCoverage | None = None,
+    accounts: SmsAccounts = ACCOUNTS,
+    *,
+    patience: float = 15.0,
 ) -> AsyncIterator[httpx.AsyncClient]:
-    async with Producer(connection, delivery_timeout=3.0) as producer:
+    """``patience``: for so many seconds it waits for the broker; an edge that runs waits shorter."""
+    async with Producer(connection, delivery_timeout=patience) as producer:
         coalescing = CoalescingProducer(producer)
         config = edge.EdgeConfig(tuple(SECRETS), VERIFY_TOKEN.encode(), accounts, PUBLIC_URL)
         apps: dict[str, Any] = edge.edge_apps(config, coalescing, coverage or EdgeCoverage())
