@@ -43,8 +43,8 @@ async def kafka_of_portal(kafka_bootstrap: str, topics: OwnTopics) -> KafkaConne
 
 
 @pytest_asyncio.fixture
-async def site(database: str, redis_url: str, kafka_of_portal: KafkaConnection) -> AsyncIterator[PortalSite]:
-    async with a_portal_site(database, redis_url, kafka_of_portal) as made:
+async def site(database: str, patient_redis_url: str, kafka_of_portal: KafkaConnection) -> AsyncIterator[PortalSite]:
+    async with a_portal_site(database, patient_redis_url, kafka_of_portal) as made:
         yield made
 
 
