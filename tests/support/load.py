@@ -49,13 +49,14 @@ class Load:
         after = 0
         while after < ROUNDS_AFTER:
             after += fell.is_set()
-            if len(self.rounds) < MOST_ROUNDS or after:
+            if not (len(self.rounds) < MOST_ROUNDS or after):
+                await asyncio.sleep(0.01)
+            else:
                 self.rounds.append([who.intent(f"Round {len(self.rounds)}") for who in (*self.open, *self.closed)])
                 await self.system.intend(*self.rounds[-1])
                 writer, number = self.garage.customer(), self.garage.phone_number_id
                 wrote = await self.system.sandbox.customer_writes(number, writer.phone, text="Hi")
                 self.wrote.append(wrote["wamid"])
-            await asyncio.sleep(0)
 
     async def settles(self) -> None:
         """Wait for the end of it all, and count: nothing is missing, nothing came twice, nothing out of order."""

@@ -14,8 +14,6 @@ from tests.support.command import command_of, environment
 from tests.support.sandbox import ROOT
 from tests.support.topic_records import PATIENCE_SECONDS
 
-ASK_SECONDS = 25.0
-
 
 class ServiceProcess:
     """``transom run NAME`` on a port that it keeps over restarts.
@@ -70,7 +68,7 @@ class ServiceProcess:
 
     def _said(self) -> str:
         """What the process that was started last has written."""
-        with self.log.open(encoding="utf-8") as log:
+        with self.log.open(encoding="utf-8", errors="replace") as log:
             log.seek(self._began)
             return log.read()
 
@@ -92,6 +90,6 @@ class ServiceProcess:
 
     async def _gone(self) -> int:
         assert self._process is not None
-        code = await asyncio.to_thread(self._process.wait, ASK_SECONDS)
+        code = await asyncio.to_thread(self._process.wait, PATIENCE_SECONDS)
         self._watchdog.forget(self._process.pid)
         return code

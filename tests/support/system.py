@@ -46,6 +46,7 @@ from tests.support.sandbox import (
 from tests.support.service_logs import ServiceLogs
 from tests.support.service_process import ServiceProcess
 from tests.support.topic_records import PATIENCE_SECONDS, TopicRecords
+from tests.support.topics import EVERY_TOPIC, commit_from_the_start
 
 SERVICES = ("ingest", "router", "whatsapp-sender", "sms-bridge")
 CONSUMED = {
@@ -297,7 +298,7 @@ class System:
     async def quiet(self) -> None:
         """Return when nothing is in flight: records are committed, sends are settled and published, webhooks delivered.
 
-        Seen twice in a row with nothing new between.
+        Seen twice in a row with nothing new between. Every record has then come to ``published``, too.
         """
         seen: list[object] = [None]
         wait = "nothing was asked"
@@ -312,6 +313,17 @@ class System:
             await self.until(twice_the_same, "the system comes to rest")
         except AssertionError:
             raise AssertionError(f"the system does not come to rest: {wait}") from None
+        await self.until(self._all_read, "every record comes to the test")
+
+    async def _all_read(self) -> bool:
+        """Whether ``published`` has what was published up to now, but for what was lost before it was read."""
+        prefix = self.servers.topic_prefix
+        ends = await self.ends(*(prefix + topic.name for topic in EVERY_TOPIC))
+        first = await self._offsets.beginning_offsets(list(ends))
+        return all(
+            self.published.read_to(place.topic.removeprefix(prefix), place.partition) >= end or first[place] == end
+            for place, end in ends.items()
+        )
 
     async def _standing(self) -> tuple[str, object]:
         """What is under way, and how far everything has come, or None while something is under way."""
@@ -338,11 +350,11 @@ class System:
                 found[topic, place.partition] = (end - max(done, 0), end)
         return found
 
-    async def ends(self, name: str) -> dict[TopicPartition, int]:
-        """The end of each partition of a topic, by its name on the broker."""
+    async def ends(self, *names: str) -> dict[TopicPartition, int]:
+        """The end of each partition of these topics, by their names on the broker."""
         assert self._admin is not None
-        (topic,) = await self._admin.describe_topics([name])
-        places = [TopicPartition(name, partition["partition"]) for partition in topic["partitions"]]
+        topics = await self._admin.describe_topics(list(names))
+        places = [TopicPartition(topic["topic"], part["partition"]) for topic in topics for part in topic["partitions"]]
         found: dict[TopicPartition, int] = await self._offsets.end_offsets(places)
         return found
 
@@ -380,14 +392,3 @@ class System:
     def leaks(self) -> list[str]:
         """Private words found in the logs."""
         return self._logs.holding(self.private)
-
-
-async def commit_from_the_start(bootstrap: str, group: str, places: list[TopicPartition]) -> None:
-    """Set a group that has no members back to offset 0."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        consumer.assign(places)
-        await consumer.commit(dict.fromkeys(places, 0))
-    finally:
-        await consumer.stop()

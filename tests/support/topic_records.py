@@ -41,6 +41,15 @@ class TopicRecords(SeenRecords[TopicRecord]):
 
     def __init__(self, bootstrap: str, prefix: str) -> None:
         super().__init__(TopicTail(KafkaConnection(bootstrap, prefix), EVERY_TOPIC, TopicRecord.of, offsets={}))
+        self._ends: dict[tuple[str, int], int] = {}
+        self._counted = 0
+
+    def read_to(self, topic: str, partition: int) -> int:
+        """The offset behind the last record that was read of a partition; 0 where none was."""
+        for one in self._seen[self._counted :]:
+            self._ends[one.topic, one.partition] = one.offset + 1
+        self._counted = len(self._seen)
+        return self._ends.get((topic, partition), 0)
 
     def all(self, topic: str, **fields: object) -> list[TopicRecord]:
         """The records of a topic so far whose events have these values in these fields."""

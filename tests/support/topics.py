@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
 
@@ -57,3 +58,14 @@ class OwnTopics:
         """The broker's own view of what exists follows its controller's by some milliseconds."""
         while not wanted(set(await self._admin.list_topics())):  # noqa: ASYNC110 - the broker can only be polled
             await asyncio.sleep(0.01)
+
+
+async def commit_from_the_start(bootstrap: str, group: str, places: list[TopicPartition]) -> None:
+    """Set a group that has no members back to offset 0."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign(places)
+        await consumer.commit(dict.fromkeys(places, 0))
+    finally:
+        await consumer.stop()
