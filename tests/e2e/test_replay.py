@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from pydantic import SecretStr
@@ -65,7 +66,7 @@ update sends
 
 
 @pytest_asyncio.fixture(scope="module")
-async def past(
+async def shared_past(
     a_place: Place, run_servers: RunServers, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[System]:
     """A system on which something of everything has happened."""
@@ -78,6 +79,13 @@ async def past(
         bugs = {"task.failed", "service.failed", "consumer.stopped"}
         assert [line for line in system.lines() if line["event"] in bugs] == []
         assert not system.leaks()
+
+
+@pytest_asyncio.fixture
+async def past(shared_past: System) -> System:
+    """The same at rest: what the test before did is over."""
+    await at_rest(shared_past)
+    return shared_past
 
 
 async def _happened(system: System) -> None:
@@ -106,12 +114,6 @@ async def _happened(system: System) -> None:
     await system.published.one(WEBHOOKS.dlq.name)
     await system.published.one(INBOX_NOTICES.name)
     await system.quiet()
-    await system.rows("update charges set price_due_at = now() where channel = 'whatsapp' and price_due_at is not null")
-
-    async def priced() -> bool:
-        return bool(await system.value(_TO_BE_PRICED) == 0)
-
-    await system.until(priced, "what was delivered has its price")
 
 
 async def _portal(customer: Customer, message_id: str) -> None:
@@ -173,7 +175,7 @@ def env_of(system: System) -> Mapping[str, str]:
 
 
 async def at_rest(system: System) -> None:
-    """Return when the inbox, too, has read everything, which may be new to the others."""
+    """Return when the inbox, too, has read everything, which may be new to the others, and prices change no more."""
     async with PartitionAdmin.at(connection(system)) as brokers:
 
         async def read() -> bool:
@@ -182,6 +184,12 @@ async def at_rest(system: System) -> None:
             return not (await brokers.state(topics)).unread
 
         await system.until(read, "everything is read")
+    await system.rows("update charges set price_due_at = now() where channel = 'whatsapp' and price_due_at is not null")
+
+    async def priced() -> bool:
+        return bool(await system.value(_TO_BE_PRICED) == 0)
+
+    await system.until(priced, "what was delivered has its price")
 
 
 async def everything(system: System) -> dict[str, Any]:
@@ -277,6 +285,7 @@ async def test_what_is_new_is_counted_by_table(past: System) -> None:
     told = await replayed(past, live(DIRECTORY_CHANGES))
     assert "  1 new in consents" in told
     assert "  1 changed in customers" in told
+    await at_rest(past)
     assert await digests(past, "customers", "consents") == before
 
 
@@ -320,7 +329,7 @@ async def test_a_replay_that_is_stopped_is_repeated_and_two_run_at_once(past: Sy
         for n in range(600)
     ]
     await past.say(DIRECTORY_CHANGES.name, *customers, key=org_id)
-    await past.quiet()
+    await at_rest(past)
     before = await digests(past, *_DIRECTORY)
     lay, seen = len(originals(past, DIRECTORY_CHANGES)), await ends(past, DIRECTORY_CHANGES)
     copies = number_of_copies(past, DIRECTORY_CHANGES)
@@ -330,10 +339,16 @@ async def test_a_replay_that_is_stopped_is_repeated_and_two_run_at_once(past: Sy
 
     command = (*COMMAND, "replay", "--topic", DIRECTORY_CHANGES.name, "--from", "1h")
     pipe = asyncio.subprocess.PIPE
-    async with running(*command, env=env_of(past), stdout=pipe, stderr=pipe) as process:
-        await past.until(some, "the first batch is published")
-        process.send_signal(number)
-        said, trouble = await process.communicate()
+    db = await asyncpg.connect(past.servers.postgres_dsn)
+    try:
+        async with db.transaction():
+            await db.execute("lock table customers in exclusive mode")  # the next batch waits until one is handled
+            async with running(*command, env=env_of(past), stdout=pipe, stderr=pipe) as process:
+                await past.until(some, "the first batch is published")
+                process.send_signal(number)
+                said, trouble = await process.communicate()
+    finally:
+        await db.close()
     assert await ends(past, DIRECTORY_CHANGES) < seen + lay
     assert process.returncode == (130 if number == signal.SIGINT else -number), trouble[-2000:]
     assert (b"interrupted: repeat the command" in said) == (number == signal.SIGINT)
