@@ -84,6 +84,7 @@ async def test_the_whole_past_again_has_the_same_outcomes(system: System) -> Non
 async def test_webhooks_twice_and_backwards_count_once_and_forwards(system: System) -> None:
     garage = await a_garage(system)
     kim = await garage.customer_who_wrote()
+    await system.quiet()  # nothing else is held
     await system.sandbox.hold_webhooks()
     intent_id = await kim.is_sent()
     wrote = await system.sandbox.customer_writes(garage.phone_number_id, kim.phone, text="Thanks!")
@@ -212,7 +213,10 @@ async def test_redis_wiped_between_two_intents_brings_no_second_bridge(system: S
 
 
 async def everything(system: System) -> dict[str, Any]:
-    """All that a redelivery could spoil: every outcome, every call to a provider, every price."""
+    """All that a redelivery could spoil: every outcome, every call to a provider, every charge.
+
+    Prices are looked up minutes after a send, whatever comes again: of an SMS the estimate counts.
+    """
     tables = {
         "messages": (
             "select org_id, message_id, sequence, status, reason, seq, attempt from messages"
@@ -226,7 +230,10 @@ async def everything(system: System) -> dict[str, Any]:
             "select org_id, message_id, attempt, state, tries, resends from sends order by org_id, message_id, attempt"
         ),
         "slots": "select conversation_id, intent_id, held_until from bridge_slots order by conversation_id",
-        "charges": "select org_id, message_id, attempt, price from charges order by org_id, message_id, attempt",
+        "charges": (
+            "select org_id, message_id, attempt, case channel when 'sms' then estimate end from charges"
+            " order by org_id, message_id, attempt"
+        ),
         "customers": "select customer_id, phone from customers order by customer_id",
         "windows": (
             "select conversation_id, last_customer_at, identity_changed_at, first_refused_at, last_refused_at"
