@@ -1,5 +1,6 @@
 """The webhooks of the sandbox: shaped and signed like the providers', and as unreliable as theirs."""
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import AsyncIterator
@@ -275,8 +276,8 @@ async def test_meta_puts_several_updates_into_one_post(sandbox: SandboxClient, h
     await sandbox.number("106400000000001", waba_id="206400000000001")
     await sandbox.number("106400000000002", waba_id="206400000000002")
     await sandbox.configure(batch=1, batch_wait=2)
-    for number in ("106400000000001", "106400000000002", "106400000000001"):
-        await sandbox.customer_writes(number, CUSTOMER)
+    numbers = ("106400000000001", "106400000000002", "106400000000001")
+    await asyncio.gather(*(sandbox.customer_writes(number, CUSTOMER) for number in numbers))
     [post] = await hook_inbox.got(1)
     found = [(entry["id"], len(entry["changes"][0]["value"]["messages"])) for entry in post.json["entry"]]
     assert sorted(found) == [("206400000000001", 2), ("206400000000002", 1)]

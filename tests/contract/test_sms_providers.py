@@ -1,6 +1,5 @@
 """The contract of an SMS provider (``services/sms_bridge/providers``), for each provider against its sandbox."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -64,7 +63,7 @@ class Side:
         async def come() -> bool:
             return len([p for p in self.hooks.posts if p.path.startswith(path)]) >= count
 
-        await self.sandbox.until(come, 20.0)
+        await self.sandbox.until(come)
         return [self.read(post, kind) for post in self.hooks.posts if post.path.startswith(path)]
 
     def read(self, post: Post, kind: str) -> Any:
@@ -158,7 +157,7 @@ async def test_a_phone_out_of_reach_is_marked_by_a_late_status(side: Side) -> No
             isinstance(o, MessageStatus) and o.status.status == "failed" for o in await side.callbacks("status", 2)
         )
 
-    await side.sandbox.until(failed, 20.0)
+    await side.sandbox.until(failed)
     [failure] = [
         one.status
         for one in await side.callbacks("status", 2)
@@ -242,10 +241,8 @@ async def test_the_pictures_of_an_mms_are_links_at_twilio_and_vonage_has_none(
     link = "https://api.twilio.com/2010-04-01/Accounts/AC0/Messages/MM0/Media/ME0"
     await sandbox.configure(sms_url=f"{hook_inbox.url}/webhooks/twilio/sms")
     await sandbox.customer_texts(CUSTOMER, SENDER, "", media=[link])
-    async with asyncio.timeout(10):
-        while not hook_inbox.posts:  # noqa: ASYNC110 -- an inbox has no event
-            await asyncio.sleep(0.02)
-    form = dict(hook_inbox.posts[0].form)
+    [post] = await hook_inbox.got(1)
+    form = dict(post.form)
     sms = parse(twilio.sms_record(form, utc_now(), TWILIO_SID)[1], reaction_opens=False)
     assert isinstance(sms, InboundSms)
     assert [one.link for one in sms.media] == [link]

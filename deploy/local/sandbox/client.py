@@ -207,11 +207,11 @@ class SandboxClient:
         """``{under_way, waiting, held, lost, flowing}``; ``waiting`` counts those that pause before a retry."""
         return await self._call("GET", "webhooks/outstanding")
 
-    async def settled(self, seconds: float = 10.0) -> None:
+    async def settled(self, seconds: float = 40.0) -> None:
         """Wait until no webhook is under way (those held do not count); raises ``TimeoutError``."""
         await self.until(self._nothing_under_way, seconds)
 
-    async def until(self, happened: Callable[[], Any], seconds: float = 10.0) -> Any:
+    async def until(self, happened: Callable[[], Any], seconds: float = 40.0) -> Any:
         """SendRequest an async question every 20 ms until its answer is true; answers it, raises ``TimeoutError``."""
         async with asyncio.timeout(seconds):
             while not (answer := await happened()):  # noqa: ASYNC110  the event is in another process

@@ -51,6 +51,7 @@ def test_real_providers_secrets_are_asked_for_and_never_drawn(tmp_path: Path) ->
     assert not set(OF_PROVIDERS) & set(contents(tmp_path))
     for name in OF_PROVIDERS:
         (tmp_path / FOLDER / name).write_text("given\n")
+        (tmp_path / FOLDER / name).chmod(0o644)
     (tmp_path / ENV).write_text("".join(f"{name}=given\n" for name in unset))
     assert prepare(tmp_path, sandbox=False) == []
     assert (tmp_path / FOLDER / "whatsapp_token").read_text() == "given\n"
@@ -60,8 +61,10 @@ def test_real_providers_secrets_are_asked_for_and_never_drawn(tmp_path: Path) ->
 def test_what_a_container_s_user_cannot_read_is_told_before_anything_starts(
     tmp_path: Path, closed: str, mode: int
 ) -> None:
-    (tmp_path / "compose").mkdir(mode=0o755)
-    (tmp_path / "compose/loki.yaml").touch(mode=0o644)
+    (tmp_path / "compose").mkdir()
+    (tmp_path / "compose/loki.yaml").touch()
+    for path, open_to_all in (("compose", 0o755), ("compose/loki.yaml", 0o644)):  # whatever the umask
+        (tmp_path / path).chmod(open_to_all)
     assert prepare(tmp_path, sandbox=True) == []
     (tmp_path / closed).chmod(mode)
     (said,) = prepare(tmp_path, sandbox=True)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import cast
 
 from libs.common.kafka.producer import Producer
@@ -105,7 +105,7 @@ async def test_where_there_is_no_edge_nobody_waits() -> None:
 
 
 def test_a_thread_that_works_is_occupied_and_one_that_sleeps_is_not() -> None:
-    before, began = occupied(), perf_counter()
-    while perf_counter() - began < 0.05:
+    before, began = occupied(), thread_time()
+    while thread_time() - began < 0.05:
         pass
     assert occupied() - before > 0.02
