@@ -21,12 +21,13 @@ Place = Callable[[str], Awaitable[Servers]]
 
 PARTITIONS = 2
 SHORT = {
-    "SEND_TIMEOUT_SECONDS": "2",
-    "SEND_LEASE_SECONDS": "3",
-    "SEND_GRACE_SECONDS": "5",
+    "SEND_TIMEOUT_SECONDS": "4",
+    "SEND_LEASE_SECONDS": "5",
+    "SEND_GRACE_SECONDS": "7",
     "SEND_SETTLING_SECONDS": "1",
-    "SMS_GRACE_SECONDS": "7",
+    "SMS_GRACE_SECONDS": "9",
 }
+"""A provider that a busy machine holds up for some seconds still answers in time."""
 
 
 @pytest_asyncio.fixture(scope="package")

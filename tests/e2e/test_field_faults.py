@@ -59,6 +59,8 @@ async def test_messages_burnt_by_an_account_that_does_not_pay_go_out_when_it_pay
 
     field.standin.graph = graph
     intents = [await kim.is_sent(f"Message {n}") for n, kim in enumerate(customers)]
+    resting = "select from pauses where account = $1"
+    await system.until(lambda: system.rows(resting, at.garage.phone_number_id), "the account rests")
     await asyncio.sleep(6)
     early = len(field.standin.to(*(kim.phone for kim in customers)))
     await asyncio.sleep(4)

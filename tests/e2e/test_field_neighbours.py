@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -28,12 +27,6 @@ async def is_called(field: Field, intent_id: str) -> bool:
     return any(name.startswith(intent_id) for name in called)
 
 
-async def ready(field: Field) -> bool:
-    url = field.system.services["ingest"].url
-    async with aiohttp.ClientSession() as http, http.get(f"{url}/readyz") as answer:
-        return answer.status == 200
-
-
 async def test_thousands_of_statuses_of_a_stranger_stop_nobody(at: Meta, field: Field) -> None:
     system = field.system
     now = utc_now()
@@ -47,9 +40,9 @@ async def test_thousands_of_statuses_of_a_stranger_stop_nobody(at: Meta, field: 
         kim = at.garage.customer()
         await at.writes(f"Hello {round_}", sender={"from": kim.phone.lstrip("+")})
     await system.quiet()
-    assert await ready(field)
+    await system.services["ingest"].ready()
     letters = [h for h in system.published.all("webhooks.v1.dlq") if b"106999000000777" in (h.value or b"")]
-    assert len(letters) == 3000
+    assert len({letter.event["item"]["id"] for letter in letters}) == 3000  # what was posted again has two letters
     assert {letter.headers["reason"] for letter in letters} == {"unknown_number"}
     loud = [line for line in system.lines() if line.get("phone_number_id") == "106999000000777"]
     assert 1 <= len([line for line in loud if line["level"] == "error"]) <= 10
@@ -68,7 +61,7 @@ async def test_fields_of_tomorrow_and_bad_intents_stop_nobody(at: Meta, field: F
     await field.standin.receives(lambda call: call.text == "Hello Kim.")
     assert await system.way(intent) == ("session", "whatsapp", "window_open")
     await system.quiet()
-    assert await ready(field)
+    await system.services["ingest"].ready()
 
 
 @pytest.mark.parametrize("code", [131042, pytest.param(130429, marks=pytest.mark.proof)])

@@ -9,6 +9,7 @@ import pytest
 
 from libs.common.sending.resend_rounds import FEW
 from tests.support.garages import Customer, a_garage
+from tests.support.sandbox import CALM
 from tests.support.system import System
 
 GRACE = 7
@@ -55,6 +56,7 @@ async def test_while_ingest_is_killed_an_answer_is_lost_and_nobody_gets_it_twice
     await system.start("ingest")
     await read_for_longer_than_the_grace(system)
     assert await system.sandbox.retry_webhooks() > 0
+    await system.sandbox.configure(pace=CALM["pace"])  # soon again where the edge is busy
     await system.reaches(intents[0], "read")
     assert await lee.whatsapps() == []
     await patient(system, settling=1)
@@ -100,6 +102,7 @@ async def test_where_meta_tries_longer_than_we_wait_a_few_go_twice_and_not_all(s
 
     await system.until(some_went_again, "silence is taken for a refusal")
     assert await system.sandbox.retry_webhooks() > 0
+    await system.sandbox.configure(pace=CALM["pace"])
     for intent in intents:
         await system.reaches(intent, "read")
     await system.quiet()
