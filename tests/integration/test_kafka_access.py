@@ -29,7 +29,7 @@ from tests.support.doctor import Doctor, codes, finding
 from tests.support.secured_kafka import ADMIN, PASSWORD, SecuredKafka, apply, connection
 from tests.support.servers import RunServers
 from tests.support.topics import EVERY_TOPIC
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 PREFIX = "p."
 
@@ -94,7 +94,7 @@ async def may_read(bootstrap: str, user: str, group: str | None) -> set[str]:
             await consumer._client.force_metadata_update()
             if place.topic in consumer._client.cluster.unauthorized_topics:
                 continue  # not even seen, and aiokafka would ask for ever
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 await consumer.seek_to_beginning(place)
                 await consumer.getone(place)
                 if group is not None:

@@ -137,15 +137,17 @@ async def test_while_somebody_writes_nothing_grows(
 ) -> None:
     await declare(connection, [INBOX_NOTICES], partitions=FEW)
 
-    enough = asyncio.Event()
+    begun, enough = asyncio.Event(), asyncio.Event()
 
     async def keep_writing() -> None:
         async with Producer(connection) as producer:
             while not enough.is_set():
                 await producer.publish([Record(INBOX_NOTICES, b"key", b"decided")])
+                begun.set()
 
     writing = asyncio.create_task(keep_writing())
     try:
+        await begun.wait()
         told = await refusal(connection, [])
     finally:
         enough.set()
