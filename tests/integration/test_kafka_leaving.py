@@ -146,7 +146,10 @@ async def test_a_record_handled_by_a_killed_process_comes_again(bench: Bench, ka
     )
     ends_with_us(child.pid)
     assert child.stdout is not None
-    assert (await child.stdout.readline()).decode().split() == ["handled", "a", "b"]
+    said = b"-"
+    while said and not said.startswith(b"handled"):  # on a busy machine it says before that it waits for its place
+        said = await child.stdout.readline()
+    assert said.decode().split() == ["handled", "a", "b"]
     child.send_signal(signal.SIGKILL)
     await child.wait()
     again = Handled()
