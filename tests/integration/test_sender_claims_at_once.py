@@ -41,13 +41,14 @@ async def test_what_waits_for_nothing_is_stored_as_claimed_and_the_rest_follows_
     garage.now.go_on()
     one, another = await kim(garage, sandbox), await kim(garage, sandbox)
     commands = [await garage.command(to) for to in (one, another, one, another, one)]
-    await sandbox.fault("meta", "slow", seconds=0.5, calls=2)
+    await sandbox.fault("meta", "slow", seconds=60, calls=2)
     async with a_sender(garage, producer, sandbox.url) as line:
         async with line:
             await accept(line, *commands)
             assert await garage.states(*commands) == ["claimed"] * 2 + ["pending"] * 3
             assert len(await garage.fetch("select from send_claims where cardinality(message_ids) = 2")) == 1
             await accept(line, *commands)  # they come again while their calls run
+            await sandbox.clear_faults()
             await ended(garage, sandbox, len(commands))
         assert set(await garage.states(*commands)) == {"accepted"}
         assert {(await garage.row(command))["tries"] for command in commands} == {1}
@@ -155,7 +156,7 @@ async def test_commands_are_stored_while_every_place_of_their_account_is_taken(
     people = [await kim(garage, sandbox) for _ in range(8)]
     first = [await garage.command(to) for to in people]
     flood = [[await garage.command(to) for to in people] for _ in range(24)]
-    await sandbox.fault("meta", "slow", seconds=5, calls=len(first))
+    await sandbox.fault("meta", "slow", seconds=60, calls=len(first))
     async with a_sender(garage, producer, sandbox.url, concurrency=16) as line, line:
         await accept(line, *first)
         for batch in flood:

@@ -150,7 +150,7 @@ async def test_an_sms_of_a_call_under_way_is_no_evidence_for_an_earlier_one_with
     first = await lose(world, sandbox, sent=False, route="session", text="OK")
     second = await world.decided(route="session", text="OK")
     world.clock.forward(2 * GRACE)
-    await sandbox.fault("twilio", "slow", seconds=1.0, calls=1)  # sent at once, answered later
+    await sandbox.fault("twilio", "slow", seconds=60, calls=1)  # sent at once, answered later
     sending = asyncio.create_task(world.send(second))
 
     async def sent() -> bool:
@@ -159,6 +159,7 @@ async def test_an_sms_of_a_call_under_way_is_no_evidence_for_an_earlier_one_with
     await sandbox.until(sent)
     await world.sweep()
     assert await state(world, first) == ("unknown", 0)
+    await sandbox.clear_faults()
     assert await sending == 1
     await world.sweep(LONG)
     assert (await state(world, second), await state(world, first)) == (("accepted", 0), ("pending", 1))

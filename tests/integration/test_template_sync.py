@@ -19,6 +19,7 @@ from services.inbox.template_graph import open_template_graph
 from services.inbox.template_sync import LOST_AFTER, TemplateSync
 from tests.support import world
 from tests.support.sandbox import GRAPH_TOKEN
+from tests.support.waiting import eventually_true
 
 TEXT = [{"type": "BODY", "text": "Your car is ready."}]
 
@@ -212,14 +213,20 @@ async def test_a_run_that_was_lost_is_begun_again_when_its_lease_is_over(account
     assert len(await accounts.rows()) == 1
 
 
+async def is_struck(sandbox: SandboxClient) -> bool:
+    """Whether the one fault has met its one call."""
+    return not await sandbox.faults()
+
+
 async def test_a_webhook_that_comes_while_a_page_is_read_wins_and_another_run_follows(accounts: Accounts) -> None:
     await accounts.template()
     await accounts.read()
-    await accounts.sandbox.fault("meta", "slow", endpoint="list", seconds=0.5, calls=1)
+    await accounts.sandbox.fault("meta", "slow", endpoint="list", seconds=60, calls=1)
     await accounts.execute("update template_syncs set due_at = now() - interval '1 minute'")
     reading = asyncio.create_task(accounts.sync.read_due())
-    await asyncio.sleep(0.2)
+    await eventually_true(lambda: is_struck(accounts.sandbox), "Meta is asked for the page")
     await accounts.news("PAUSED")
+    await accounts.sandbox.clear_faults()
     await reading
     assert await accounts.rows() == [("car_ready", "en_GB", "PAUSED")]
     soon = await accounts.state("due_at < now() + interval '1 minute'")

@@ -77,12 +77,13 @@ async def test_statuses_that_overtook_the_answer_are_told(
 ) -> None:
     await sandbox.configure(webhook_url=hook_inbox.url)
     command = await garage.command(await kim(garage, sandbox))
-    await sandbox.fault("meta", "slow", seconds=1.5, calls=1)
+    await sandbox.fault("meta", "slow", seconds=60, calls=1)
     await accept(line, command)
 
     async def ingest() -> None:
         await eventually(lambda: "delivered" in hook_inbox.statuses())
         await garage.take_statuses(statuses_in(hook_inbox))
+        await sandbox.clear_faults()
 
     await asyncio.gather(line.claim_once(), ingest())
 

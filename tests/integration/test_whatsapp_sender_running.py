@@ -19,7 +19,7 @@ from libs.common.kafka.producer import Producer, Record
 from tests.support.command import running
 from tests.support.published import Published
 from tests.support.sandbox import GRAPH_TOKEN, HookInbox
-from tests.support.sending import TIMINGS, Garage, a_sender, accept, kim, quicker, statuses_in
+from tests.support.sending import TIMINGS, Garage, a_sender, accept, begins_to_stop, kim, quicker, statuses_in
 from tests.support.waiting import eventually
 
 PATIENCE = 30.0
@@ -118,11 +118,14 @@ async def test_a_sender_that_ends_waits_for_its_calls_and_begins_none(
 ) -> None:
     conversation = await kim(garage, sandbox)
     first, second = await garage.command(conversation), await garage.command(conversation)
-    await sandbox.fault("meta", "slow", seconds=1, calls=1)
+    await sandbox.fault("meta", "slow", seconds=60, calls=1)
     async with a_sender(garage, producer, sandbox.url) as line:
-        async with line:
-            await accept(line, first, second)
-            await sandbox.until(sandbox.messages, PATIENCE)
+        await line.__aenter__()
+        await accept(line, first, second)
+        await sandbox.until(sandbox.messages, PATIENCE)
+        stopping = await begins_to_stop(line)
+        await sandbox.clear_faults()
+        await stopping
         assert await garage.states(first, second) == ["accepted", "pending"]
 
 

@@ -202,9 +202,9 @@ async def test_an_outcome_that_nobody_can_learn_is_given_up_long_after_its_deadl
 async def a_held_up_call(
     garage: Garage, producer: Producer, sandbox: SandboxClient
 ) -> AsyncIterator[tuple[WhatsappCommand, "asyncio.Task[int]", Line]]:
-    """Meta has the message and answers three seconds later. One process makes the call, the other looks on."""
+    """Meta has the message and answers once faults are cleared. One process makes the call, the other looks on."""
     command = await garage.command(await kim(garage, sandbox))
-    await sandbox.fault("meta", "slow", seconds=3, calls=1)
+    await sandbox.fault("meta", "slow", seconds=60, calls=1)
     async with a_sender(garage, producer, sandbox.url) as slow, a_sender(garage, producer, sandbox.url) as other:
         await accept(slow, command)
         calling = asyncio.create_task(slow.claim_once())
@@ -220,6 +220,7 @@ async def test_a_result_that_lost_its_claim_is_evidence_and_nothing_more(
         await other.sweep_once()
         assert await garage.states(command) == ["unknown"]
 
+        await sandbox.clear_faults()
         await calling
         assert await garage.states(command) == ["unknown"]
         assert [
@@ -247,6 +248,7 @@ async def test_a_refusal_that_overtook_a_late_answer_is_remembered_until_it_is_t
         await garage.take_statuses([refused])
         garage.now.forward(TIMINGS.lease)
         await other.sweep_once()
+        await sandbox.clear_faults()
         await calling
         garage.now.forward(timedelta(seconds=1))
         await other.sweep_once()

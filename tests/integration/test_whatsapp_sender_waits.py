@@ -9,7 +9,7 @@ from libs.common.sending import queries as sends
 from libs.common.sending.rows import RUN
 from services.whatsapp_sender.worker import new_send
 from tests.support.published import Published
-from tests.support.sending import Garage, Line, a_sender, accept, kim, nobodys_url, quicker
+from tests.support.sending import Garage, Line, a_sender, accept, begins_to_stop, kim, nobodys_url, quicker
 from tests.support.waiting import eventually
 
 
@@ -59,10 +59,14 @@ async def test_a_stop_ends_the_call_under_way_and_gives_back_the_rows_that_wait_
 ) -> None:
     conversation = await kim(garage, sandbox)
     first, *behind = [await garage.command(conversation) for _ in range(3)]
-    await sandbox.fault("meta", "slow", seconds=1)
-    async with a_sender(garage, producer, sandbox.url) as line, line:
+    await sandbox.fault("meta", "slow", seconds=60)
+    async with a_sender(garage, producer, sandbox.url) as line:
+        await line.__aenter__()
         await accept(line, first, *behind)
         await sandbox.until(sandbox.messages)
+        stopping = await begins_to_stop(line)
+        await sandbox.clear_faults()
+        await stopping
     assert await garage.states(first, *behind) == ["accepted", "pending", "pending"]
     assert [(await garage.row(one))["tries"] for one in behind] == [0, 0]
     assert len(await sandbox.messages()) == 1

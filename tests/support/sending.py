@@ -1,6 +1,6 @@
 """A garage with conversations, commands for them, and a sender whose steps and clock a test holds in its hand."""
 
-import socket
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +12,7 @@ import asyncpg
 import pytest_asyncio
 
 from deploy.local.sandbox.client import SandboxClient
+from deploy.local.servers.ports import LOOPBACK, free_port
 from libs.common.db.pool import Pool, open_pool
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, OUTBOUND_WHATSAPP, WEBHOOKS
@@ -234,6 +235,13 @@ async def accept(line: Line, *commands: WhatsappCommand) -> None:
     await line.accept([new_send(command) for command in commands])
 
 
+async def begins_to_stop(line: Line) -> "asyncio.Task[None]":
+    """A line that was entered begins to stop: it claims no more. Returns the stop, which waits for its calls."""
+    stopping = asyncio.create_task(line.__aexit__())
+    await asyncio.sleep(0)  # as far as it comes without them
+    return stopping
+
+
 def again(command: WhatsappCommand) -> WhatsappCommand:
     """The command of the next attempt."""
     return command.model_copy(update={"attempt": command.attempt + 1})
@@ -250,9 +258,8 @@ def out_of_reach(bootstrap: str) -> Producer:
 
 
 def nobodys_url() -> str:
-    """An address at which no server listens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+    """An address at which no server listens, and none will."""
+    return f"http://{LOOPBACK}:{free_port()}"
 
 
 async def kim(garage: Garage, sandbox: SandboxClient) -> Conversation:

@@ -134,7 +134,13 @@ class SandboxClient:
         fault = Fault(provider=provider, mode=mode, **fields)
         return int((await self._call("POST", "faults", fault.model_dump()))["id"])
 
+    async def faults(self) -> list[Json]:
+        """The faults in force: ``id, left, fault``. One that was set for some calls goes with the last of them."""
+        found: Any = await self._call("GET", "faults")
+        return list(found)
+
     async def clear_faults(self, fault_id: int | None = None) -> None:
+        """Clear that one or all. ``slow`` answers that are held up are given now."""
         await self._call("DELETE", "faults" if fault_id is None else f"faults?id={fault_id}")
 
     async def sms_recipient(

@@ -25,7 +25,7 @@ class Fault(BaseModel):
     - ``fail_async``: accepted, then a failed status with ``code``.
     - ``throttle``: the provider's "too many requests" (130429, 20429, status 1, or ``code``); nothing is sent.
     - ``stall``: no answer for ``seconds``, then the connection closes; sent only if ``sent``.
-    - ``slow``: sent at once, answered after ``seconds``: webhooks overtake the answer.
+    - ``slow``: sent at once, answered after ``seconds``, or once faults are cleared: webhooks overtake the answer.
     - ``drop_answer``: sent, then the connection closes without an answer.
     - ``reset``: the connection is reset before anything is processed.
     - ``server_error``: the provider's own error, JSON, with ``http_status`` (500); sent only if ``sent``.
@@ -58,6 +58,7 @@ class Faults:
         self._ids = count(1)
         self._set: dict[int, tuple[Fault, int | None]] = {}
         self._spared: Counter[int] = Counter()
+        self._slow: set[asyncio.Event] = set()
 
     def add(self, fault: Fault) -> int:
         """Set a fault; returns the id to clear it by."""
@@ -66,10 +67,25 @@ class Faults:
         return number
 
     def clear(self, number: int | None = None) -> None:
+        """Clear that one or all; all slow answers are given now."""
         if number is None:
             self._set.clear()
         else:
             self._set.pop(number, None)
+        for answer in self._slow:
+            answer.set()
+
+    async def slowly(self, seconds: float) -> None:
+        """Return after so long, or once faults are cleared."""
+        cleared = asyncio.Event()
+        self._slow.add(cleared)
+        try:
+            async with asyncio.timeout(seconds):
+                await cleared.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._slow.discard(cleared)
 
     def all(self) -> dict[int, tuple[Fault, int | None]]:
         """The faults in force by id, each with the calls it has left."""
@@ -99,6 +115,7 @@ def _same(wanted: str | None, given: str | None) -> bool:
 
 
 async def apply_fault(  # noqa: PLR0911  one arm per mode
+    faults: Faults,
     fault: Fault | None,
     request: web.Request,
     process: Callable[[int | None], Answer],
@@ -125,7 +142,7 @@ async def apply_fault(  # noqa: PLR0911  one arm per mode
             return Answer(fault.http_status or 502, {}, None, answer.subject if answer else None, page=True), True
         case "slow":
             answer = process(None)
-            await asyncio.sleep(fault.seconds)
+            await faults.slowly(fault.seconds)
             return answer, True
         case "stall":
             answer = process(None) if fault.sent else refuse(None, None)

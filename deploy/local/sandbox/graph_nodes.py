@@ -43,7 +43,7 @@ class GraphNodes:
                 throttled = fault is not None and fault.mode == "throttle"
                 return refusal(code or (THROTTLED if throttled else 1), http=http)
 
-            found, alive = await apply_fault(fault, request, lambda _late: answer(request), refuse)
+            found, alive = await apply_fault(self._world.faults, fault, request, lambda _late: answer(request), refuse)
             return response(found, alive=alive)
 
         return handle

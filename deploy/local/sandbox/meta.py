@@ -59,7 +59,7 @@ class MetaApi:
             return refusal(code or usual, http=http)
 
         calls = world.ledger.calls  # after a reset during this call, its record belongs to the old ledger
-        answer, alive = await apply_fault(fault, request, process, refuse)
+        answer, alive = await apply_fault(world.faults, fault, request, process, refuse)
         callback = body.get("biz_opaque_callback_data") if isinstance(body, dict) else None
         call: Json = {"at": unix_now(), "provider": "meta", "endpoint": "send", "number": number_id, "to": to}
         calls.add(call | {"callback": callback} | outcome(answer, mode, alive=alive))

@@ -94,7 +94,7 @@ class TemplateApi:
             return refusal(code or (THROTTLED if mode == "throttle" else 1), http=http)
 
         calls = world.ledger.template_calls
-        answer, alive = await apply_fault(fault, request, process, refuse)
+        answer, alive = await apply_fault(world.faults, fault, request, process, refuse)
         call: Json = {"at": unix_now(), "endpoint": endpoint, "node": node, "name": name, "path": request.raw_path}
         calls.add(call | {"body": body} | outcome(answer, mode, alive=alive))
         return response(answer, alive=alive)

@@ -78,7 +78,7 @@ class TwilioApi:
             return work(late_code) if self._authorised(request) else refusal(20003)
 
         calls = world.ledger.calls  # after a reset during this call, its record belongs to the old ledger
-        answer, alive = await apply_fault(fault, request, process, refuse)
+        answer, alive = await apply_fault(world.faults, fault, request, process, refuse)
         call: Json = {"at": unix_now(), "provider": "twilio", "endpoint": endpoint, "number": sender, "to": to}
         calls.add(call | outcome(answer, mode, alive=alive))
         return response(answer, alive=alive)

@@ -64,7 +64,7 @@ class VonageApi:
             return refusal(code or (THROTTLED if mode == "throttle" else 5))
 
         calls = world.ledger.calls
-        answer, alive = await apply_fault(fault, request, lambda late: self._send(form, late), refuse)
+        answer, alive = await apply_fault(world.faults, fault, request, lambda late: self._send(form, late), refuse)
         call: Json = {"at": unix_now(), "provider": "vonage", "endpoint": "send", "number": sender, "to": to}
         calls.add(call | outcome(answer, mode, alive=alive))
         return response(answer, alive=alive)

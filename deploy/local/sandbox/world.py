@@ -56,6 +56,7 @@ class World:
     async def reset(self) -> None:
         """Drop everything since the start, outstanding webhooks included."""
         await self.webhook_sender.forget()
+        self.faults.clear()
         self._begin()
 
     def number(self, number_id: str) -> Number | None:
