@@ -78,12 +78,17 @@ async def test_no_process_of_postgres_has_a_capability_or_can_get_one(servers: L
     try:
         postmaster = psutil.Process(servers.postgres.pid)
         family = [postmaster, *postmaster.children(recursive=True)]
-        assert len(family) > 2
+        looked_at = 0
         for process in family:
-            status = _status(process.pid)
+            try:
+                status = _status(process.pid)
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it served somebody who is gone, or has done its work
+            looked_at += 1
             for name in ("CapPrm", "CapEff", "CapAmb", *(["CapBnd"] if os.geteuid() == 0 else [])):
                 assert int(status[name], 16) == 0, (process, name)
             assert status["NoNewPrivs"] == "1"
+        assert looked_at > 2
     finally:
         await db.close()
 
@@ -99,8 +104,9 @@ async def test_for_root_postgres_runs_as_a_user_that_nobody_else_is(servers: Loc
     assert uids.real == uids.effective == uids.saved == gids.real
     others = [
         process
-        for process in psutil.process_iter(["uids", "cmdline"])
-        if "postgres" not in str(process.info["cmdline"])
+        for process in psutil.process_iter(["uids", "cmdline", "ppid"])
+        # a child that is about to be gone has no command line any more
+        if "postgres" not in str(process.info["cmdline"]) and process.info["ppid"] != servers.postgres.pid
     ]
     assert uids.real not in {process.info["uids"].real for process in others if process.info["uids"]}
     assert uids.real != 65534
@@ -139,8 +145,13 @@ def test_no_password_stands_in_a_command_line_or_an_environment(servers: LocalSe
 
 
 def test_no_file_or_folder_is_open_to_others(servers: LocalServers) -> None:
-    for path in servers.folder.rglob("*"):
-        mode = stat.S_IMODE(path.lstat().st_mode)
+    paths = list(servers.folder.rglob("*"))
+    assert paths
+    for path in paths:
+        try:
+            mode = stat.S_IMODE(path.lstat().st_mode)
+        except FileNotFoundError:
+            continue  # servers write files anew beside those that they replace
         assert path.is_symlink() or not mode & stat.S_IRWXO or not _others_pass(path, servers.folder), (path, oct(mode))
 
 
