@@ -50,11 +50,14 @@ async def site(database: str, patient_redis_url: str, kafka_of_portal: KafkaConn
 
 @pytest_asyncio.fixture
 async def world(
-    database: str, redis_url: str, kafka_of_senders: KafkaConnection, sandbox: SandboxClient, hook_inbox: HookInbox
+    database: str,
+    patient_redis_url: str,
+    kafka_of_senders: KafkaConnection,
+    sandbox: SandboxClient,
+    hook_inbox: HookInbox,
 ) -> AsyncIterator[SmsWorld]:
-    async with an_sms_world(
-        dsn=database, redis_url=redis_url, kafka=kafka_of_senders, twilio_url=sandbox.url, public_url=hook_inbox.url
-    ) as made:
+    servers = {"dsn": database, "redis_url": patient_redis_url, "twilio_url": sandbox.url, "public_url": hook_inbox.url}
+    async with an_sms_world(kafka=kafka_of_senders, **servers) as made:
         yield made
 
 

@@ -31,8 +31,8 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 
 @pytest_asyncio.fixture
-async def gate(redis_url: str) -> AsyncIterator[RedisGate]:
-    async with open_redis(redis_url) as opened:
+async def gate(patient_redis_url: str) -> AsyncIterator[RedisGate]:
+    async with open_redis(patient_redis_url) as opened:
         yield RedisGate(opened, HOLD)
 
 

@@ -15,10 +15,10 @@ from tests.support.sms_world import SmsWorld, an_sms_world, to_somebody_else
 
 @pytest_asyncio.fixture
 async def world(
-    database: str, redis_url: str, kafka_of_senders: KafkaConnection, sandbox: SandboxClient
+    database: str, patient_redis_url: str, kafka_of_senders: KafkaConnection, sandbox: SandboxClient
 ) -> AsyncIterator[SmsWorld]:
     async with an_sms_world(
-        dsn=database, redis_url=redis_url, kafka=kafka_of_senders, twilio_url=sandbox.url, public_url=None
+        dsn=database, redis_url=patient_redis_url, kafka=kafka_of_senders, twilio_url=sandbox.url, public_url=None
     ) as made:
         yield made
 
