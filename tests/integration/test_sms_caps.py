@@ -12,6 +12,7 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
 from libs.common.sending import sms_caps
 from tests.support import world
+from tests.support.databases import somebody_waits
 from tests.support.published import Events
 from tests.support.reconciling import arrives, reconciled
 from tests.support.router import NOW, Garage, Router, a_router, stored
@@ -198,13 +199,11 @@ async def test_the_reconciler_waits_for_a_day_before_it_locks_sends_behind_the_o
         await arrives(router, command)
     await router.rows("update sends set expires_at = $2 where message_id = $1", UUID(first["intent_id"]), NOW + HOUR)
     await router.rows("update sends set deferred_until = 'infinity' where message_id = $1", UUID(second["intent_id"]))
-    waits = "select pid from pg_locks where not granted and locktype in ('transactionid', 'tuple')"
-    async with router.pool.acquire() as db, asyncio.timeout(30):
+    async with router.pool.acquire() as db:
         async with db.transaction():
             await db.execute("select from sms_days for update")
             ending = asyncio.create_task(reconciled(router, HOUR + timedelta(minutes=2)))
-            while not await router.rows(waits):  # noqa: ASYNC110 -- a lock
-                await asyncio.sleep(0.01)
+            await somebody_waits(db)
             await router.rows("select from sends where deferred_until is not null for update nowait")
         await ending
     rows = await router.rows("select state, deferred_until from sends order by sequence")

@@ -16,6 +16,7 @@ from libs.common.directory.merge import Merge, merge_customers
 from libs.common.sending.pricing import Pricing, Rate, keep_pricing, upsert_rates
 from libs.common.sending.whatsapp_charges import FIRST_LOOK, LOOKED_AFTER, charge_some
 from libs.common.sending.whatsapp_prices import FREE_SERVICE
+from tests.support.databases import somebody_waits
 from tests.support.world import a_conversation, a_customer
 
 ORG = "acme"
@@ -245,8 +246,7 @@ async def test_two_processes_with_words_on_one_message_count_its_places_once(wor
     async with world.pool.acquire() as db, db.transaction():
         assert await charge_some(db, AT, 1) == 1
         other = asyncio.create_task(world.charge_some(AT, 1))
-        while not await db.fetchval("select count(*) from pg_locks where not granted"):  # noqa: ASYNC110 -- a lock of another session can only be polled
-            await asyncio.sleep(0.01)
+        await somebody_waits(db)
     assert await other == 1
     (row,) = await world.run("select delivered from service_months")
     (charge,) = await world.run("select figures from charges")
