@@ -13,7 +13,7 @@ from tests.support.sandbox import NUMBER_ID, HookInbox
 from tests.support.sending import ORG, TIMINGS, WABA, Garage, Line, a_sender, accept, kim, statuses_in
 from tests.support.waiting import eventually
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 ANOTHER_NUMBER = "106400000000002"
 ROOM = 16
 SHARE = 8

@@ -23,6 +23,8 @@ from tests.support.child_guard import ends_with_us
 from tests.support.logs import validated
 from tests.support.sandbox import CUSTOMER, TWILIO_SID, TWILIO_TOKEN, HookInbox
 from tests.support.sms_world import SmsWorld, an_sms_world
+from tests.support.topic_records import PATIENCE_SECONDS
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 PATIENT = {
@@ -48,7 +50,7 @@ class BridgeProcess:
         ends_with_us(self._process.pid)
 
     async def ready(self) -> None:
-        async with asyncio.timeout(30), httpx.AsyncClient() as http:
+        async with asyncio.timeout(PATIENCE_SECONDS), httpx.AsyncClient() as http:
             while True:
                 assert self._process.poll() is None, self._log.read_text()
                 try:
@@ -79,11 +81,11 @@ def running(environment: dict[str, str], log: Path) -> Iterator[BridgeProcess]:
 
 @pytest_asyncio.fixture
 async def world(
-    database: str, redis_url: str, kafka_of_senders: KafkaConnection, sandbox: SandboxClient
+    database: str, patient_redis_url: str, kafka_of_senders: KafkaConnection, sandbox: SandboxClient
 ) -> AsyncIterator[SmsWorld]:
     """The state around the process; its own line stays unused."""
     async with an_sms_world(
-        dsn=database, redis_url=redis_url, kafka=kafka_of_senders, twilio_url=sandbox.url, public_url=None
+        dsn=database, redis_url=patient_redis_url, kafka=kafka_of_senders, twilio_url=sandbox.url, public_url=None
     ) as made:
         yield made
 
@@ -141,6 +143,7 @@ async def test_a_command_becomes_an_sms_and_bad_neighbours_become_dead_letters(
         await bridge.ready()
         await publish(kafka_of_senders, b"not json", b"{}", command.encode(), b"\xff", command.encode())
         assert await settled(world, command, sandbox) == "accepted"
+        await eventually(lambda: log.read_bytes().count(b'"record.dead_lettered"') == 3, "the others are dead letters")
         assert bridge.ends() == 0
     assert len(await sandbox.sms()) == 1
     updates, refusals = await world.published()

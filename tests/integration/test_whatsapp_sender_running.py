@@ -22,7 +22,7 @@ from tests.support.sandbox import GRAPH_TOKEN, HookInbox
 from tests.support.sending import TIMINGS, Garage, a_sender, accept, begins_to_stop, kim, quicker, statuses_in
 from tests.support.waiting import eventually
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(autouse=True)
