@@ -25,7 +25,7 @@ from tests.support.child_guard import ends_with_us
 from tests.support.command import COMMAND, complaint, environment, running, transom
 from tests.support.doctor import assert_secretless
 from tests.support.sandbox import ROOT
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, eventually_true
 
 FILE = "transom.env"
 LENT = "transom_demo_"
@@ -75,6 +75,10 @@ class Up:
             except psutil.Error:
                 continue
         return found
+
+    def has_begun(self) -> bool:
+        """Whether it has started what must not outlive it."""
+        return bool(self._tokens)
 
     async def ends(self, number: signal.Signals) -> int:
         """Send a signal; the exit code, once nothing that was started runs any more."""
@@ -211,6 +215,7 @@ async def test_one_run_at_a_time_has_a_folder(open_folder: Path) -> None:
     with up(folder) as first:
         await first.until((folder / "lock").exists, "the folder is taken")
         await first.until((folder / "lock").read_text, "by a process that says so")
+        await first.until(first.has_begun, "something runs that must not outlive it")
         told = await asyncio.to_thread(complaint, "up", "--data", str(folder), env=environment())
         assert f"in use by another run (process {first.process.pid})" in told
         await first.ends(signal.SIGKILL)
@@ -263,7 +268,11 @@ async def test_the_demo_tells_the_whole_story_on_given_servers_and_leaves_nothin
         "DustyCars   no SMS",
     ):
         assert step in story
-    assert not {topic for topic in set(await kafka_admin.list_topics()) - before if topic.startswith(LENT)}
+
+    async def no_topic_is_left() -> bool:  # the broker's own view follows its controller's
+        return not {topic for topic in set(await kafka_admin.list_topics()) - before if topic.startswith(LENT)}
+
+    await eventually_true(no_topic_is_left, "its topics are gone")
     db = await asyncpg.connect(database)
     left = await db.fetch("select datname from pg_database where starts_with(datname, $1)", LENT)
     await db.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,8 @@ from tests.support.doctor import GOOD, PLANTED, SCHEMA, Doctor, a_silent_server,
 from tests.support.sandbox import ROOT
 
 _SECRETS = {PLANTED, *(GOOD[name] for name in ("META_APP_SECRETS", "WHATSAPP_TOKEN", "PORTAL_LINK_KEYS", "JWT_KEYS"))}
+SLOW = 60
+"""Seconds that pass at most between a question for the time and its answer."""
 
 
 def doctor(*words: str, host: tuple[str, ...], env: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
@@ -38,7 +41,8 @@ def test_clocks_that_are_apart_are_warnings_and_exit_code_3_or_4(database: str, 
     found = {one["code"]: one for one in report["findings"]}
     for code in ("postgres_clock", "redis_clock"):
         assert found[code]["severity"] == "warning"
-        assert "3600 seconds apart" in found[code]["problem"]
+        (apart,) = re.findall(r"(\d+) seconds apart", found[code]["problem"])
+        assert 3600 - SLOW < int(apart) <= 3600
     assert (ended.returncode, report["exit_code"], report["severity"]) == (4, 4, "error")  # Kafka is not there
     assert "kafka_unreachable" in found
     assert {one["area"] for one in report["findings"]} <= {"configuration", "kafka", "postgres", "redis"}

@@ -42,7 +42,7 @@ async def meta() -> AsyncIterator[Meta]:
 
 @pytest_asyncio.fixture
 async def graph(meta: Meta) -> AsyncIterator[TemplateGraph]:
-    async with open_template_graph(base_url=meta.url, version="v26.0", timeout_seconds=2) as opened:
+    async with open_template_graph(base_url=meta.url, version="v26.0", timeout_seconds=20) as opened:
         yield opened
 
 
