@@ -240,7 +240,7 @@ async def test_a_webhook_that_overtakes_metas_answer_to_an_edit_stays(garage: Ga
     await garage.execute(  # no sync settles it meanwhile
         "update template_syncs set leased_until = now() + interval '1 hour' where org_id = $1", garage.org_id
     )
-    await garage.sandbox.fault("meta", "slow", endpoint="edit", seconds=3, calls=1)
+    await garage.sandbox.fault("meta", "slow", endpoint="edit", seconds=600, calls=1)
     editing = asyncio.create_task(garage.api.patch(f"/v1/templates/{template_id}", json={"components": [OTHER]}))
     while not await garage.fetch(_ASKED):  # noqa: ASYNC110 -- another task asks
         await asyncio.sleep(0.02)
@@ -248,6 +248,7 @@ async def test_a_webhook_that_overtakes_metas_answer_to_an_edit_stays(garage: Ga
         "update templates set status = 'REJECTED', rejected_reason = 'SCAM', status_at = now() where org_id = $1",
         garage.org_id,
     )
+    await garage.sandbox.clear_faults()
     answer = (await editing).json()
     assert (answer["status"], answer["rejected_reason"], answer["components"]) == ("REJECTED", "SCAM", [OTHER])
 
