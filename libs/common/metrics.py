@@ -78,6 +78,11 @@ STATUSES = Counter("transom_statuses_total", "Provider statuses applied", ["chan
 STATUSES_OF_OTHERS = Counter(
     "transom_statuses_of_others_total", "Provider statuses that name no send of ours", ["provider"]
 )
+SMS_MISSED = Counter(
+    "transom_sms_missed_total",
+    "Customers' SMS found in the provider's list because no edge took their callback: published, masked",
+    ["provider", "outcome"],
+)
 BREAKER_OPEN = Gauge("transom_breaker_open", "1 while a circuit breaker is open", ["dependency"])
 
 PORTAL_LINKS = Counter("transom_portal_links_total", "Magic links asked for: opened, missed, refused", ["outcome"])
@@ -141,6 +146,8 @@ for _reason in ("bad_signature", "too_large", "not_json", "ended_early"):
     EDGE_REFUSED.labels("doubtful", _reason)
 for _outcome in ("published", "ended", "decided"):
     RECONCILED.labels(_outcome)
+for _outcome in ("published", "masked"):
+    SMS_MISSED.labels("twilio", _outcome)
 
 
 def render() -> bytes:

@@ -1,6 +1,7 @@
 """Twilio's callbacks: statuses of our SMS, and customers' SMS. Pure.
 
-They are unordered and repeatable, and carry no time of their own: the time of receipt stands in for it.
+They are unordered and repeatable, and carry no time of their own: the time of receipt stands in for it. An SMS whose
+callback nobody took is brought by the SMS bridge from Twilio's list, with its time (``sent_at``).
 """
 
 import base64
@@ -192,8 +193,7 @@ def parse_status(webhook: TwilioStatusWebhook) -> ProviderStatus | None:
 def sms_record(form: Mapping[str, str], received_at: datetime, account: str) -> tuple[bytes, bytes]:
     """Key (business number and customer) and value of one record of ``webhooks.v1``."""
     fields = known_fields(form, _SMS_SHAPES)
-    webhook = TwilioSmsWebhook(received_at=received_at, form=fields, verified_account=account)
-    return f"{fields.get('To', '')}:{fields.get('From', '')}".encode(), webhook.encode()
+    return TwilioSmsWebhook(received_at=received_at, form=fields, verified_account=account).record()
 
 
 def parse_sms(webhook: TwilioSmsWebhook) -> InboundSms:
@@ -217,6 +217,7 @@ def parse_sms(webhook: TwilioSmsWebhook) -> InboundSms:
         text=_plain(form.get("Body", "")),
         opted=_OPTED.get(form.get("OptOutType", "").upper()),
         received_at=webhook.received_at,
+        at=webhook.sent_at,
         media=tuple(
             SmsMedia(form[f"MediaUrl{n}"], form.get(f"MediaContentType{n}"))
             for n in range(media)

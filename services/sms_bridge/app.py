@@ -13,7 +13,7 @@ from libs.common.redis import open_redis
 from libs.common.sending.engine import open_engine
 from libs.common.service import Service, run_service
 from libs.common.setting_types import secrets_in
-from services.sms_bridge import prices, unconfirmed
+from services.sms_bridge import missed, prices, unconfirmed
 from services.sms_bridge.adapter import SmsAdapter
 from services.sms_bridge.providers.opening import open_accounts
 from services.sms_bridge.settings import SmsBridgeSettings
@@ -51,6 +51,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
                 {
                     "sms_unconfirmed": unconfirmed.task(opened.pool, providers.values()),
                     "sms_prices": prices.task(opened.pool, providers.values()),
+                    "sms_missed": missed.task(missed.Deps(opened.pool, opened.producer, accounts), providers.values()),
                 }
             ),
             opened.consumer(TOPOLOGY, Deps(engine)) as consumer,

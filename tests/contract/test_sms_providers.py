@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode
@@ -246,6 +246,31 @@ async def test_the_pictures_of_an_mms_are_links_at_twilio_and_vonage_has_none(
     sms = parse(twilio.sms_record(form, utc_now(), TWILIO_SID)[1], reaction_opens=False)
     assert isinstance(sms, InboundSms)
     assert [one.link for one in sms.media] == [link]
+
+
+async def test_twilios_list_has_the_sms_that_the_callback_brought(side: Side) -> None:
+    """But for its time, and not what the account sent to itself, nor what came by another channel."""
+    lookup = side.make().lookup
+    if lookup is None:
+        assert side.name == "vonage"  # it repeats its callbacks for a day
+        return
+    link = f"{side.sandbox.url}/2010-04-01/Accounts/{TWILIO_SID}/Messages/MM0/Media/ME0"
+    await side.sandbox.customer_texts(CUSTOMER, SENDER, "a=b & c")
+    await side.sandbox.customer_texts("ORANGE", SENDER, "", media=[link])
+    brought = {sms.provider_id: sms for sms in await side.callbacks("sms", 2)}
+    await side.sandbox.customer_texts("whatsapp:+447700900999", SENDER, "another channel")
+    assert isinstance(await side.make().send(an_sms(to=SENDER)), Accepted)
+    since = utc_now() - timedelta(minutes=1)
+    listed = await lookup.list_received(to=SENDER, since=since)
+    assert len(listed) == 2
+    for one in listed:
+        found = parse((await lookup.callback_of(one, utc_now()))[1], reaction_opens=False)
+        assert isinstance(found, InboundSms)
+        same = brought[found.provider_id]
+        assert replace(found, at=None, received_at=same.received_at) == same
+        assert found.at == one.at
+        assert abs(one.at - same.received_at) < timedelta(seconds=60)
+    assert await lookup.list_received(to="+447700900002", since=since) == []
 
 
 # ── Vonage alone: the answers as recorded, and the parts of a long text ─────────────────────────────────────────────

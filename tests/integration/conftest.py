@@ -32,7 +32,7 @@ PARTITIONS = 2
 
 @pytest_asyncio.fixture
 async def kafka_of_senders(kafka_bootstrap: str, topics: OwnTopics) -> KafkaConnection:
-    await topics.create([*used_by(sms_bridge.TOPOLOGY, whatsapp_sender.TOPOLOGY), WEBHOOKS])
+    await topics.create(used_by(sms_bridge.TOPOLOGY, whatsapp_sender.TOPOLOGY))
     return KafkaConnection(kafka_bootstrap, topics.prefix)
 
 

@@ -15,12 +15,12 @@ from deploy.cli.doctor.configuration import SETTINGS
 from deploy.cli.doctor.findings import Report
 from deploy.local.servers.ports import LOOPBACK, free_port
 from deploy.local.servers.valkey import ValkeyServer
-from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, OUTBOUND_SMS, Topic
+from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, OUTBOUND_SMS, WEBHOOKS, Topic
 from tests.support.doctor import PLANTED, Doctor, codes, finding
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually_true
 
-OF_BRIDGE = (DELIVERY_UPDATES, OUTBOUND_REFUSED, OUTBOUND_SMS, OUTBOUND_SMS.dlq)
+OF_BRIDGE = (DELIVERY_UPDATES, OUTBOUND_REFUSED, OUTBOUND_SMS, OUTBOUND_SMS.dlq, WEBHOOKS)
 
 
 @pytest.fixture

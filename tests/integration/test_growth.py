@@ -17,6 +17,7 @@ from libs.common.directory.organisations import forget_former_numbers
 from libs.common.directory.sms_stops import stopped_lines
 from libs.common.kafka import parked
 from libs.common.providers import WHATSAPP_BY_META
+from libs.common.providers.accounts import AccountKey
 from libs.common.sending import (
     claim_queries,
     conversation_order,
@@ -52,6 +53,7 @@ from services.ingest import sms_queries as inbound_queries
 from services.ingest.queries import purge_links
 from services.router import portal_unread_queries, reconcile_queries
 from services.sms_bridge import evidence_queries as sms_queries
+from services.sms_bridge import missed_queries
 from services.whatsapp_sender import queries as whatsapp_queries
 from tests.support import world
 from tests.support.explaining import Explaining
@@ -332,6 +334,13 @@ async def _sms(db: Any) -> None:
     await inbound_queries.close_overdue(db, MINUTE, TAKEN)
 
 
+async def _missed(db: Any) -> None:
+    routes: list[tuple[str | None, str | None]] = [(None, None), ("twilio", None)]
+    (found,) = await missed_queries.take_due(db, "AC1", routes, now(), back=DAY, lease=MINUTE, limit=TAKEN)
+    await missed_queries.stored_ids(db, AccountKey("twilio", "AC1"), found.number, [f"SM{n}" for n in range(TAKEN)])
+    await missed_queries.move(db, "AC1", [found.number], now(), now())
+
+
 async def _paused(db: Any) -> None:
     await pause_queries.take_due_for_log(db, WHATSAPP_BY_META, now())
     await pause_queries.lock_unresponsive(db, WHATSAPP_BY_META, [f"account {n}" for n in range(TAKEN)], now())
@@ -422,6 +431,7 @@ WORKS: dict[str, Work] = {
     "charges": lambda db: whatsapp_charges.charge_some(db, now(), TAKEN),
     "consents": lambda db: consents.unpublished(db, TAKEN),
     "unheard": lambda db: sms_queries.take_unconfirmed(db, "AC1", now(), TAKEN),
+    "missed sms": _missed,
     "merges": lambda db: move_some(db, TAKEN),
     "parked texts": _parked_texts,
     "notices": _notices,

@@ -57,6 +57,8 @@ TWILIO = {
         "FromCity": "TO+FROM",
         "NumMedia": "0",
         "Tomorrow": "x",
+        "ErrorCode": "11200",  # as at the fallback URL
+        "ErrorUrl": "https://hooks.example/webhooks/twilio/sms",
     },
 }
 VONAGE = {

@@ -269,7 +269,7 @@ def test_every_topic_has_a_writer_and_its_commands_have_one_alone() -> None:
         "outbound.whatsapp.v1",
         "outbound.sms.v1",
     }
-    assert writers["webhooks.v1"] == ["ingest", "ingest-edge"]
+    assert writers["webhooks.v1"] == ["ingest", "ingest-edge", "sms-bridge"]
 
 
 def test_the_page_says_what_is_declared() -> None:

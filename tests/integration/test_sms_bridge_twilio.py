@@ -4,18 +4,20 @@ nothing comes back.
 
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from deploy.local.sandbox.client import SandboxClient
 from deploy.local.servers.ports import free_port
 from libs.common.clock import utc_now
 from libs.common.errors import Transient
 from libs.common.sending.outcomes import Accepted, Refused, RetryLater, Unknown
-from services.sms_bridge.providers import OutgoingSms
+from services.sms_bridge.providers import ListUnavailable, OutgoingSms
 from services.sms_bridge.providers.twilio import Twilio
 from tests.support.sandbox import CUSTOMER, TWILIO_SID, TWILIO_TOKEN
 
@@ -104,6 +106,36 @@ async def test_what_was_sent_long_before_is_not_listed(twilio: MakeTwilio) -> No
     provider = twilio()
     await provider.send(an_sms())
     assert await provider.list_sent(sender=SENDER, to=CUSTOMER, since=utc_now() + timedelta(hours=1)) == []
+
+
+async def test_twilio_may_count_whole_days_and_what_is_still_coming_is_left(twilio: MakeTwilio) -> None:
+    """Twilio documents days for the filter. A list that shows what is no SMS of a customer with a date is not read."""
+    since = utc_now().replace(microsecond=0)
+    shown: dict[str, Any] = {"sid": "SM1", "direction": "inbound", "status": "received", "from": CUSTOMER, "to": SENDER}
+    shown |= {"date_sent": format_datetime(since)}
+    older = shown | {"sid": "SM2", "date_sent": format_datetime(since - timedelta(seconds=1))}
+    coming = shown | {"sid": "SM3", "status": "receiving"}
+    without = shown | {"date_sent": None}
+    pages = [[shown, older, coming], [without], [without | {"date_created": shown["date_sent"]}], ["no record"]]
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.json_response({"messages": pages.pop(0), "next_page_uri": None})
+
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        provider = twilio(base_url=f"http://127.0.0.1:{runner.addresses[0][1]}")
+        assert [sms.provider_id for sms in await provider.list_received(to=SENDER, since=since)] == ["SM1"]
+        with pytest.raises(ListUnavailable):
+            await provider.list_received(to=SENDER, since=since)
+        assert [sms.at for sms in await provider.list_received(to=SENDER, since=since)] == [since]
+        with pytest.raises(ListUnavailable):
+            await provider.list_received(to=SENDER, since=since)
+    finally:
+        await runner.cleanup()
 
 
 @pytest.mark.parametrize("mode", ["server_error", "stall", "drop_answer", "reset"])

@@ -2,11 +2,14 @@
 
 import secrets
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deploy.local.sandbox.clock import unix_now
 from deploy.local.sandbox.schemas import Json
 from deploy.local.sandbox.segments import segments
+from deploy.local.sandbox.twilio_rules import Text, resource
 from deploy.local.sandbox.vonage import inbound_forms
 from deploy.local.sandbox.webhooks import Webhook
 from deploy.local.sandbox.world import World
@@ -50,6 +53,16 @@ def texts(world: World, ask: CustomerTexts) -> Json:
     return {"sid": ids[0], "ids": ids}
 
 
+def _record(form: dict[str, str], media: tuple[str, ...]) -> Json:
+    """What Twilio keeps of it and lists, whatever becomes of the callback."""
+    account, sid, now = form["AccountSid"], form["MessageSid"], unix_now()
+    message = resource(account, sid, Text(form["To"], form["From"], None, form["Body"], None), now)
+    message |= {"direction": "inbound", "status": "received", "num_media": form["NumMedia"]}
+    message |= {"date_sent": message["date_created"]}
+    files = [{"uri": f"{urlsplit(link).path}.json", "content_type": "image/jpeg", "parent_sid": sid} for link in media]
+    return {"at": now, "sid": sid, "message": message, "files": files}
+
+
 def _by_twilio(world: World, ask: CustomerTexts) -> dict[str, str]:
     word, sid = ask.text.strip().upper(), ("MM" if ask.media else "SM") + secrets.token_hex(16)
     if word in STOP:
@@ -73,6 +86,7 @@ def _by_twilio(world: World, ask: CustomerTexts) -> dict[str, str]:
     }
     for number, link in enumerate(ask.media):
         form |= {f"MediaUrl{number}": link, f"MediaContentType{number}": "image/jpeg"}
+    world.ledger.received_sms.add(_record(form, ask.media))
     if word in STOP | START:
         form["OptOutType"] = "STOP" if word in STOP else "START"
     return form

@@ -34,13 +34,14 @@ class RecordLog:
 
 
 class Ledger:
-    """Six logs.
+    """Seven logs.
 
     ``calls``: every request to a provider's endpoint, with its outcome. ``messages`` and ``sms``: what the providers
     accepted, and so sent, whatever the caller got as an answer. ``refused_sms``: what Twilio refused and yet lists.
-    ``webhooks``: what was posted, with the answers. ``template_calls``: requests about Meta's templates.
+    ``received_sms``: what customers sent by Twilio. ``webhooks``: what was posted, with the answers.
+    ``template_calls``: requests about Meta's templates.
     """
 
     def __init__(self, kept: int) -> None:
         self.calls, self.messages, self.sms, self.refused_sms, self.webhooks = (RecordLog(kept) for _ in range(5))
-        self.template_calls = RecordLog(kept)
+        self.received_sms, self.template_calls = RecordLog(kept), RecordLog(kept)

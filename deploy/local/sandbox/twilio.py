@@ -1,4 +1,4 @@
-"""Twilio's Messages resource: send, fetch, list."""
+"""Twilio's Messages resource: send, fetch, list; and the files of an MMS."""
 
 import base64
 import binascii
@@ -36,12 +36,13 @@ class TwilioApi:
         self._world = world
 
     def routes(self) -> list[web.RouteDef]:
-        """The three endpoints."""
+        """The four endpoints."""
         base = "/2010-04-01/Accounts/{account}/Messages"
         return [
             web.post(f"{base}.json", self.on_send),
             web.get(f"{base}.json", self.on_list),
             web.get(f"{base}/{{sid}}.json", self.on_fetch),
+            web.get(f"{base}/{{sid}}/Media.json", self.on_files),
         ]
 
     async def on_send(self, request: web.Request) -> web.Response:
@@ -55,8 +56,12 @@ class TwilioApi:
         """One message as it stands."""
         return await self._answer(request, "fetch", None, None, lambda _late: self._fetch(request.match_info["sid"]))
 
+    async def on_files(self, request: web.Request) -> web.Response:
+        """Where the files of a customer's MMS are."""
+        return await self._answer(request, "fetch", None, None, lambda _late: self._files(request.match_info["sid"]))
+
     async def on_list(self, request: web.Request) -> web.Response:
-        """Messages taken, and those whose creation was refused (HTTP 400), newest first, a page at a time."""
+        """Messages taken, refused at their creation (HTTP 400) or received, newest first, a page at a time."""
         query = request.query
         return await self._answer(
             request, "list", query.get("From"), query.get("To"), lambda _late: self._list(request)
@@ -127,8 +132,8 @@ class TwilioApi:
         """Every message that has a record, newest first."""
         ledger = self._world.ledger
         sent = (record for record in ledger.sms.newest_first() if record["provider"] == "twilio")
-        both = [*sent, *ledger.refused_sms.newest_first()]
-        return sorted(both, key=lambda record: -record["at"])
+        every = [*sent, *ledger.refused_sms.newest_first(), *ledger.received_sms.newest_first()]
+        return sorted(every, key=lambda record: -record["at"])
 
     def _deliver(self, message: Json, text: Text, late_code: int | None, now: float) -> None:
         """Set the final state of the message, which the list shows when it is sent, and schedule its callbacks."""
@@ -161,10 +166,16 @@ class TwilioApi:
                 return Answer(200, self._as_it_stands(record), subject=sid)
         return refusal(20404)
 
+    def _files(self, sid: str) -> Answer:
+        for record in self._world.ledger.received_sms.newest_first():
+            if record["sid"] == sid:
+                return Answer(200, {"media_list": record["files"]})
+        return refusal(20404)
+
     def _as_it_stands(self, record: Json) -> Json:
         """The message as the API shows it: queued until it is sent."""
         message: Json = record["message"]
-        if message["status"] == "failed" or unix_now() >= record["at"] + self._world.behaviour.sent_after:
+        if message["status"] in ("failed", "received") or unix_now() >= record["at"] + self._world.behaviour.sent_after:
             return as_shown(message, self._world.behaviour)
         status = "accepted" if message["messaging_service_sid"] else "queued"
         unsent = {"status": status, "date_sent": None, "price": None, "error_code": None}

@@ -28,7 +28,8 @@ def as_shown(message: Json, rules: Behaviour) -> Json:
         return message
     masked = {"body": ""} if rules.sms_redact_bodies else {}
     if rules.sms_redact_numbers:
-        masked["to"] = masked_number(message["to"])
+        customer = "from" if message["direction"] == "inbound" else "to"
+        masked[customer] = masked_number(message[customer])
     return message | masked
 
 

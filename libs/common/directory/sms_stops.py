@@ -8,6 +8,8 @@ Rule 3: of a STOP and a START of the same second the STOP counts.
 Rule 4: whoever stores a word is alone with its line (``SMS_STOPS``) from before the message is stored to the commit.
         Whoever claims an SMS to the line shares it, and reads the facts afterwards. So a claim is committed before the
         STOP, or sees it.
+Rule 5: a STOP that is heard after a later START of its line changes nothing. A START is only kept where it lifts a
+        STOP, so it is looked for among the newest messages.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -67,8 +69,35 @@ delete from address_marks m
 """
 
 
+# Messages of a thread are numbered in the order in which they were heard.
+_OVERTAKEN = """
+select u.n
+  from unnest($1::text[], $2::uuid[], $3::text[], $4::timestamptz[]) with ordinality
+    as u (org_id, customer_id, spellings, at, n)
+ where exists (select from conversations c
+                cross join lateral (select m.* from messages m where m.conversation_id = c.conversation_id
+                                     order by m.sequence desc limit 200) m
+                where c.org_id = u.org_id and c.customer_id = u.customer_id
+                  and m.org_id = u.org_id and m.direction = 'in' and m.channel = 'sms' and m.occurred_at > u.at
+                  and m.content ->> 'keyword' = 'start'
+                  and '+' || m.from_wa_id = any (string_to_array(u.spellings, ' ')))
+"""
+
+
+async def _not_overtaken(db: Connection, words: Sequence[SmsWordSaid]) -> Sequence[SmsWordSaid]:
+    """These words without each STOP whose line has said START since, before this batch."""
+    lifted = {(one.org_id, canonical(one.sender)) for one in words if one.allowed}
+    stops = [one for one in words if not one.allowed and (one.org_id, canonical(one.sender)) not in lifted]
+    if not stops:
+        return words
+    asked = [(one.org_id, one.customer_id, " ".join(addresses_of(one.sender)), one.at) for one in stops]
+    overtaken = {id(stops[row["n"] - 1]) for row in await db.fetch(_OVERTAKEN, *as_columns(asked))}
+    return [one for one in words if id(one) not in overtaken]
+
+
 async def store_words(db: Connection, words: Sequence[SmsWordSaid]) -> None:
-    """Store what was asked for. Call inside the transaction that stores the messages, with each message once."""
+    """Store what was asked for. Call in the transaction that stores the messages, after them, with each once."""
+    words = await _not_overtaken(db, words)
     if not words:
         return
     await store_said(

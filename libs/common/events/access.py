@@ -78,7 +78,11 @@ PRINCIPALS = (
         reads=(OUTBOUND_WHATSAPP,),
         counts=(WEBHOOKS,),  # a missing webhook is evidence once every partition was read
     ),
-    Principal("sms-bridge", writes=(DELIVERY_UPDATES, OUTBOUND_REFUSED), reads=(OUTBOUND_SMS,)),
+    Principal(
+        "sms-bridge",
+        writes=(WEBHOOKS, DELIVERY_UPDATES, OUTBOUND_REFUSED),  # customers' SMS whose callback no edge took
+        reads=(OUTBOUND_SMS,),
+    ),
     Principal("portal", writes=(PORTAL_MESSAGES,), reads=()),  # customers reach it: it may write nothing else
     Principal(
         "inbox",

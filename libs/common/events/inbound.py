@@ -97,11 +97,20 @@ class TwilioStatusWebhook(Event):
 
 
 class TwilioSmsWebhook(SmsCallback):
-    """``webhooks.v1``: an SMS or MMS of a customer, by Twilio."""
+    """``webhooks.v1``: an SMS or MMS of a customer, by Twilio.
+
+    ``sent_at``: Twilio's time of an SMS that the SMS bridge found in Twilio's list, because no edge took its callback.
+    A callback carries no time.
+    """
 
     TYPE: ClassVar[str] = "webhook.twilio_sms.v1"
 
     type: Literal["webhook.twilio_sms.v1"] = "webhook.twilio_sms.v1"
+    sent_at: AwareDatetime | None = None
+
+    def record(self) -> tuple[bytes, bytes]:
+        """Key (business number and customer) and value of its record."""
+        return f"{self.form.get('To', '')}:{self.form.get('From', '')}".encode(), self.encode()
 
 
 class VonageSmsWebhook(SmsCallback):

@@ -11,7 +11,7 @@ Law 4: a record alone is no acceptance. Providers also keep records of what they
         status and error.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -70,6 +70,20 @@ class ListedSms:
     status: RecordedStatus = RecordedStatus(None)
 
 
+@dataclass(frozen=True, slots=True)
+class ReceivedSms:
+    """A customer's SMS in the provider's list.
+
+    ``form``: the fields of its callback but the links of its files. ``masked``: the record does not show who wrote.
+    """
+
+    provider_id: str
+    at: datetime
+    form: Mapping[str, str] = field(repr=False)
+    has_files: bool = False
+    masked: bool = False
+
+
 class ListUnavailable(Transient):
     """The provider's list cannot be read now. What is missing in it afterwards proves nothing until it has settled."""
 
@@ -91,6 +105,15 @@ class SmsLookup(Protocol):
 
     async def recorded_status(self, provider_id: str) -> RecordedStatus:
         """The status on record of a message that the provider took. Raises Transient."""
+
+    async def list_received(self, *, to: str, since: datetime) -> Sequence[ReceivedSms]:
+        """Every SMS of customers to this number that the provider has wholly received since then, newest first.
+
+        Raises as ``list_sent`` does.
+        """
+
+    async def callback_of(self, sms: ReceivedSms, received_at: datetime) -> tuple[bytes, bytes]:
+        """Key and value of the record of ``webhooks.v1`` that the edge would have made. Raises Transient."""
 
 
 class SmsProvider(Protocol):

@@ -19,6 +19,7 @@ from libs.common.addresses import segment
 from libs.common.answers import read_answer
 from libs.common.clock import Clock
 from libs.common.errors import Transient
+from libs.common.events.inbound import TwilioSmsWebhook
 from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownFault
 from libs.common.providers.accounts import AccountKey
 from libs.common.providers.cost import read_cost
@@ -28,6 +29,7 @@ from services.sms_bridge.providers import (
     ListedSms,
     ListUnavailable,
     OutgoingSms,
+    ReceivedSms,
     RecordedStatus,
     SmsLookup,
     may_show_number,
@@ -41,6 +43,7 @@ from services.sms_bridge.providers.calls import (
     post_form,
     timeout_of,
 )
+from services.sms_bridge.providers.twilio_received import files_of, read_received, text_of
 
 _API = "/2010-04-01"
 _CALLBACK_PATH = "/webhooks/twilio/status"
@@ -87,19 +90,16 @@ def read_list(body: Mapping[str, Any]) -> tuple[list[ListedSms], str | None]:
             raise ListUnavailable("the SMS provider's list has an entry that is no record")
         found.append(
             ListedSms(
-                provider_id=_text(item, "sid") or None,
-                text=_text(item, "body"),
-                created_at=_rfc2822(_text(item, "date_created") or ""),
-                sender=_text(item, "from"),
-                to=_text(item, "to"),
+                provider_id=text_of(item, "sid") or None,
+                text=text_of(item, "body"),
+                created_at=_rfc2822(text_of(item, "date_created") or ""),
+                sender=text_of(item, "from"),
+                to=text_of(item, "to"),
                 refusal=_refusal_of(item),
                 status=_status_of(item),
             )
         )
-    following = body.get("next_page_uri")
-    if following is None or (isinstance(following, str) and following.startswith("/")):
-        return found, following
-    raise ListUnavailable("the SMS provider's list goes on at an address that is no path")
+    return found, _following(body)
 
 
 def refusal(code: str | None) -> Refused | RetryLater | None:
@@ -199,11 +199,36 @@ class Twilio:
             found += [sms for sms in page if not _is_too_old(sms, since) and sms.to not in asked]
         return [sms for sms in found if any(may_show_number(sms.to, number) for number in asked)]
 
+    async def list_received(self, *, to: str, since: datetime) -> Sequence[ReceivedSms]:
+        """See ``SmsLookup.list_received``. What was received has its date from the beginning, so Twilio can filter.
+
+        Twilio documents days alone for the filter: what is older than the time of ``since`` is left out here.
+        """
+        found: list[ReceivedSms] = []
+        async for body in self._bodies({"To": to, "DateSent>": since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}):
+            found += [sms for sms in read_received(body, to) if sms.at >= since]
+        return found
+
+    async def callback_of(self, sms: ReceivedSms, received_at: datetime) -> tuple[bytes, bytes]:
+        """See ``SmsLookup.callback_of``. Where an MMS keeps its files is in a list of its own."""
+        files: Mapping[str, str] = {}
+        if sms.has_files:
+            path = f"{self._account}/Messages/{segment(sms.provider_id)}/Media.json"
+            files = files_of((await self._get(path, None, "media_list"))["media_list"], self._base)
+        return TwilioSmsWebhook(
+            received_at=received_at, form={**sms.form, **files}, verified_account=self._sid, sent_at=sms.at
+        ).record()
+
     async def _pages(self, query: Mapping[str, str]) -> AsyncIterator[Sequence[ListedSms]]:
+        async for body in self._bodies(query):
+            yield read_list(body)[0]
+
+    async def _bodies(self, query: Mapping[str, str]) -> AsyncIterator[Mapping[str, Any]]:
         path, asked = self._messages, dict(query) | {"PageSize": str(self._page_size)}
         for _ in range(_MOST_PAGES):
-            page, following = read_list(await self._get(path, asked or None))
-            yield page
+            body = await self._get(path, asked or None, "messages")
+            following = _following(body)
+            yield body
             if following is None:
                 return
             path, asked = following, {}
@@ -227,7 +252,7 @@ class Twilio:
             case _:
                 raise Transient(f"the SMS provider's record answered {response.status}")
 
-    async def _get(self, path: str, query: Mapping[str, str] | None) -> Mapping[str, Any]:
+    async def _get(self, path: str, query: Mapping[str, str] | None, items: str) -> Mapping[str, Any]:
         try:
             async with self._http.get(
                 self._base + path,
@@ -237,7 +262,7 @@ class Twilio:
                 allow_redirects=False,
             ) as response:
                 body = json_object(await read_answer(response, _PAGE_LIMIT))
-                if response.status != HTTPStatus.OK or not isinstance(body.get("messages"), list):
+                if response.status != HTTPStatus.OK or not isinstance(body.get(items), list):
                     raise ListUnavailable(f"the SMS provider's list answered {response.status}")
                 return body
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -261,6 +286,13 @@ def _not_processed(status: int, code: str | None, after: timedelta | None) -> Se
             return Refused(reason)
 
 
+def _following(body: Mapping[str, Any]) -> str | None:
+    following = body.get("next_page_uri")
+    if following is None or (isinstance(following, str) and following.startswith("/")):
+        return following
+    raise ListUnavailable("the SMS provider's list goes on at an address that is no path")
+
+
 def _refusal_of(item: Mapping[str, object]) -> Refused | RetryLater | None:
     return refusal(_code({"code": item.get("error_code")})) if item.get("status") in _FAILED else None
 
@@ -273,11 +305,6 @@ def _status_of(item: Mapping[str, object]) -> RecordedStatus:
 
 def _is_too_old(sms: ListedSms, since: datetime) -> bool:
     return sms.created_at < since - _SKEW
-
-
-def _text(item: Mapping[str, object], name: str) -> str | None:
-    value = item.get(name)
-    return value if isinstance(value, str) else None
 
 
 def _code(body: Mapping[str, object]) -> str | None:

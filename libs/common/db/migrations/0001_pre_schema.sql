@@ -1056,6 +1056,16 @@ create table sms_list_outages (
     last_at timestamptz not null
 );
 
+-- Up to when the message list of a number at Twilio was read for customers' SMS whose callback no edge took. A number
+-- that goes to another organisation of the account keeps its row: nothing is read twice.
+create table missed_sms_looks (
+    account    text        not null,                        -- the account sid, as in provider_ids
+    number     text        not null,                        -- E.164, as the organisation writes it
+    read_until timestamptz not null,
+    due_at     timestamptz not null,                        -- the next look; whoever takes it sets it anew
+    primary key (account, number)
+);
+
 
 -- ── What the portal may see ──────────────────────────────────────────────────────────────────────────────────────────
 
