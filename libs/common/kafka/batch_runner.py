@@ -92,7 +92,7 @@ class BatchRunner(Generic[T]):
         """Run a batch that was read. Raises nothing: what is not finished is read again."""
         if self._leaving.is_set() or not batch:
             return
-        held = self.partitions.in_flight.take({raw.partition for raw in batch})
+        held = self.partitions.take(batch)
         began = asyncio.get_running_loop().time()
         self._began.append(began)
         self._idle.clear()

@@ -71,7 +71,7 @@ class Partitions:
     failing: set[int] = field(default_factory=set)
     """Partitions whose last batch ended with a retryable error."""
     processed: dict[int, int] = field(default_factory=dict)
-    """The next offset to finish, of each partition that had a batch."""
+    """The next offset to finish, of each partition of which a batch was read."""
     _noting: bool = False
     """``behind`` has been asked."""
     _ends: dict[int, deque[tuple[int, int]]] = field(default_factory=dict)
@@ -101,6 +101,15 @@ class Partitions:
         """From now on the consumer reads no partition that is in flight."""
         if self.consumer is not None:
             self.consumer.in_flight = self.in_flight
+
+    def take(self, batch: RawBatch) -> frozenset[int]:
+        """A batch was read. Its partitions, which are in flight from now on.
+
+        aiokafka's position is behind the batch already. So where a partition's first batch begins counts as processed.
+        """
+        begun = firsts(batch)
+        self.processed = begun | self.processed
+        return self.in_flight.take(begun.keys())
 
     def commit_soon(self, next_offsets: Mapping[int, int]) -> None:
         """Commit these offsets while the next batch is handled.

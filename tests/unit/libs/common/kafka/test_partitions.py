@@ -4,6 +4,7 @@ import asyncio
 import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -220,6 +221,24 @@ async def test_brokers_that_answer_nothing_let_the_metrics_grow_old() -> None:
     now[0] += timedelta(seconds=600)
     await partitions.measure_lag()
     assert [scraped(name, topic="inbox.notices.v1") for name in names] == told
+
+
+async def test_the_first_batch_of_a_partition_waits_from_the_moment_it_is_read() -> None:
+    """A handler that hangs at its first batch must not look as if nothing waited."""
+    consumer: Any = Asked(reached=3, end=3)  # aiokafka has moved behind the batch
+    partitions = Partitions("inbox.notices.v1", "webhooks.v1", lambda: BEGAN, 100, lambda: consumer)
+    partitions.on_assigned({PLACE})
+    partitions.progress.partitions[0].until -= 500
+    batch: Any = [SimpleNamespace(partition=0, offset=offset) for offset in range(3)]
+    assert partitions.take(batch) == {0}
+    await partitions.measure_lag()
+    name = "transom_kafka_caught_up_timestamp_seconds"
+    assert BEGAN.timestamp() - scraped(name, topic="inbox.notices.v1") >= 500
+    assert partitions.lag == {0: 3}
+    partitions.measure(batch, {0: 3})
+    await partitions.measure_lag()
+    assert BEGAN.timestamp() - scraped(name, topic="inbox.notices.v1") < 1
+    assert partitions.lag == {0: 0}
 
 
 async def test_a_rebalance_that_leaves_a_partition_here_forgets_nothing_of_it() -> None:
