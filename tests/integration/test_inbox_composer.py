@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from libs.common.events.topics import OUTBOUND_INTENTS
 from libs.common.kafka.producer import Producer
 from tests.support.inbox import TECHNICIAN, RunningInbox, token_of
-from tests.support.inbox_composer import HOUR, a_desk, a_template, intents
+from tests.support.inbox_composer import HOUR, MINUTE, a_desk, a_template, intents
 from tests.support.inbox_thread import publishing
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually_true
@@ -315,8 +315,7 @@ async def test_who_may_not_send_has_no_form_and_another_garage_finds_nothing(
 async def test_the_bell_counts_what_is_new_and_each_member_has_a_switch(
     inbox: RunningInbox, producer: Producer
 ) -> None:
-    desk = await a_desk(inbox, producer)
-    await desk.opens()  # what is read is not told as unread
+    desk = await a_desk(inbox, producer, ago=MINUTE)  # nothing is told as unread for long
     failed = await desk.thread.is_answered("The clutch is done.", actor="staff")
     await desk.thread.moves(failed, "failed", "window_expired_no_phone")
 
