@@ -183,11 +183,22 @@ async def test_a_text_is_parked_offered_when_the_customer_writes_and_released(
 ) -> None:
     desk = await a_desk(inbox, producer, ago=25 * HOUR)
     tab = await a_tab(desk, browser, contexts)
+    parked = tab.locator(".kept", has_text="The flywheel is in stock.")
+    kept = parked.and_(tab.locator("[id^=parked-]"))
+
+    async def answer_late(route: Route) -> None:
+        """Every open page is told of the text before its own form is answered."""
+        answer = await route.fetch(max_redirects=0)
+        await expect(kept).to_have_count(1)
+        await route.fulfill(response=answer)
+
+    await tab.route("**/parked", answer_late)
     await tab.locator("#text").fill("The flywheel is in stock.")
-    await tab.get_by_role("button", name="Send when they write").tap()
-    kept = tab.locator(".kept", has_text="The flywheel is in stock.")
+    async with tab.expect_response("**/parked"):
+        await tab.get_by_role("button", name="Send when they write").tap()
     await expect(kept).to_contain_text("Waits until Amara writes")
     await expect(tab.locator("#text")).to_have_value("")
+    await expect(parked).to_have_count(1)
     assert await intents(desk) == []
     await desk.thread.customer_writes("And?")
     await expect(tab.locator("#offered")).to_contain_text("Amara wrote, the window is open.")
