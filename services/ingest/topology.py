@@ -43,7 +43,7 @@ TOPOLOGY: Topology[Deps] = Topology(
             MetaWebhook | TwilioStatusWebhook | TwilioSmsWebhook | VonageStatusWebhook | VonageSmsWebhook,
             on_webhooks,
             read_webhook,
-            side_by_side=2,
+            side_by_side=4,
         ),
         Subscriber(
             DIRECTORY_CHANGES,

@@ -81,16 +81,16 @@ async def test_a_commit_that_waited_while_the_partitions_were_given_out_anew_is_
 
         consumer.assign(places)
         partitions = Partitions(WEBHOOKS.name, WEBHOOKS.name, utc_now, 100, lambda: consumer)
-        await partitions.commit({0: 1, 1: 1})
+        await partitions.commits.commit({0: 1, 1: 1})
         own_kafka.pause()
-        first = asyncio.create_task(partitions.commit({0: 10}))
-        behind = asyncio.create_task(partitions.commit({1: 20}))
+        first = asyncio.create_task(partitions.commits.commit({0: 10}))
+        behind = asyncio.create_task(partitions.commits.commit({1: 20}))
         await asyncio.sleep(0)  # the first is on its way to a broker that is silent, the second waits for it
         partitions.on_revoked()
         consumer.unsubscribe()
         consumer.assign([place for place in places if place.partition in kept])
         own_kafka.resume()
         await asyncio.gather(first, behind)
-        assert (await committed(), partitions.pending_commits) == ([10, 1], {})
-        await partitions.commit({0: 30})
+        assert (await committed(), partitions.commits.pending) == ([10, 1], {})
+        await partitions.commits.commit({0: 30})
         assert await committed() == [30, 1]

@@ -6,9 +6,9 @@ What is not committed is read again. After a retryable error the partitions are 
 record, and the runner waits before it takes the next batch: 0.1 s at first, doubling up to 5 s, jittered. Meanwhile the
 consumer's heartbeats go on.
 
-A full batch means that more records wait. Where the subscription allows it, the next batch of other partitions is then
-taken beside it, so that one is worked on while the other waits for the database, an acknowledgement or a commit. No
-partition is in two batches at once, so each partition sees one batch after the other.
+Where the subscription allows it, the next batch of other partitions is taken beside it. So one is worked on while the
+other waits for the database or an acknowledgement, and a slow one delays its own partitions alone. No partition is in
+two batches at once, so each partition sees one batch after the other.
 """
 
 import asyncio
@@ -97,7 +97,7 @@ class BatchRunner(Generic[T]):
         self._began.append(began)
         self._idle.clear()
         running = self._run(batch, held, began)
-        if self.subscription.side_by_side == 1 or len(batch) < self.subscription.max_records:
+        if self.subscription.side_by_side == 1:
             await running
             return
         task = asyncio.create_task(running)
@@ -145,7 +145,7 @@ class BatchRunner(Generic[T]):
         if generation != partitions.generation:
             return  # a rebalance: reading begins at the committed offsets, here or elsewhere
         partitions.runs |= {partition: result.runs[partition] for partition in result.next_offsets}
-        partitions.commit_soon(result.next_offsets)
+        partitions.commits.soon(result.next_offsets)
         partitions.open_offsets = self._processor.open_offsets()  # as of now: other batches were processed meanwhile
         partitions.rewind(batch, result.next_offsets | result.resume)
         partitions.reset_stops(result.readable)
@@ -283,7 +283,7 @@ class BatchRunner(Generic[T]):
         try:
             async with asyncio.timeout(patience):
                 await self._idle.wait()
-                await self.partitions.until_committed()
+                await self.partitions.commits.until_done()
         except TimeoutError:
             return
 
@@ -333,10 +333,10 @@ class BatchRunner(Generic[T]):
         if (failing := self._unreadable(now)) is not None:
             return f"{topic}: cannot be read for {failing.seconds(now):.0f} s ({failing.cause})"
         if (
-            self.partitions.commits_failing_since is not None
-            and now - self.partitions.commits_failing_since > self.partitions.stalls.after
+            self.partitions.commits.failing_since is not None
+            and now - self.partitions.commits.failing_since > self.partitions.stalls.after
         ):
-            return f"{topic}: nothing can be committed for {now - self.partitions.commits_failing_since:.0f} s"
+            return f"{topic}: nothing can be committed for {now - self.partitions.commits.failing_since:.0f} s"
         stalled = self.partitions.stalls.stalled(now, self.partitions.assigned())
         if but_away and self._server_away:
             stalled = {p: seconds for p, seconds in stalled.items() if p not in self.partitions.failing}

@@ -324,7 +324,7 @@ class BatchConsumer:
             runner.retry(asyncio.get_running_loop().time())
 
     async def _retry_commits(self) -> None:
-        await asyncio.gather(*(runner.partitions.retry_commits() for runner in self._runners))
+        await asyncio.gather(*(runner.partitions.commits.retry() for runner in self._runners))
 
     async def _measure_lag(self) -> None:
         await asyncio.gather(*(runner.partitions.measure_lag() for runner in self._runners))

@@ -13,16 +13,18 @@ class InFlight:
         self._changed = asyncio.Event()
 
     def take(self, partitions: AbstractSet[int]) -> frozenset[int]:
-        self.partitions |= partitions
-        return frozenset(partitions)
+        taken = frozenset(partitions)
+        self.partitions |= taken
+        return taken
 
     def give_back(self, partitions: frozenset[int]) -> None:
         self.partitions -= partitions
         self._changed.set()
 
-    async def change(self, seconds: float) -> None:
-        """Wait until some are given back, at most ``seconds``."""
-        self._changed.clear()
+    async def change(self, seen: frozenset[int], seconds: float) -> None:
+        """Wait until other partitions than ``seen`` are in flight, at most ``seconds``."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._changed.wait()
+                while self.partitions == seen:
+                    self._changed.clear()
+                    await self._changed.wait()

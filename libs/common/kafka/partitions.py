@@ -1,4 +1,4 @@
-"""The partitions of one topic that are assigned to us: what is committed, where reading goes on, which are stopped."""
+"""The partitions of one topic that are assigned to us: where reading goes on, and which are stopped."""
 
 import asyncio
 import math
@@ -16,6 +16,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from libs.common import metrics
 from libs.common.backoff import backoff
 from libs.common.clock import Clock
+from libs.common.kafka.commits import Commits
 from libs.common.kafka.in_flight import InFlight
 from libs.common.kafka.progress import Progress
 from libs.common.kafka.stalls import GroupWatch, Stalls
@@ -23,7 +24,6 @@ from libs.common.logging import get_logger
 
 log = get_logger()
 
-COMMIT_TIMEOUT = 10.0
 ENDS_TIMEOUT = 5.0
 ENDS_KEPT, ENDS_APART_MS = 16, 250
 STOP_BASE, STOP_CAP = timedelta(seconds=1), timedelta(minutes=1)
@@ -59,10 +59,7 @@ class Partitions:
     """Grows with each rebalance."""
     rebalancing_since: float | None = None
     """Since when a rebalance is under way; None when none is."""
-    pending_commits: dict[int, int] = field(default_factory=dict)
-    """Next offsets whose commit failed."""
-    commits_failing_since: float | None = None
-    """Since when commits fail."""
+    commits: Commits = field(init=False)
     open_offsets: dict[int, int] = field(default_factory=dict)
     """Partitions that are read ahead although a record waits to be tried again, and the offset of that record."""
     stalls: Stalls = field(default_factory=Stalls)
@@ -85,12 +82,10 @@ class Partitions:
     progress: Progress = field(init=False)
     lag: dict[int, int] = field(default_factory=dict)
     """Partitions whose lag is in the metrics."""
-    _committing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _commits: "asyncio.Task[None] | None" = None
-    """Commits what ``commit_soon`` was given."""
 
     def __post_init__(self) -> None:
         self.progress = Progress(self.topic, self.now)
+        self.commits = Commits(self.topic, self.source_topic, lambda: self.consumer)
         metrics.PARTITIONS_STOPPED.labels(self.topic).set(0)
 
     @property
@@ -110,66 +105,6 @@ class Partitions:
         begun = firsts(batch)
         self.processed = begun | self.processed
         return self.in_flight.take(begun.keys())
-
-    def commit_soon(self, next_offsets: Mapping[int, int]) -> None:
-        """Commit these offsets while the next batch is handled.
-
-        One commit is under way at a time. Offsets that come meanwhile are the next one together.
-        """
-        self.pending_commits |= next_offsets
-        if self.pending_commits and (self._commits is None or self._commits.done()):
-            self._commits = asyncio.create_task(self._commit_pending())
-
-    async def until_committed(self) -> None:
-        """Return once no commit of ``commit_soon`` is under way."""
-        if self._commits is not None:
-            await asyncio.wait({self._commits})
-
-    async def _commit_pending(self) -> None:
-        while self.pending_commits:
-            generation = self.generation
-            if not await self.commit({}) and generation == self.generation:
-                return  # after a rebalance what is pending came meanwhile, and nobody else commits it soon
-
-    async def commit(self, next_offsets: Mapping[int, int]) -> bool:
-        """Commit these offsets and the pending ones. Returns whether they are committed.
-
-        A commit that fails is counted and logged, and stays pending. Without ``retry_commits`` the records would come
-        again after the next start or rebalance, which handlers tolerate.
-        """
-        generation = self.generation
-        async with self._committing:  # one after the other, or an older offset could overtake a newer one
-            if generation != self.generation:
-                return False  # a partition may be lost, and the brokers refuse a whole commit that names one
-            self.pending_commits |= next_offsets
-            if not self.pending_commits or self.consumer is None:
-                return False
-            pending_commits = dict(self.pending_commits)
-            try:
-                async with asyncio.timeout(COMMIT_TIMEOUT):
-                    await self.consumer.commit(
-                        {self._on_broker(partition): offset for partition, offset in pending_commits.items()}
-                    )
-            except (KafkaError, TimeoutError) as error:
-                metrics.COMMIT_FAILURES.labels(self.topic).inc()
-                log.warning("offsets.commit_failed", topic=self.topic, reason=type(error).__name__)
-                if generation == self.generation and self.commits_failing_since is None:
-                    self.commits_failing_since = asyncio.get_running_loop().time()
-                return False
-            if generation != self.generation:
-                return False  # what is pending now is of the new generation
-            self.commits_failing_since = None
-            self.pending_commits = {
-                partition: offset
-                for partition, offset in self.pending_commits.items()
-                if pending_commits.get(partition) != offset
-            }
-            return True
-
-    async def retry_commits(self) -> None:
-        """Commit the pending offsets. On a topic without new records no batch would."""
-        if self.pending_commits:
-            await self.commit({})
 
     def rewind(self, batch: RawBatch, next_offsets: Mapping[int, int]) -> None:
         """Read every partition of ``batch`` from the given offset on, or from its first record of the batch."""
@@ -239,9 +174,8 @@ class Partitions:
         self.generation += 1
         if self.rebalancing_since is None:
             self.rebalancing_since = asyncio.get_running_loop().time()
-        self.pending_commits.clear()
+        self.commits.forget()
         self.open_offsets.clear()
-        self.commits_failing_since = None
         self.stalls.clear()
         self.group_watch.clear()
         self.failing.clear()

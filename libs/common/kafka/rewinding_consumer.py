@@ -1,7 +1,7 @@
 """The consumer that FastStream reads with."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,14 +61,33 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
-        while self.in_flight is not None and self.in_flight.partitions:
-            free = [each for each in self.assignment() if each.partition not in self.in_flight.partitions]
-            found = await self.read_or_rewind(*free, timeout_ms=0, max_records=max_records) if free else {}
-            if found:
+        while self.in_flight is not None and (held := self.in_flight.partitions):
+            free = [each for each in self.assignment() if each.partition not in held]
+            change = self.in_flight.change(held, IDLE_SECONDS)
+            if found := await self._read_before(change, free, max_records):
                 return found
-            await self.in_flight.change(timeout_ms / 1000)
         idle_ms = round(until_beat(IDLE_SECONDS) * 1000)
         return await self.read_or_rewind(*partitions, timeout_ms=max(timeout_ms, idle_ms), max_records=max_records)
+
+    async def _read_before(
+        self, change: Coroutine[Any, Any, None], free: Sequence[TopicPartition], max_records: int | None
+    ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
+        """What comes on the free partitions before ``change`` ends.
+
+        A reading that is broken off has taken nothing: aiokafka takes what has come without waiting in between.
+        """
+        if not free:
+            await change
+            return {}
+        idle_ms = round(IDLE_SECONDS * 1000)
+        reading = asyncio.create_task(self.read_or_rewind(*free, timeout_ms=idle_ms, max_records=max_records))
+        changing = asyncio.create_task(change)
+        try:
+            await asyncio.wait({reading, changing}, return_when=asyncio.FIRST_COMPLETED)
+            return reading.result() if reading.done() else {}
+        finally:
+            reading.cancel()
+            changing.cancel()
 
     async def read_or_rewind(
         self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None

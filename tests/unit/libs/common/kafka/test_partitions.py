@@ -103,58 +103,6 @@ async def test_a_clock_of_this_host_that_is_put_back_makes_nothing_look_read_lat
     assert await bench.behind() == 0.5
 
 
-@dataclass
-class SlowBrokers:
-    """Takes each commit when it is let."""
-
-    commits: list[dict[TopicPartition, int]] = field(default_factory=list)
-    let: asyncio.Event = field(default_factory=asyncio.Event)
-    refusing: bool = False
-
-    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
-        self.commits.append(offsets)
-        await self.let.wait()
-        if self.refusing:
-            raise KafkaError
-
-
-async def test_offsets_that_come_while_a_commit_is_under_way_are_the_next_one_together() -> None:
-    brokers: Any = SlowBrokers()
-    partitions = Partitions("webhooks.v1", "webhooks.v1", lambda: BEGAN, 100, lambda: brokers)
-    for offset in range(1, 4):
-        partitions.commit_soon({0: offset})
-        await asyncio.sleep(0)
-    brokers.let.set()
-    await partitions.until_committed()
-    assert brokers.commits == [{PLACE: 1}, {PLACE: 3}]
-    assert partitions.pending_commits == {}
-
-
-async def test_a_commit_that_fails_stays_pending_and_is_made_up_for() -> None:
-    brokers: Any = SlowBrokers(refusing=True)
-    brokers.let.set()
-    partitions = Partitions("webhooks.v1", "webhooks.v1", lambda: BEGAN, 100, lambda: brokers)
-    partitions.commit_soon({0: 1})
-    await partitions.until_committed()
-    assert (len(brokers.commits), partitions.pending_commits) == (1, {0: 1})
-    brokers.refusing = False
-    await partitions.retry_commits()
-    assert (brokers.commits[-1], partitions.pending_commits) == ({PLACE: 1}, {})
-
-
-async def test_what_is_pending_since_a_rebalance_is_committed_behind_the_commit_of_before() -> None:
-    brokers: Any = SlowBrokers()
-    partitions = Partitions("webhooks.v1", "webhooks.v1", lambda: BEGAN, 100, lambda: brokers)
-    partitions.commit_soon({0: 1})
-    await asyncio.sleep(0)
-    partitions.on_revoked()
-    partitions.commit_soon({0: 1})
-    brokers.let.set()
-    await partitions.until_committed()
-    assert brokers.commits == [{PLACE: 1}, {PLACE: 1}]
-    assert partitions.pending_commits == {}
-
-
 class OfAMemberWithout(Consumer):
     """The other members have the partitions. Of the one partition so much is committed."""
 

@@ -1,0 +1,87 @@
+"""When offsets are committed, and which together."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from libs.common.kafka import commits as commits_module
+from libs.common.kafka.commits import Commits
+from tests.support.waiting import eventually
+
+PLACE = TopicPartition("bench.webhooks.v1", 0)
+
+
+def commits_of(brokers: Any) -> Commits:
+    return Commits("webhooks.v1", PLACE.topic, lambda: brokers)
+
+
+@dataclass
+class SlowBrokers:
+    """Takes each commit when it is let."""
+
+    commits: list[dict[TopicPartition, int]] = field(default_factory=list)
+    let: asyncio.Event = field(default_factory=asyncio.Event)
+    refusing: bool = False
+
+    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+        self.commits.append(offsets)
+        await self.let.wait()
+        if self.refusing:
+            raise KafkaError
+
+
+async def test_offsets_that_come_while_a_commit_is_under_way_are_the_next_one_together() -> None:
+    brokers: Any = SlowBrokers()
+    commits = commits_of(brokers)
+    for offset in range(1, 4):
+        commits.soon({0: offset})
+        await asyncio.sleep(0)
+    brokers.let.set()
+    await commits.until_done()
+    assert brokers.commits == [{PLACE: 1}, {PLACE: 3}]
+    assert commits.pending == {}
+
+
+async def test_the_first_is_committed_at_once_and_the_next_together_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits_module, "APART", 3600.0)
+    brokers: Any = SlowBrokers()
+    brokers.let.set()
+    commits = commits_of(brokers)
+    commits.soon({0: 1})
+    await eventually(lambda: not commits.pending)
+    commits.soon({0: 2})
+    await asyncio.sleep(0)
+    commits.soon({0: 3})
+    await asyncio.sleep(0)
+    assert brokers.commits == [{PLACE: 1}]
+    await commits.until_done()
+    assert brokers.commits == [{PLACE: 1}, {PLACE: 3}]
+
+
+async def test_a_commit_that_fails_stays_pending_and_is_made_up_for() -> None:
+    brokers: Any = SlowBrokers(refusing=True)
+    brokers.let.set()
+    commits = commits_of(brokers)
+    commits.soon({0: 1})
+    await commits.until_done()
+    assert (len(brokers.commits), commits.pending) == (1, {0: 1})
+    brokers.refusing = False
+    await commits.retry()
+    assert (brokers.commits[-1], commits.pending) == ({PLACE: 1}, {})
+
+
+async def test_what_is_pending_since_a_rebalance_is_committed_behind_the_commit_of_before() -> None:
+    brokers: Any = SlowBrokers()
+    commits = commits_of(brokers)
+    commits.soon({0: 1})
+    await asyncio.sleep(0)
+    commits.forget()
+    commits.soon({0: 1})
+    brokers.let.set()
+    await commits.until_done()
+    assert brokers.commits == [{PLACE: 1}, {PLACE: 1}]
+    assert commits.pending == {}
