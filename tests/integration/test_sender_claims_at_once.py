@@ -1,18 +1,21 @@
 """A running sender claims what waits for nothing while it stores it. Everything else goes as if it did not."""
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.db.pool import open_pool
-from libs.common.ids import callback_data
+from libs.common.db.pool import Connection, open_pool
+from libs.common.ids import SendKey, callback_data
 from libs.common.kafka.producer import Producer
 from libs.common.sending import pause_queries
 from libs.common.sending import queries as sends
 from libs.common.sending.claiming import claim_new
-from libs.common.sending.rows import Pause
+from libs.common.sending.outcomes import Rerouted
+from libs.common.sending.rows import RUN, Pause, SendRow
 from services.whatsapp_sender.worker import new_send
 from tests.support.logs import LogLines
 from tests.support.sandbox import HookInbox
@@ -45,8 +48,9 @@ async def test_what_waits_for_nothing_is_stored_as_claimed_and_the_rest_follows_
     async with a_sender(garage, producer, sandbox.url) as line:
         async with line:
             await accept(line, *commands)
-            assert await garage.states(*commands) == ["claimed"] * 2 + ["pending"] * 3
-            assert len(await garage.fetch("select from send_claims where cardinality(message_ids) = 2")) == 1
+            assert await garage.states(*commands) == ["claimed"] * 5
+            assert len(await garage.fetch("select from send_claims where cardinality(message_ids) = 5")) == 1
+            assert line.calls_running == len(commands)
             await accept(line, *commands)  # they come again while their calls run
             await sandbox.clear_faults()
             await ended(garage, sandbox, len(commands))
@@ -58,6 +62,42 @@ async def test_what_waits_for_nothing_is_stored_as_claimed_and_the_rest_follows_
         expected = [callback_data(command.org_id, command.message_id, 1) for command in mine]
         assert [callback for callback in sent if callback in expected] == expected
     assert len(sent) == len(commands)
+
+
+async def test_of_one_conversation_a_run_is_stored_as_claimed_and_the_rest_waits_for_it(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    garage.now.go_on()
+    to = await kim(garage, sandbox)
+    commands = [await garage.command(to) for _ in range(RUN + 3)]
+    await sandbox.fault("meta", "slow", seconds=60, calls=1)
+    async with a_sender(garage, producer, sandbox.url) as line, line:
+        await accept(line, *reversed(commands), *commands)  # each comes twice
+        assert await garage.states(*commands) == ["claimed"] * RUN + ["pending"] * 3
+        await sandbox.clear_faults()
+        await ended(garage, sandbox, len(commands))
+    sent = [message["callback"] for message in await sandbox.messages()]
+    assert sent == [callback_data(one.org_id, one.message_id, 1) for one in commands]
+
+
+async def test_what_is_behind_a_row_that_the_gate_will_end_is_stored_as_pending(
+    garage: Garage, producer: Producer, sandbox: SandboxClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = await kim(garage, sandbox)
+    commands = [await garage.command(to) for _ in range(3)]
+    async with a_sender(garage, producer, sandbox.url) as line:
+        judge = line._adapter.judge
+        refused = commands[1].org_id, commands[1].message_id, 1
+
+        async def judged(db: Connection, rows: Sequence[SendRow], now: datetime) -> dict[SendKey, Any]:
+            return {**await judge(db, rows, now), refused: Rerouted("window_closed")}
+
+        monkeypatch.setattr(line._adapter, "judge", judged)
+        async with garage.pool.acquire() as db, db.transaction():
+            rows, now = [new_send(one) for one in commands], garage.now()
+            claims = await claim_new(db, line._adapter, rows, {garage.number: 8}, now, timings=TIMINGS)
+        assert [claim.row.message_id for claim in claims] == [commands[0].message_id]
+        assert await garage.states(*commands) == ["claimed", "pending", "pending"]
 
 
 @pytest.mark.parametrize("called", [True, False])
@@ -74,7 +114,7 @@ async def test_a_sender_killed_after_it_stored_a_claim_leaves_nothing_lost_and_n
             if called:
                 await sandbox.until(sandbox.messages, PATIENCE)
             await killed.abandon_calls()
-        assert await garage.states(command, behind) == ["claimed", "pending"]
+        assert await garage.states(command, behind) == ["claimed", "claimed"]
         await sandbox.clear_faults()
 
         await accept(line, command, behind)  # its offset was not committed
@@ -83,11 +123,11 @@ async def test_a_sender_killed_after_it_stored_a_claim_leaves_nothing_lost_and_n
         if called:
             await eventually(lambda: "read" in hook_inbox.statuses())
             await garage.take_statuses(statuses_in(hook_inbox))
-        else:
+        for _ in range(2):  # second calls are made singly
             garage.now.forward(TIMINGS.grace)
             await garage.caught_up()
-        await line.sweep_once()
-        assert await line.claim_once() == (1 if called else 2)
+            await line.sweep_once()
+            await line.claim_once()
     assert await garage.states(command, behind) == ["accepted"] * 2
     sent = [message["callback"] for message in await sandbox.messages()]
     assert sorted(sent) == sorted(callback_data(one.org_id, one.message_id, 1) for one in (command, behind))

@@ -5,8 +5,8 @@ pending, and ``claim_due`` takes them when they are due. Both ask the same gate 
 
 Rows of a paused account, and rows beyond an account's budget, are not touched. Nor is a row behind an older one of its
 conversation that another claim has. Where a claim meets many such rows, it defers them until the older row moves. Rows
-of one conversation that wait for each other alone are claimed together, up to ``RUN``; each call waits for the
-acceptance of the one before.
+of one conversation that wait for each other alone are claimed together, up to ``RUN``, also as they are stored. Each
+call waits for the acceptance of the one before.
 """
 
 import random
@@ -118,18 +118,21 @@ async def claim_new(
 ) -> list[Claim[PreparedT]]:
     """Store commands as rows, as claimed where they wait for nothing and the gate lets them pass at once.
 
-    Of each conversation one row is claimed, of each account as many as its budget says. All others are stored as
-    pending, also those that the gate would end. Call inside a transaction; an error leaves nothing stored. Raises
-    ``Moved``.
+    Of each conversation up to ``RUN`` rows are claimed, of each account as many as its budget says. All others are
+    stored as pending, also those that the gate would end, and those behind them. Call inside a transaction; an error
+    leaves nothing stored. Raises ``Moved``.
 
     Here the gate takes its locks before the rows are there. Only the insert of the same command elsewhere is waited
     for after that, and whoever inserts has taken these locks already.
     """
     deadline = now + timings.lifetime
     free = await sends.free_to_go(db, adapter.transport, commands, budgets, now, holds=timings.blocks)
-    rows = [command.row(conversation_id, now, deadline) for command, conversation_id in free]
-    going = [Candidate(row) for row in rows if row.due_at <= now < row.expires_at]
-    judged = await _judge(db, adapter, admit(going, now, budgets), now, timings)
+    found = [
+        Candidate(command.row(conversation_id, now, deadline), command.sequence, behind)
+        for command, conversation_id, behind in free
+    ]
+    going = [one for one in found if one.row.due_at <= now < one.row.expires_at]
+    judged = await _judge(db, adapter, admit(going, now, budgets), now, timings, ends=False)
     claims = {one.row.key: one.row for one in judged.claims}
     channel = adapter.transport.channel
     stored = await sends.store(db, channel, commands, now, deadline, claimed=claims)
@@ -153,8 +156,15 @@ class _Judged(Generic[PreparedT]):
 
 
 async def _judge(
-    db: Connection, adapter: ProviderAdapter[PreparedT], admission: Admission, now: datetime, timings: Timings
+    db: Connection,
+    adapter: ProviderAdapter[PreparedT],
+    admission: Admission,
+    now: datetime,
+    timings: Timings,
+    *,
+    ends: bool = True,
 ) -> _Judged[PreparedT]:
+    """Ask the gate. ``ends``: a row that it ends does so in this transaction, so that the rows behind it may go."""
     verdicts = await adapter.judge(db, [row for row, _ in admission.judged], now) if admission.judged else {}
     claim_id = uuid4()
     judged = _Judged[PreparedT]()
@@ -172,6 +182,8 @@ async def _judge(
                 judged.steps.append(Transition(row, row_of_ours))
                 judged.claims.append(Claim(row_of_ours, verdict.prepared, probes, before))
                 latest[conversation] = row.key
+            case Confirmed() | Rerouted() | Refused() if not ends:
+                latest[conversation] = None
             case Confirmed():
                 judged.steps.append(settle(row, verdict.ids, now))
             case Rerouted() | Refused():

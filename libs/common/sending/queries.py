@@ -5,8 +5,11 @@ and before claimed ones. Only a merge of two threads and the router's reconciler
 wait for none (docs/architecture/data.md).
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import takewhile
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -255,23 +258,25 @@ async def free_to_go(
     now: datetime,
     *,
     holds: timedelta,
-) -> list[tuple[NewSend, UUID]]:
-    """Those of these commands, oldest first, that have no row yet and wait for nothing, and the conversation of each.
+) -> list[tuple[NewSend, UUID, int]]:
+    """Those of these commands that have no row yet and wait for nothing but each other.
 
-    A command waits where its account is none of ``accounts``, for a pause of its scope, also for one that is over and
-    not proved to be, and for an older row of its conversation. So does it for an older one of the commands, whatever
-    that one waits for. ``holds``: see ``candidates``.
+    Of each conversation these are the oldest, in their order, each with the conversation and how many of them are
+    before it. A command waits where its account is none of ``accounts``, for a pause of its scope, also for one that is
+    over and not proved to be, and for an older row of its conversation. So does it for an older one of the commands
+    that waits. ``holds``: see ``candidates``.
     """
     asked = [(*c.key, c.conversation_id, c.sequence, c.account, c.template) for c in commands]
     found = await db.fetch(_FREE, by.channel, now, holds, *as_columns(asked), sorted(accounts), *_routes(by))
-    first: dict[tuple[str, UUID], tuple[NewSend, bool]] = {}
+    threads: defaultdict[tuple[str, UUID], dict[SendKey, tuple[NewSend, bool]]] = defaultdict(dict)
     for n, conversation_id, free in found:
         command = commands[n - 1]
-        at = command.org_id, conversation_id
-        here = first.get(at)
-        if here is None or (command.sequence, command.attempt) < (here[0].sequence, here[0].attempt):
-            first[at] = command, free
-    return [(command, conversation_id) for (_org, conversation_id), (command, free) in first.items() if free]
+        threads[command.org_id, conversation_id][command.key] = command, free  # the same may come twice
+    going: list[tuple[NewSend, UUID, int]] = []
+    for (_org, conversation_id), thread in threads.items():
+        oldest = sorted(thread.values(), key=lambda one: (one[0].sequence, one[0].attempt))
+        going += [(c, conversation_id, behind) for behind, (c, _) in enumerate(takewhile(itemgetter(1), oldest))]
+    return going
 
 
 async def candidates(
