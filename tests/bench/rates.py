@@ -258,17 +258,20 @@ async def _thread(ground: Ground, records: list[tuple[bytes, bytes]]) -> None:
         await db.close()
 
 
+# By key, whatever the statistics of a table that is being filled say: a look over the whole table takes a core.
 _SETTLED_AT = {
     "service": """
 select s.settled_at
   from unnest($1::text[], $2::uuid[]) u (org_id, message_id)
-  join sends s on s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = 1
- where s.state = 'accepted'
+ cross join lateral (
+       select s.settled_at from sends s
+        where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = 1 and s.state = 'accepted'
+       offset 0) s
 """,
     "floor": """
 select s.settled_at
   from unnest($1::text[], $2::uuid[]) u (org_id, message_id)
-  join floor_sends s on s.id = u.message_id
- where s.state = 'accepted'
+ cross join lateral (
+       select s.settled_at from floor_sends s where s.id = u.message_id and s.state = 'accepted' offset 0) s
 """,
 }

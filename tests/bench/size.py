@@ -44,7 +44,7 @@ FULL = Size(
         "inbound SMS": 10_000,
         "statuses": 60_000,
         "routing": 20_000,
-        "sending": 5_000,
+        "sending": 20_000,
         "sending, slow provider": 10_000,
         "texting": 2_000,
     },
