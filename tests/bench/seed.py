@@ -42,7 +42,7 @@ select '1064' || lpad(i::text, 11, '0'), 'org-' || i, '2064' || lpad(i::text, 11
 _CONVERSATION = "('01930000-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid"
 _CUSTOMER = "('01930000-0000-7000-9000-' || lpad(to_hex(i), 12, '0'))::uuid"
 _ORG, _NUMBER = f"'org-' || (i % {ORGS})", f"'1064' || lpad((i % {ORGS})::text, 11, '0')"
-_WA_ID, _BSUID = "'447' || lpad(i::text, 9, '0')", "'GB.' || lpad(i::text, 20, '0')"
+_WA_ID, _BSUID = "'4474' || lpad(i::text, 8, '0')", "'GB.' || lpad(i::text, 20, '0')"
 # $1 conversations, $2 messages in each: message number s is the r-th of conversation i
 _MESSAGE = "('01930000-0000-7000-a000-' || lpad(to_hex(s), 12, '0'))::uuid"
 _WAMID = f"'wamid.' || translate(encode(convert_to({_WA_ID} || md5(s::text), 'UTF8'), 'base64'), e'\\n', '')"

@@ -44,7 +44,8 @@ def conversation_id(n: int) -> str:
 
 
 def wa_id(n: int) -> str:
-    return f"447{n:09d}"
+    """A mobile number. Behind +44 70 are personal ones, to which no SMS goes."""
+    return f"4474{n:08d}"
 
 
 def bsuid(n: int) -> str:
