@@ -63,7 +63,7 @@ async def test_partitions_are_handled_beside_each_other_and_each_in_its_order(be
     assert await bench.committed(0, 1, 2) == [43] * 3
 
 
-async def test_a_lone_record_that_takes_long_delays_its_own_partition_alone(bench: Bench) -> None:
+async def test_beside_a_full_batch_that_takes_long_lone_records_of_others_are_handled(bench: Bench) -> None:
     let_go = asyncio.Event()
 
     async def fault(batch: list[str]) -> None:
@@ -71,18 +71,17 @@ async def test_a_lone_record_that_takes_long_delays_its_own_partition_alone(benc
             await let_go.wait()
 
     handled = Handled(fault)
+    await bench.put(*["slow"] * 5, "behind it", partition=0)
     async with bench.consumer(handled, **TWO):
-        await bench.put("slow", partition=0)
         await eventually(lambda: handled.batches)
-        await bench.put("behind it", partition=0)
         await bench.put("beside it", partition=1)
         await eventually(lambda: len(handled.values(1)) == 1)
         await bench.put("and the next", partition=1)
         await eventually(lambda: len(handled.values(1)) == 2)
         assert not handled.values(0)
         let_go.set()
-        await eventually(lambda: handled.values(0) == ["slow", "behind it"])
-    assert await bench.committed(0, 1) == [2, 2]
+        await eventually(lambda: handled.values(0) == [*["slow"] * 5, "behind it"])
+    assert await bench.committed(0, 1) == [6, 2]
 
 
 async def test_one_full_partition_is_handled_in_its_order(bench: Bench) -> None:

@@ -6,9 +6,11 @@ What is not committed is read again. After a retryable error the partitions are 
 record, and the runner waits before it takes the next batch: 0.1 s at first, doubling up to 5 s, jittered. Meanwhile the
 consumer's heartbeats go on.
 
-Where the subscription allows it, the next batch of other partitions is taken beside it. So one is worked on while the
-other waits for the database or an acknowledgement, and a slow one delays its own partitions alone. No partition is in
-two batches at once, so each partition sees one batch after the other.
+A full batch means that more records wait. Where the subscription allows it, the next batches of other partitions are
+then taken beside it, full or not, so that one is worked on while the other waits for the database or an
+acknowledgement. No partition is in two batches at once, so each partition sees one batch after the other.
+
+A batch that is not full runs alone where none is in flight: smaller batches cost more processor time for each record.
 """
 
 import asyncio
@@ -97,7 +99,8 @@ class BatchRunner(Generic[T]):
         self._began.append(began)
         self._idle.clear()
         running = self._run(batch, held, began)
-        if self.subscription.side_by_side == 1:
+        is_full = len(batch) >= self.subscription.max_records
+        if self.subscription.side_by_side == 1 or not (is_full or self._background):
             await running
             return
         task = asyncio.create_task(running)
