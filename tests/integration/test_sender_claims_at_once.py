@@ -38,7 +38,7 @@ async def locks_are_waited_for(garage: Garage) -> bool:
     return bool(await garage.fetch(waiting))
 
 
-async def test_what_waits_for_nothing_is_stored_as_claimed_and_the_rest_follows_in_order(
+async def test_what_waits_for_nothing_or_for_each_other_is_stored_as_claimed_and_sent_in_order(
     garage: Garage, producer: Producer, sandbox: SandboxClient
 ) -> None:
     garage.now.go_on()
@@ -123,11 +123,13 @@ async def test_a_sender_killed_after_it_stored_a_claim_leaves_nothing_lost_and_n
         if called:
             await eventually(lambda: "read" in hook_inbox.statuses())
             await garage.take_statuses(statuses_in(hook_inbox))
+        claimed = []
         for _ in range(2):  # second calls are made singly
             garage.now.forward(TIMINGS.grace)
             await garage.caught_up()
             await line.sweep_once()
-            await line.claim_once()
+            claimed.append(await line.claim_once())
+        assert claimed == [1, 0 if called else 1]
     assert await garage.states(command, behind) == ["accepted"] * 2
     sent = [message["callback"] for message in await sandbox.messages()]
     assert sorted(sent) == sorted(callback_data(one.org_id, one.message_id, 1) for one in (command, behind))
