@@ -1,4 +1,4 @@
-"""The rate card's prices for one customer. Every statement names the organisation."""
+"""The rate card's prices: for one customer, and for an organisation. Every statement names the organisation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ select k.phone, c.wa_id, c.bsuid, o.currency,
   join orgs o on o.org_id = c.org_id
  where c.org_id = $1 and c.conversation_id = $2
 """
+
+_CURRENCY = "select currency from orgs where org_id = $1"
 
 # The order is that of charges (libs.common.sending): the organisation's currency wins, then a country's own price, then
 # the newest date that is not in the future.
@@ -47,6 +49,12 @@ async def billed(db: Connection, org_id: str, conversation_id: UUID, month: date
     """None: the organisation has no such conversation."""
     row = await db.fetchrow(_BILLED, org_id, conversation_id, month)
     return None if row is None else Billed(**row)
+
+
+async def currency(db: Connection, org_id: str) -> str | None:
+    """The organisation's currency, where it has one."""
+    found: str | None = await db.fetchval(_CURRENCY, org_id)
+    return found
 
 
 async def rates(

@@ -11,7 +11,7 @@ import pytest_asyncio
 from libs.common.db.pool import Pool, open_pool
 from libs.common.sending.pricing import Rate, upsert_rates
 from services.inbox.composer_views import Price, Prices
-from services.inbox.estimates import prices_for
+from services.inbox.estimates import prices_at, prices_for
 
 NOW = datetime(2026, 11, 25, 14, 8, tzinfo=UTC)
 SINCE = date(2026, 10, 1)
@@ -93,3 +93,13 @@ async def test_the_free_messages_of_a_number_cost_nothing(pool: Pool) -> None:
 
 async def test_another_organisations_conversation_has_no_price(pool: Pool) -> None:
     assert await _prices(pool, await _conversation(pool), org_id="other") == Prices()
+
+
+async def test_who_writes_a_template_sees_what_it_costs_in_the_country_of_the_number(pool: Pool) -> None:
+    await _conversation(pool)
+    async with pool.acquire() as db:
+        british, german = [await prices_at(db, "acme", number, NOW) for number in ("+447700900123", "+4915112345678")]
+    assert british.of("UTILITY") == Price(Decimal("0.0159"), "GBP")
+    assert german.of("UTILITY") == Price(Decimal("0.0456"), "GBP")
+    assert british.of("MARKETING") == german.of("MARKETING") == Price(Decimal("0.0382"), "GBP")
+    assert british.of("AUTHENTICATION") is None

@@ -377,7 +377,13 @@ async def test_a_text_that_no_database_can_store_is_stored_without_what_it_canno
 
 async def test_pages_write_refuse_submit_and_delete_without_scripts(garage: Garage) -> None:
     staff = await garage.inbox.staff(garage.org_id)
+    await garage.execute(
+        "insert into rate_card (channel, category, country, currency, price, valid_from)"
+        " values ('whatsapp', 'utility', '*', 'GBP', 0.0159, '2026-01-01') on conflict do nothing"
+    )
     page = await staff.get("/templates/new")
+    assert "About something the customer has with you. About £0.0159." in page.text
+    assert "Offers and news; only with consent.</span>" in page.text
     fields = {"token": token_of(page), "name": "car_ready", "language": "en_GB", "category": "UTILITY"}
     wrong = fields | {"body": "{{name}} is <b>first</b> here, and that is wrong.", "action": "submit"}
     refused = await staff.post("/templates/new", wrong)

@@ -162,6 +162,25 @@ async def test_a_template_goes_from_draft_to_rejected_to_edited_to_approved_to_s
     await tab.context.close()
 
 
+async def test_the_button_puts_the_next_placeholder_where_the_caret_stands(
+    garage: RunningInbox, browser: Browser
+) -> None:
+    tab = await a_tab(garage, browser)
+    await tab.goto(f"{garage.url}/templates/new")
+    await tab.locator("#body").fill("Hi , your car is ready.")
+    await tab.locator("#body").evaluate("one => one.setSelectionRange(3, 3)")
+    add = tab.get_by_role("button", name="Placeholder")
+    await add.click()
+    await expect(tab.locator("#body")).to_have_value("Hi {{placeholder_1}}, your car is ready.")
+    await expect(tab.locator("#body")).to_be_focused()
+    await tab.keyboard.type(" and ")
+    await add.press("Enter")
+    await expect(tab.locator("#body")).to_have_value("Hi {{placeholder_1}} and {{placeholder_2}}, your car is ready.")
+    await expect(tab.locator("#examples label")).to_have_text(["placeholder_1", "placeholder_2"])
+    assert await axe(tab) == []
+    await tab.context.close()
+
+
 async def test_a_name_as_long_as_meta_takes_it_leaves_room_for_the_rest(garage: RunningInbox, browser: Browser) -> None:
     name = "a_name_of_work" * 36 + "_of_meta"
     draft = {

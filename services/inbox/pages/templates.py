@@ -6,7 +6,7 @@ Rule 2: the action ``check`` stores nothing: it is how the page's script has exa
 Rule 3: who may not manage templates reads them; the pages say why nothing can be changed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -17,7 +17,9 @@ from starlette.routing import BaseRoute, Route
 
 from libs.common.pages.languages import zone_of
 from services.inbox.clocks import Clock
+from services.inbox.composer_views import Prices
 from services.inbox.deps import Deps
+from services.inbox.estimates import prices_at
 from services.inbox.pages.frame import framed
 from services.inbox.people import Capability
 from services.inbox.problems import not_found
@@ -42,6 +44,7 @@ from services.inbox.template_forms import (
 from services.inbox.template_limits import BODY, FOOTER, HEADER, LABEL, Fault, faults_of
 from services.inbox.template_outcomes import Absent, Busy, Deleted, Faulty, NotAsked, NotTaken, Outcome, Stored, Wanted
 from services.inbox.template_queries import Event, TemplateRow
+from services.inbox.template_sync_queries import Account
 from services.inbox.templates import EDITABLE
 from services.inbox.visits import Handler, Visit, language_of, signed_in
 
@@ -218,6 +221,7 @@ async def _editor(
     refused: str | None = None,
     status: int = HTTPStatus.OK,
 ) -> Response:
+    words = await _words(visit)
     may_edit = visit.person.may(MANAGE) and (row is None or row.status == "DRAFT" or row.status in EDITABLE)
     editor = Editor(
         form=form,
@@ -237,8 +241,18 @@ async def _editor(
         limits=_LIMITS,
         languages=LANGUAGES if form.language in LANGUAGES else (form.language, *LANGUAGES),
         preview=preview,
-        **await _words(visit),
+        prices=await _prices(visit, form, words["accounts"]),
+        **words,
     )
+
+
+async def _prices(visit: Visit, form: TemplateForm, accounts: Sequence[Account]) -> Prices:
+    """What a template costs to customers in the country of the account's number."""
+    number = next((one.display_number for one in accounts if form.waba_id in ("", one.waba_id)), None)
+    if number is None:
+        return Prices()
+    async with visit.deps.reads.of(visit.person.org_id) as db:
+        return await prices_at(db, visit.person.org_id, number, visit.deps.pool.now())
 
 
 async def _words(visit: Visit) -> dict[str, Any]:

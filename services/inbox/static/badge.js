@@ -54,8 +54,7 @@ function head(line, state, closes, rest) {
 // All badges of the page. The events say what flipped: nothing else may be told more often than that.
 export function writeBadges(part = document) {
   for (const badge of part.querySelectorAll(".win[data-state]")) {
-    const flipped = write(badge);
-    if (!flipped || part !== document) continue;
+    if (!write(badge) || part !== document) continue;
     const name = badge.id === "window" ? "inbox:flipped" : "inbox:row-flipped";
     document.dispatchEvent(new CustomEvent(name, { detail: { state: stateOf(badge.dataset) } }));
   }
@@ -75,8 +74,7 @@ export function startBadges() {
       .filter((one) => one.matches(".open, .closing"))
       .map((one) => Date.parse(one.dataset.closes) - now())
       .map((rest) => (rest > number("soon") ? rest - number("soon") : rest)));
-    const due = soonest < 90_000 || now() - minute > 15_000;
-    if (due) {
+    if (soonest < 90_000 || now() - minute > 15_000) {
       minute = now();
       writeBadges();
     }

@@ -35,9 +35,7 @@ export function ago(at) {
   return say("ago", { minutes: Math.max(0, Math.floor(passed / MINUTE)) });
 }
 
-function midnight(at) {
-  return Date.UTC(at.getFullYear(), at.getMonth(), at.getDate());
-}
+const midnight = (at) => Date.UTC(at.getFullYear(), at.getMonth(), at.getDate());
 
 function daysAgo(at) {
   return Math.round((midnight(new Date(now())) - midnight(at)) / DAY);

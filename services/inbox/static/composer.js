@@ -18,11 +18,6 @@ let [renewing, again, isOut] = [false, false, false];
 const isForm = () => form?.tagName === "FORM";
 const said = (fields, name) => (fields.get(name) ?? "").replaceAll("\r\n", "\n");
 
-function later(work) {
-  clearTimeout(waiting);
-  waiting = setTimeout(work, 100);
-}
-
 // One question at a time, and its answer counts: a stream of events cannot put it off for ever.
 async function renew() {
   again = true;
@@ -211,7 +206,10 @@ document.addEventListener("input", ({ target }) => {
   if (target.name?.startsWith("f.")) preview(target);
   keep();
   count();
-  if (target.id === "tq" || target.name === "via" || (target.id === "text" && form.elements.via?.value === "sms")) later(refresh);
+  if (target.id === "tq" || target.name === "via" || (target.id === "text" && form.elements.via?.value === "sms")) {
+    clearTimeout(waiting);
+    waiting = setTimeout(refresh, 100);
+  }
   if (target.name === "template" || target.name === "tl") refresh();
 });
 

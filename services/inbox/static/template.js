@@ -10,6 +10,15 @@ export function startTemplate() {
     clearTimeout(waiting);
     waiting = setTimeout(follow, 300);
   });
+  const [add, text] = [$("placeholder"), $("body")];
+  if (add) add.hidden = false;
+  add?.addEventListener("click", () => { // the next free name, where the caret stands
+    let n = 1;
+    while (text.value.includes(`{{${add.value}${n}}}`)) n += 1;
+    text.setRangeText(`{{${add.value}${n}}}`, text.selectionStart, text.selectionEnd, "end");
+    text.focus();
+    form.dispatchEvent(new Event("input"));
+  });
 }
 
 async function follow() {

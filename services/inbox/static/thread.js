@@ -147,9 +147,7 @@ function flipped({ state }) {
       event.append(Object.assign(document.createElement("span"), { textContent: say("shut") }));
       list.append(event);
     });
-  } else if (state === "open") {
-    tell(say("openedAgain"));
-  }
+  } else if (state === "open") tell(say("openedAgain"));
 }
 
 export function startThread() {
