@@ -35,6 +35,14 @@ SEEN = {
     "reader": ["#rows", ".msgs"],
     "held": ["#rows", "#details"],
 }
+AMOUNTS = """all => all.map(one => {
+    const range = document.createRange();
+    range.selectNodeContents(one.firstChild);
+    const right = range.getBoundingClientRect().right;
+    return [new Set([...range.getClientRects()].map(box => Math.round(box.top))).size,
+            right <= one.parentElement.getBoundingClientRect().right && right <= innerWidth];
+})"""
+"""Of each tile: on how many lines its amount stands, and whether it stands within the tile and the screen."""
 SOON_MS = int(SOON.total_seconds()) * 1000
 ENGLISH = LANGUAGES.of("en-GB")
 
@@ -78,6 +86,15 @@ async def test_at_400_percent_and_from_the_right_nothing_is_cut_off(tab: Page) -
             for direction in ("ltr", "rtl"):
                 await tab.evaluate(f"document.documentElement.dir = '{direction}'")
                 assert await tab.evaluate("document.documentElement.scrollWidth") <= size["width"], (name, direction)
+
+
+async def test_an_amount_that_is_long_stands_on_one_line_at_every_width(tab: Page) -> None:
+    await tab.goto(f"{ORIGIN}/spend-yen")
+    for width in (320, PHONE[0], 768, DESKTOP[0]):
+        await tab.set_viewport_size({"width": width, "height": PHONE[1]})
+        tiles = await tab.locator(".tiles dd").evaluate_all(AMOUNTS)
+        assert [lines for lines, _ in tiles] == [1] * 4, (width, tiles)
+        assert all(fits for _, fits in tiles), (width, tiles)
 
 
 async def test_the_badge_counts_down_and_flips_by_itself(tab: Page) -> None:

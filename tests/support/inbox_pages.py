@@ -3,7 +3,7 @@
 The people, texts and numbers are invented; +44 7700 900xxx is Ofcom's range for fiction.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -199,16 +199,18 @@ SPENT = (("whatsapp", "service", "0.0040", 31), ("whatsapp", "utility", "0.0159"
          ("sms", "bridge", "0.0400", 3))  # fmt: skip
 
 
-def spend() -> SpendPage:
-    """What AcmeMotors spent in ten days; that of the last day is estimated."""
+def spend(currency: str = "GBP", times: int = 1) -> SpendPage:
+    """What AcmeMotors spent in ten days; that of the last day is estimated. ``times``: of what it costs in pounds."""
     query = SpendQuery(date(2026, 11, 16), date(2026, 11, 25), ("channel", "category"))
 
     def row(  # noqa: PLR0917 (a row of a table)
         day: date | None, channel: str, category: str, price: str, messages: int, open_: int
     ) -> SpendRow:
         segments = messages if channel == "sms" else 0
-        cost = Decimal(price)
-        return SpendRow(day, channel, category, None, None, "GBP", messages, segments, cost * messages, cost * open_, 0)
+        cost = Decimal(price) * times
+        return SpendRow(
+            day, channel, category, None, None, currency, messages, segments, cost * messages, cost * open_, 0
+        )
 
     many = {
         (day, kind): kind[3] * (3 + day.day * 7 % 5) // 4 for day in query.days for kind in SPENT if day.weekday() < 6
@@ -218,13 +220,15 @@ def spend() -> SpendPage:
         row(None, *kind[:3], sum(n for (_, one), n in many.items() if one == kind), many[query.last, kind])
         for kind in SPENT
     ]
-    total, others = totals(rows, "GBP")
+    total, others = totals(rows, currency)
     kinds = {
-        kind: totals([one for one in rows if kind_of(one.channel, one.category) == kind], "GBP")[0] for kind in KINDS
+        kind: totals([one for one in rows if kind_of(one.channel, one.category) == kind], currency)[0] for kind in KINDS
     }
-    return SpendPage(query, rows, 0, total, others, kinds, chart_of(query.days, by_day, "GBP"), (21, 14))
+    return SpendPage(query, rows, 0, total, others, kinds, chart_of(query.days, by_day, currency), (21, 14))
 
 
+SPENDS: dict[str, Callable[[], SpendPage]] = {"spend": spend, "spend-yen": lambda: spend("JPY", 20_000)}
+"""The pages of what was spent, by a name."""
 _DOOR: dict[str, Any] = {
     "token": "t" * 43,
     "leads_to": "/inbox",
@@ -250,8 +254,10 @@ def document(language: Language, name: str) -> str:
     """A page by its name."""
     if name in DOORS:
         return HTML.page("sign_in.html", language, **_DOOR | DOORS[name])
-    if name == "spend":
-        return HTML.page("spend.html", language, shell=replace(SHELL, section="spend", view=None), report=spend())
+    if name in SPENDS:
+        return HTML.page(
+            "spend.html", language, shell=replace(SHELL, section="spend", view=None), report=SPENDS[name]()
+        )
     return page(language, **every_page()[name])
 
 
@@ -317,7 +323,7 @@ def every_page() -> dict[str, dict[str, Any]]:
 
 def page_server() -> PageServer:
     """Gives every page to a browser, by its name; and the list to its scripts."""
-    pages = {*every_page(), *DOORS, "spend"}
+    pages = {*every_page(), *DOORS, *SPENDS}
 
     def write(path: str, languages: str | None) -> str | None:
         name = path.partition("?")[0]
