@@ -64,7 +64,10 @@ class RecipientFault:
 
 @dataclass(frozen=True, slots=True)
 class ContentFault:
-    """A fault of the message itself, which fails with the code."""
+    """A fault of the message itself, which fails with the code.
+
+    What was sent as a template that stands in for a text is decided again: the text may go another way.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,8 @@ class Throttled:
 class UnknownFault:
     """The code is not in the table.
 
-    In a status the message fails with it. In a response the HTTP status and evidence decide.
+    In a status the message fails with it, as after a ``ContentFault``. In a response the HTTP status and evidence
+    decide.
     """
 
 
@@ -130,7 +134,7 @@ def reroute_reason(fault: Fault, *, template: bool) -> RefusalReason | None:  # 
             return "template_refused" if template else "window_closed"  # a template needs no window
         case TemplateGone():
             return "template_not_approved" if template else None
-        case TemplateNeedsSync():
+        case TemplateNeedsSync() | ContentFault() | UnknownFault():
             return "template_refused" if template else None
         case RecipientFault(mark):
             if mark == "unreachable":
@@ -143,7 +147,7 @@ def reroute_reason(fault: Fault, *, template: bool) -> RefusalReason | None:  # 
             return "transient"
         case Throttled():
             return "throttled"
-        case ContentFault() | CountryClosed() | UnknownFault():
+        case CountryClosed():
             return None
         case _:
             assert_never(fault)

@@ -13,6 +13,7 @@ Source: https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-co
 ``tests/data/graph``.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
 from typing import assert_never
@@ -48,7 +49,7 @@ from services.whatsapp_sender import backoff_policies
 
 _CURVES: dict[str, BackoffPolicy] = {
     "131057": backoff_policies.MAINTENANCE,
-    **dict.fromkeys(("4", "17", "341", "613", "80007"), backoff_policies.CALL_LIMIT),
+    **dict.fromkeys(("4", "17", "32", "341", "613", "80007", "80008"), backoff_policies.CALL_LIMIT),
 }
 """How waits grow for codes of a class that has several."""
 
@@ -70,7 +71,9 @@ def classify(account: str, status: int, body: object, after: timedelta | None = 
         return RetryLater("account", MENDING, code, after, fault=True)
     fault = fault_of(code)
     return (
-        _unlisted(status, code, error, after) if isinstance(fault, UnknownFault) else _of(fault, code, after, template)
+        _unlisted(status, code, error, after, template)
+        if isinstance(fault, UnknownFault)
+        else _of(fault, code, after, template)
     )
 
 
@@ -85,19 +88,25 @@ def _of(fault: Fault, code: str, after: timedelta | None, template: bool) -> Sen
         case Throttled():
             return RetryLater("account", _CURVES.get(code, backoff_policies.THROUGHPUT), code, after)
         case TransientFault(certain=True):
-            return RetryLater("message", backoff_policies.MEDIA, code, after, backoff_policies.MEDIA_TRIES)
+            limit = backoff_policies.MEDIA_TRIES
+            later = RetryLater("message", backoff_policies.MEDIA, code, after, limit)
+            return replace(later, reroute="template_refused") if template else later
         case TransientFault() | UnknownFault():
             return Unknown(code, answered=True)
         case (
             WindowClosed() | TemplateGone() | TemplateNeedsSync() | RecipientFault() | ContentFault() | CountryClosed()
         ):
-            reason = reroute_reason(fault, template=template)
-            return Refused(code) if reason is None else Rerouted(reason, code)
+            return _refused(fault, code, template)
         case _:
             assert_never(fault)
 
 
-def _unlisted(status: int, code: str, error: dict[str, object], after: timedelta | None) -> SendOutcome:
+def _refused(fault: Fault, code: str, template: bool) -> Refused | Rerouted:  # noqa: FBT001 -- as ``_of``
+    reason = reroute_reason(fault, template=template)
+    return Refused(code) if reason is None else Rerouted(reason, code)
+
+
+def _unlisted(status: int, code: str, error: dict[str, object], after: timedelta | None, template: bool) -> SendOutcome:  # noqa: FBT001 -- as ``_of``
     """The outcome of an unknown code. Unless Meta refused clearly and for good, the call may have been processed."""
     if error.get("is_transient") is True or not _is_refusal(status) or status == HTTPStatus.REQUEST_TIMEOUT:
         return Unknown(code, answered=True)
@@ -105,7 +114,7 @@ def _unlisted(status: int, code: str, error: dict[str, object], after: timedelta
         return RetryLater("account", MENDING, code, after, fault=True)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return RetryLater("account", backoff_policies.THROUGHPUT, code, after)
-    return Refused(code)
+    return _refused(UnknownFault(), code, template)
 
 
 def _by_status(status: int, after: timedelta | None, *, answered: bool) -> SendOutcome:

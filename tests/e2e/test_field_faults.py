@@ -127,7 +127,7 @@ async def test_a_template_that_is_gone_says_so_late_and_the_others_are_refused_u
     assert await system.way(third) == ("template", "whatsapp", "template_requested")
 
 
-@pytest.mark.parametrize("code", [132000, *more(132005, 132012, 132018, 131008)])
+@pytest.mark.parametrize("code", [132000, 131009, *more(132005, 132012, 132018, 131008, 100, 132068, 131058, 139999)])
 async def test_a_template_out_of_step_fails_when_asked_for_and_bridges_as_a_fallback(
     at: Meta, field: Field, code: int
 ) -> None:

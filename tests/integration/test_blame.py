@@ -273,6 +273,30 @@ async def test_what_lies_with_the_content_or_is_not_known_fails_with_the_code(
     assert (update.status, update.reason, update.provider_code) == ("failed", "provider_refused", code)
 
 
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("code", ["131009", "139999"])
+async def test_a_template_that_meta_refuses_for_its_content_is_decided_again_and_stays_approved(
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published, code: str, *, late: bool
+) -> None:
+    _, command = await to_closed(garage, sandbox)
+    failing = fails_late(line, garage, command, code) if late else fails(line, sandbox, published, command, code)
+    assert await failing == ["template_refused"]
+    assert await template_of(garage) == ("APPROVED", None)
+
+
+async def test_a_template_whose_media_meta_cannot_fetch_is_decided_again_after_three_tries(
+    line: Line, garage: Garage, sandbox: SandboxClient
+) -> None:
+    _, command = await to_closed(garage, sandbox)
+    await sandbox.fault("meta", "fail", code=131053, number=garage.number)
+    await accept(line, command)
+    for _ in range(3):
+        assert await line.claim_once() == 1
+        garage.now.forward(timedelta(minutes=2))
+    [row] = await garage.fetch("select state from sends where message_id = $1", command.message_id)
+    assert row["state"] == "rerouted"
+
+
 async def test_a_failure_that_is_certain_is_tried_again_and_never_one_that_arrived_after_all(
     line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:

@@ -60,7 +60,7 @@ class RetryLater:
     """Certainly not processed. The same again after ``after``, else after a step of ``curve``.
 
     ``code`` is the provider's, or a word of ours such as ``never_left``. When it has come ``limit`` times for a
-    message, that is refused with the code.
+    message, that is refused with the code; with ``reroute`` it goes back to the router for this reason.
 
     ``fault``: the account is not in order and people must mend it (scopes ``account``, ``templates``, ``provider``). It
     rests, loudly; one call at a time tries it out, an acceptance alone ends it, and no message's tries are used up.
@@ -77,6 +77,7 @@ class RetryLater:
     answered: bool = True
     called: bool = True
     """False where the call was not made at all. No try is used up."""
+    reroute: RefusalReason | None = None
 
 
 @dataclass(frozen=True, slots=True)

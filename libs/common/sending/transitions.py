@@ -160,12 +160,16 @@ def answer(row: SendRow, outcome: SendOutcome, now: datetime, *, timings: Timing
         case RetryLater():
             answers = _answers(row, outcome)
             if outcome.limit is not None and answers["times"][outcome.code] >= outcome.limit:
-                return settle(row, Refused(outcome.code), now)
+                return settle(row, _at_the_limit(outcome), now)
             noted = row._replace(outcome=answers, tries=row.tries - int(outcome.fault or not outcome.called))
             if pause_key(row, outcome) is None:
                 due = now + wait(outcome, row.tries, jitter)
                 return Transition(row, later(noted, due, now, timings, holds_for_all=outcome.scope == "pair"))
             return Transition(row, _as_before(noted, now, timings, holds_for_all=outcome.scope != "templates"))
+
+
+def _at_the_limit(outcome: RetryLater) -> Refused | Rerouted:
+    return Refused(outcome.code) if outcome.reroute is None else Rerouted(outcome.reroute, outcome.code)
 
 
 def _answers(row: SendRow, outcome: RetryLater) -> dict[str, Any]:

@@ -81,6 +81,7 @@ MEANINGS: dict[str, SendOutcome] = {
     "the_number_sends_too_fast": RetryLater("account", backoff_policies.THROUGHPUT, "130429"),
     "the_throughput_limit_comes_as_a_bad_request": RetryLater("account", backoff_policies.THROUGHPUT, "130429"),
     "the_waba_made_too_many_calls": busy("80007"),
+    "the_waba_made_too_many_calls_of_its_management": busy("80008"),
     "the_app_made_too_many_calls": busy("4"),
     "the_user_made_too_many_calls": busy("17"),
     "the_calls_exceed_a_custom_limit": busy("613"),
@@ -193,6 +194,21 @@ def test_an_answer_to_another_kind_of_message_than_was_sent_lies_with_the_messag
     assert answer(131008, template=False) == Refused("131008")
     assert answer(131047, template=True) == Rerouted("template_refused", "131047")
     assert answer(131049, template=False) == Refused("131049")
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [*((400, c) for c in (100, 131009, 131051, 132068, 135000, 131058)), (403, 139999)]
+)
+def test_a_template_that_is_refused_for_its_content_is_decided_again(status: int, code: int) -> None:
+    body = {"error": {"code": code}}
+    assert classify(NUMBER, status, body, template=True) == Rerouted("template_refused", str(code))
+    assert classify(NUMBER, status, body, template=False) == Refused(str(code))
+
+
+def test_a_template_whose_media_cannot_be_fetched_is_decided_again_after_its_tries() -> None:
+    outcome = classify(NUMBER, 400, {"error": {"code": 131053}}, template=True)
+    assert isinstance(outcome, RetryLater)
+    assert (outcome.limit, outcome.reroute) == (backoff_policies.MEDIA_TRIES, "template_refused")
 
 
 JSON = st.recursive(
