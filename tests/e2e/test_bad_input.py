@@ -101,8 +101,14 @@ async def test_an_intent_that_can_be_answered_is_rejected_and_not_buried(system:
     odd = kim.intent(content={"kind": "hologram"})
     empty = kim.intent(content={"kind": "text", "text": ""})
     unpermitted = kim.intent(actor="staff") | {"actor": {"kind": "staff", "user_id": "u", "capabilities": []}}
-    await system.intend(odd, empty, unpermitted)
-    for intent, reason in ((odd, "unsupported_content"), (empty, "invalid_intent"), (unpermitted, "not_permitted")):
+    reply = {"type": "reply", "reply": {"id": "1", "title": "A title of 22 letters!"}}
+    wide = {"type": "button", "body": {"text": "Shall we?"}, "action": {"buttons": [reply]}}
+    too_wide = kim.intent(content={"kind": "interactive", "interactive": wide})
+    await system.intend(odd, empty, unpermitted, too_wide)
+    for intent, reason in (
+        *((odd, "unsupported_content"), (empty, "invalid_intent")),
+        *((unpermitted, "not_permitted"), (too_wide, "invalid_intent")),
+    ):
         assert await system.way(intent["intent_id"]) == ("rejected", None, reason)
         assert await system.fails(intent["intent_id"]) == reason
     await system.quiet()

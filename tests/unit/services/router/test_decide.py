@@ -51,6 +51,11 @@ MARKED: dict[str, Any] = {"marked_at": NOW - timedelta(hours=1), "marked_until":
 OPEN = Session("whatsapp", "window_open")
 HELD: dict[str, Any] = {"held_until": NOW + timedelta(minutes=1)}
 NEVER_WROTE: dict[str, Any] = {"last_customer_at": None, "last_inbound_at": None}
+_REPLY = {"type": "reply", "reply": {"id": "1", "title": "A title of 22 letters!"}}
+INTERACTIVE = {
+    "kind": "interactive",
+    "interactive": {"type": "button", "body": {"text": "Shall we?"}, "action": {"buttons": [_REPLY]}},
+}
 STAFF = {"kind": "staff", "user_id": "u1", "capabilities": ["messages.send"]}
 FOR_A_LINK = {"kind": "system", "capabilities": [LINK_WANTED]}
 
@@ -69,6 +74,7 @@ CASES: list[tuple[str, Intent | BadIntent, Facts, Decision]] = [
      Rejected("unknown_conversation")),
     ("1 no phone number", a_first_contact(to={"phone_number_id": "1", "phone": "7700"}), some_facts(),
      Rejected("invalid_intent")),
+    ("1 a title that Meta refuses", an_intent(content=INTERACTIVE), some_facts(), Rejected("invalid_intent")),
     ("1 id of another message", an_intent(), some_facts(id_taken=True), Rejected("invalid_intent")),
     ("1 picture by SMS", an_intent(content=IMAGE, channel="sms"), some_facts(), Rejected("unsupported_content")),
     ("2 staff without capability", an_intent(actor={"kind": "staff", "capabilities": ["messages.view"]}), some_facts(),
