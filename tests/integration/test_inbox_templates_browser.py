@@ -119,6 +119,8 @@ async def test_a_template_goes_from_draft_to_rejected_to_edited_to_approved_to_s
     await tab.get_by_role("button", name="Submit to Meta").click()
     await expect(tab.locator("#body")).to_have_attribute("aria-invalid", "true")
     await expect(tab.locator("#fault-body")).to_contain_text("may not be the first or the last thing")
+    await expect(tab.locator("#body")).to_be_focused()
+    await tab.locator("#name").focus()
     await tab.get_by_role("link", name="Go to the text").click()
     await expect(tab.locator("#body")).to_be_focused()
     assert await axe(tab) == []
@@ -159,6 +161,21 @@ async def test_a_template_goes_from_draft_to_rejected_to_edited_to_approved_to_s
     await expect(tab.get_by_role("link", name="Work approval")).to_be_visible()
     await expect(tab.get_by_text("In step with Meta.")).to_be_visible()
     assert await axe(tab) == []
+    await tab.context.close()
+
+
+async def test_a_template_is_deleted_from_its_page_on_phone_and_desktop(garage: RunningInbox, browser: Browser) -> None:
+    tab = await a_tab(garage, browser)
+    for width, height in (PHONE, DESKTOP):
+        await tab.set_viewport_size({"width": width, "height": height})
+        await tab.goto(f"{garage.url}/templates/new")
+        await tab.get_by_label("Name", exact=True).fill("work_approval")
+        await tab.locator("#body").fill("Your car is ready.")
+        await tab.get_by_role("button", name="Save draft").click()
+        await expect(tab.locator("#state")).to_have_text("Draft")
+        await tab.get_by_text("Delete", exact=True).click()
+        await tab.get_by_role("button", name="Delete it for good").click()
+        await expect(tab).to_have_url(f"{garage.url}/templates")
     await tab.context.close()
 
 
