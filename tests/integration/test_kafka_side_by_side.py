@@ -193,3 +193,32 @@ async def test_partitions_move_between_two_consumers_and_every_record_is_handled
         for partition in range(3):
             seen = list(dict.fromkeys(handled.values(partition)))
             assert seen == sorted(seen, key=int)
+
+
+async def test_from_aiokafkas_move_of_the_position_on_a_partition_is_in_flight_beside_others_too(bench: Bench) -> None:
+    let_go = asyncio.Event()
+
+    async def fault(_batch: list[str]) -> None:
+        await let_go.wait()
+
+    handled = Handled(fault)
+    unseen: set[int] = set()
+
+    async with bench.consumer(handled, **TWO) as consumer:
+        partitions = consumer._runners[0].partitions
+
+        async def look() -> None:
+            while True:  # in every turn of the event loop
+                assert partitions.consumer is not None
+                moved = {place.partition for place, at in partitions.consumer.positions().items() if at}
+                unseen.update(moved - partitions.in_flight.partitions)
+                await asyncio.sleep(0)
+
+        looking = asyncio.create_task(look())
+        await bench.put(*numbered(5), partition=0)
+        await eventually(lambda: handled.batches)
+        await bench.put("beside it", partition=1)
+        await eventually(lambda: len(handled.batches) == 2)
+        looking.cancel()
+        let_go.set()
+    assert not unseen

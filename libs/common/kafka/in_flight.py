@@ -1,8 +1,9 @@
 """The partitions of a topic that are worked on."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
+from contextlib import asynccontextmanager
 
 
 class InFlight:
@@ -10,7 +11,7 @@ class InFlight:
 
     def __init__(self) -> None:
         self.partitions: frozenset[int] = frozenset()
-        self._changed = asyncio.Event()
+        self._limit: asyncio.Timeout | None = None
 
     def take(self, partitions: AbstractSet[int]) -> frozenset[int]:
         taken = frozenset(partitions)
@@ -19,12 +20,20 @@ class InFlight:
 
     def give_back(self, partitions: frozenset[int]) -> None:
         self.partitions -= partitions
-        self._changed.set()
+        limit, self._limit = self._limit, None  # a block is broken off once
+        if limit is not None:
+            limit.reschedule(asyncio.get_running_loop().time())
 
-    async def change(self, seen: frozenset[int], seconds: float) -> None:
-        """Wait until other partitions than ``seen`` are in flight, at most ``seconds``."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self.partitions == seen:
-                    self._changed.clear()
-                    await self._changed.wait()
+    @asynccontextmanager
+    async def until_given_back(self) -> AsyncIterator[None]:
+        """The block is broken off as soon as partitions are given back. One block at a time."""
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._limit = limit
+                try:
+                    yield
+                finally:
+                    self._limit = None
+        except TimeoutError:
+            if not limit.expired():
+                raise

@@ -1,7 +1,7 @@
 """The consumer that FastStream reads with."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,31 +63,25 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
     ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
         while self.in_flight is not None and (held := self.in_flight.partitions):
             free = [each for each in self.assignment() if each.partition not in held]
-            change = self.in_flight.change(held, IDLE_SECONDS)
-            if found := await self._read_before(change, free, max_records):
+            if found := await self._read_beside(self.in_flight, free, max_records):
                 return found
         idle_ms = round(until_beat(IDLE_SECONDS) * 1000)
         return await self.read_or_rewind(*partitions, timeout_ms=max(timeout_ms, idle_ms), max_records=max_records)
 
-    async def _read_before(
-        self, change: Coroutine[Any, Any, None], free: Sequence[TopicPartition], max_records: int | None
+    async def _read_beside(
+        self, in_flight: InFlight, free: Sequence[TopicPartition], max_records: int | None
     ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
-        """What comes on the free partitions before ``change`` ends.
+        """What comes on the free partitions before others are given back, or within ``IDLE_SECONDS``.
 
-        A reading that is broken off has taken nothing: aiokafka takes what has come without waiting in between.
+        A reading that is broken off has taken nothing: aiokafka takes what has come without waiting in between. It is
+        no task of its own, or others would run between aiokafka's move of the position and ``InFlight.take``.
         """
-        if not free:
-            await change
-            return {}
-        idle_ms = round(IDLE_SECONDS * 1000)
-        reading = asyncio.create_task(self.read_or_rewind(*free, timeout_ms=idle_ms, max_records=max_records))
-        changing = asyncio.create_task(change)
-        try:
-            await asyncio.wait({reading, changing}, return_when=asyncio.FIRST_COMPLETED)
-            return reading.result() if reading.done() else {}
-        finally:
-            reading.cancel()
-            changing.cancel()
+        async with in_flight.until_given_back():
+            if free:
+                idle_ms = round(IDLE_SECONDS * 1000)
+                return await self.read_or_rewind(*free, timeout_ms=idle_ms, max_records=max_records)
+            await asyncio.sleep(IDLE_SECONDS)
+        return {}
 
     async def read_or_rewind(
         self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None
