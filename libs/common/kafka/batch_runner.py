@@ -98,7 +98,7 @@ class BatchRunner(Generic[T]):
         began = asyncio.get_running_loop().time()
         self._began.append(began)
         self._idle.clear()
-        running = self._run(batch, held, began)
+        running = self._run(batch, held, began, self.partitions.generation)
         is_full = len(batch) >= self.subscription.max_records
         if self.subscription.side_by_side == 1 or not (is_full or self._background):
             await running
@@ -110,9 +110,10 @@ class BatchRunner(Generic[T]):
         while len(self._background) >= self.subscription.side_by_side:
             await asyncio.wait(self._background, return_when=asyncio.FIRST_COMPLETED)
 
-    async def _run(self, batch: RawBatch, held: frozenset[int], began: float) -> None:
+    async def _run(self, batch: RawBatch, held: frozenset[int], began: float, generation: int) -> None:
+        """``generation``: that in which the batch was read. A task begins later."""
         try:
-            await self._handle(batch)
+            await self._handle(batch, generation)
         except Exception as error:
             log.exception("record.retried", topic=self.subscription.topic.name, reason=type(error).__name__)
             self.partitions.rewind(batch, {})
@@ -126,10 +127,9 @@ class BatchRunner(Generic[T]):
                 asyncio.get_running_loop().time() - began
             )
 
-    async def _handle(self, batch: RawBatch) -> None:
+    async def _handle(self, batch: RawBatch, generation: int) -> None:
         topic = self.subscription.topic.name
         partitions = self.partitions
-        generation = partitions.generation
         metrics.BATCH_RECORDS.labels(topic).observe(len(batch))
         if self._generation != generation:
             self._generation = generation

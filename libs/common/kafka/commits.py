@@ -54,9 +54,11 @@ class Commits:
     async def until_done(self) -> None:
         """Return once no commit of ``soon`` is under way. None waits for its time any more."""
         self._hurried.set()
-        if self._task is not None:
-            await asyncio.wait({self._task})
-        self._hurried.clear()
+        try:
+            if self._task is not None:
+                await asyncio.wait({self._task})
+        finally:  # a wait that is given up hurries no later commit
+            self._hurried.clear()
 
     async def commit(self, next_offsets: Mapping[int, int]) -> bool:
         """Commit these offsets and the pending ones. Returns whether they are committed.

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -21,6 +22,8 @@ from libs.common.kafka.topology import Subscription
 from tests.support.consumer_bench import Handled, text
 from tests.support.logs import LogLines
 
+PATIENCE = 30.0
+
 
 @pytest_asyncio.fixture
 async def consumer() -> AsyncIterator[RewindingConsumer]:
@@ -29,10 +32,10 @@ async def consumer() -> AsyncIterator[RewindingConsumer]:
     await consumer.stop()
 
 
-def a_lane(handled: Handled, consumer: RewindingConsumer | None = None) -> BatchRunner[str]:
+def a_lane(handled: Handled, consumer: RewindingConsumer | None = None, **options: Any) -> BatchRunner[str]:
     partitions = Partitions(WEBHOOKS.name, WEBHOOKS.name, utc_now, 100, lambda: consumer)
     producer = Producer(KafkaConnection("127.0.0.1:1"))
-    return BatchRunner(Subscription(WEBHOOKS, text, handled), partitions, producer, "test", utc_now)
+    return BatchRunner(Subscription(WEBHOOKS, text, handled, **options), partitions, producer, "test", utc_now)
 
 
 def a_batch(
@@ -191,3 +194,13 @@ async def test_the_lag_of_all_partitions_is_told_once_it_is_measured_and_then_on
     lane.report_lag(1.0 + REPORT_INTERVAL)
     told = [(line["topic"], line["records"]) for line in log_lines.of("consumer.lag")]
     assert told == [(WEBHOOKS.name, 7), (WEBHOOKS.name, 0)]
+
+
+async def test_a_batch_that_was_read_before_a_rebalance_is_not_committed_though_it_begins_after_it() -> None:
+    handled = Handled()
+    runner = a_lane(handled, max_records=1, side_by_side=2)
+    await runner.on_batch(a_batch())  # full, so a task handles it: at the next turn of the event loop
+    assert not handled.batches
+    runner.partitions.on_revoked()
+    await runner.until_idle(PATIENCE)
+    assert (handled.batches, runner.partitions.commits.pending) == ([1], {})

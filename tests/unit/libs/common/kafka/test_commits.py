@@ -62,6 +62,26 @@ async def test_the_first_is_committed_at_once_and_the_next_together_later(monkey
     assert brokers.commits == [{PLACE: 1}, {PLACE: 3}]
 
 
+async def test_a_wait_for_silent_brokers_that_is_given_up_hurries_no_later_commit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(commits_module, "APART", 3600.0)
+    brokers: Any = SlowBrokers()
+    commits = commits_of(brokers)
+    commits.soon({0: 1})
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await commits.until_done()
+    brokers.let.set()
+    await eventually(lambda: not commits.pending)
+    commits.soon({0: 2})
+    for _turn in range(10):
+        await asyncio.sleep(0)
+    assert brokers.commits == [{PLACE: 1}]
+    await commits.until_done()
+    assert brokers.commits == [{PLACE: 1}, {PLACE: 2}]
+
+
 async def test_a_commit_that_fails_stays_pending_and_is_made_up_for() -> None:
     brokers: Any = SlowBrokers(refusing=True)
     brokers.let.set()
