@@ -1,6 +1,7 @@
 """Words by which a customer switches SMS off and on. Pure.
 
-Rule 1: only a whole text is a keyword, but for case, spaces and one final dot. "please stop" is none.
+Rule 1: only a whole text is a keyword, but for case, spaces and one final dot. "please stop" is none. STOP counts
+        also between quotes and behind exclamation marks: who shouts it means it.
 Rule 2: STOP, START and UNSTOP count everywhere. Other words count in the languages of the organisation's country.
 Rule 3: Twilio opts customers out and in by itself, by its own English words in every country. So these count for a
         text that came by Twilio, and both sides agree.
@@ -20,6 +21,7 @@ _LONGEST_TEXT = 10_000
 """Of a text with its spaces. No SMS is longer."""
 _MARKS = re.compile("[\u034f\u180b-\u180d\ufe00-\ufe0f]")
 """Marks that show nothing, and that phones write behind a word."""
+_AROUND: Final = "!.,*'\"\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb\u00a1"
 _EVERYWHERE: Final = frozenset({"stop"})
 _STARTS: Final = frozenset({"start", "unstop"})
 _TWILIO: Final = frozenset({"stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout", "opt-out"})
@@ -144,7 +146,7 @@ def sms_word_of(text: str | None, country: str | None, provider: str) -> SmsWord
     languages = _LANGUAGES.get(country or "", ())
     stops = _EVERYWHERE.union(*(_STOPS.get(language, ()) for language in languages))
     starts = _STARTS.union(*(_STARTS_IN.get(language, ()) for language in languages))
-    if word in stops or (provider == "twilio" and word in _TWILIO):
+    if word in stops or word.strip(_AROUND) in _EVERYWHERE or (provider == "twilio" and word in _TWILIO):
         return "stop"
     if word in starts:
         return "start"

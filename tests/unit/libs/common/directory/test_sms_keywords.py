@@ -16,6 +16,11 @@ from libs.common.directory.sms_keywords import sms_word_of
         "stop",
         " Stop ",
         "stop.",
+        "STOP!",
+        "Stop!!!",
+        "stop..",
+        '"STOP"',
+        "\u201cStop\u201d",
         "STOP .",
         "\u00a0sToP\u200b",
         "\uff33\uff34\uff2f\uff30",
@@ -33,7 +38,7 @@ def test_stop_is_a_stop_everywhere(text: str, country: str | None, provider: str
     assert sms_word_of(text, country, provider) == "stop"
 
 
-@pytest.mark.parametrize("text", ["STOP!", "stop..", "please stop", "stop it", "", ".", "stoppen sie", "nonstop"])
+@pytest.mark.parametrize("text", ["STOP?", "CANCEL!", "please stop", "stop it", "", ".", "stoppen sie", "nonstop"])
 def test_a_sentence_or_another_mark_is_none(text: str) -> None:
     assert sms_word_of(text, "GB", "vonage") is None
 
