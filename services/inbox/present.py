@@ -45,7 +45,8 @@ def message_of(message: ReadMessage, customer: str | None, path: str) -> Message
     """A message of the thread. ``customer``: the name of its author, where it came in. ``path``: the conversation's."""
     content = message.sent_content or message.content
     is_in = message.direction == "in"
-    asked = content.get("kind") == "bridge" and (message.reason or "").endswith("bridge_sent")
+    is_wish = content.get("kind") == "bridge"
+    asked = is_wish and (message.reason or "").endswith("bridge_sent")
     has_file = is_in and message.content.get("kind") in _MEDIA and message.content.get("media_id")
     return Message(
         message_id=str(message.message_id),
@@ -53,7 +54,7 @@ def message_of(message: ReadMessage, customer: str | None, path: str) -> Message
         is_out=not is_in,
         kind=message.author.kind,
         author=customer if is_in else message.author.name or message.author.user_id,
-        channel=message.channel,
+        channel="sms" if is_wish else message.channel,  # it is for WhatsApp's window, and never goes by WhatsApp
         content=content,
         at=message.at,
         status="sent" if asked else message.status,  # what was wished is done: the bridge SMS stands beside it

@@ -66,6 +66,12 @@ async def test_opening_a_conversation_reads_it_and_prefetching_does_not(garage: 
     assert "You have read everything" in (await priya.get("/inbox?view=unread")).text
 
 
+async def test_the_side_bar_counts_on_every_page_what_is_to_be_done(garage: InboxWorld, priya: Staff) -> None:
+    await kim_writes(garage)
+    for path in ("/inbox", "/templates", "/spend", "/inbox/bell"):
+        assert "Unread 1 conversation " in text_of((await priya.get(path)).text), path
+
+
 @pytest.mark.parametrize("role", ROLES)
 async def test_what_another_garage_has_is_what_never_was(inbox: RunningInbox, garage: InboxWorld, role: str) -> None:
     kim = await kim_writes(garage)

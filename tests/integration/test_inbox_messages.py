@@ -14,6 +14,7 @@ from libs.common.sending.statuses import ProviderId
 from tests.support import world
 from tests.support.inbox import ADVISOR, OWNER, TECHNICIAN, RunningInbox
 from tests.support.inbox_world import HOUR, MINUTE, InboxWorld
+from tests.support.written_pages import text_of
 
 PHONE = "+447700900999"
 CANARY = "447700900999"
@@ -118,8 +119,9 @@ async def test_a_wish_for_a_bridge_that_was_sent_says_so_and_the_page_calls_it_n
     assert message["reason_text"] == "We asked Kim by SMS to come back."
     priya = await inbox.staff(garage.org)
     shown = (await priya.get(f"/inbox/{thread}/messages/{asked}")).text
-    assert "Asked by SMS to come back" in shown
+    assert "Asked by SMS to come back SMS" in text_of(shown)
     assert "Not delivered" not in shown
+    assert "WhatsApp" not in text_of(shown)
 
 
 async def test_a_text_that_an_earlier_sms_announced_says_when_that_was(inbox: RunningInbox, garage: InboxWorld) -> None:

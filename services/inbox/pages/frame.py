@@ -1,6 +1,5 @@
 """The frame of every page of somebody who is signed in: see ``services.inbox.shell``."""
 
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -17,7 +16,6 @@ async def framed(
     section: Section,
     *,
     view: View | None = None,
-    counts: Mapping[View, int] | None = None,
     status: int = HTTPStatus.OK,
     **values: Any,
 ) -> Response:
@@ -25,6 +23,7 @@ async def framed(
     async with visit.deps.reads.of(visit.person.org_id) as db:
         org = await org_of(db, visit.person.org_id)
     bell = await visit.deps.notices.bell(visit.person.org_id, visit.person.user_id, limit=1)
+    counts = await visit.deps.conversations.counts(visit.person)
     name = visit.person.name or visit.person.user_id
-    shell = Shell(org.name, name, section, visit.token, view, counts or {}, bell.new)
+    shell = Shell(org.name, name, section, visit.token, view, counts, bell.new)
     return visit.page(template, status, shell=shell, **values)

@@ -134,7 +134,6 @@ async def inbox_page(
         "inbox",
         view=asked.filter.view,
         status=status,
-        counts=await deps.conversations.counts(person),
         listing=listing,
         talk=talk,
         current=talk.conversation_id if talk else None,
