@@ -67,7 +67,7 @@ def classify(account: str, status: int, body: Mapping[str, object], after: timed
     code = _code(body)
     reason = code or str(status)
     match status:
-        case HTTPStatus.CREATED if isinstance(sid := body.get("sid"), str) and sid:
+        case _ if _is_success(status) and isinstance(sid := body.get("sid"), str) and sid:
             return Accepted(account, sid)
         case HTTPStatus.REQUEST_TIMEOUT:
             return Unknown(reason, answered=bool(body))
@@ -267,6 +267,11 @@ class Twilio:
                 return body
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise ListUnavailable("the SMS provider's list cannot be read") from error
+
+
+def _is_success(status: int) -> bool:
+    """Twilio answers 201. Gateways that speak its protocol answer 200 or 202 as well, and an id is an acceptance."""
+    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
 
 
 def _not_processed(status: int, code: str | None, after: timedelta | None) -> SendOutcome:
