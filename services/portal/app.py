@@ -2,7 +2,10 @@
 
 import secrets
 import sys
+from http import HTTPStatus
 
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from libs.common import metrics
@@ -67,7 +70,7 @@ async def run(settings: PortalServiceSettings, service: Service) -> None:
 
 
 def routes(deps: Deps, static: StaticFiles) -> list[Route]:
-    """Every path of the portal. A link is what no other path is."""
+    """Every path of the portal. A link is what no other path of one part is."""
     links, conversation = Links(deps), Conversation(deps)
 
     def route(path: str, endpoint: Endpoint, method: str = "GET") -> Route:
@@ -77,10 +80,17 @@ def routes(deps: Deps, static: StaticFiles) -> list[Route]:
         Route("/static/{name}", static.serve),
         route("/conversation", conversation.show),
         route("/conversation/messages", conversation.write, "POST"),
+        Route("/conversation/messages", _to_the_thread),
         route("/conversation/events", conversation.events),
         route("/{code}", links.show),
         route("/{code}", links.post, "POST"),
+        route("/{path:path}", links.not_here),
     ]
+
+
+async def _to_the_thread(_request: Request) -> Response:
+    """Where a form was answered somebody comes back by the address: a page that was closed, or a bookmark."""
+    return RedirectResponse("/conversation", HTTPStatus.SEE_OTHER)
 
 
 async def _end_streams(service: Service, streams: Streams) -> None:

@@ -50,6 +50,11 @@ class Links:
         answer = page_response(self._deps.html, request, self._open_page(browser, visit, link, thread))
         return _with_visit(answer, browser, visit)
 
+    async def not_here(self, request: Request) -> Response:
+        """A path that nothing is behind, such as the address without its link."""
+        page = TroublePage("not_here", Browser.of(request).site.garage)
+        return page_response(self._deps.html, request, page, HTTPStatus.NOT_FOUND)
+
     async def post(self, request: Request) -> Response:
         """``POST /{code}``: open the session, or ask for a fresh link."""
         browser = Browser.of(request)

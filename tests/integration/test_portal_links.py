@@ -179,6 +179,19 @@ async def test_every_answer_has_the_headers(site: PortalSite) -> None:
     assert {answer.status_code for answer in answers} == {200, 303, 403, 404, 421}
 
 
+@pytest.mark.parametrize("path", ["/", "/a/b", "/conversation/messages/x"])
+async def test_an_address_without_its_link_is_a_page_that_says_what_to_open(site: PortalSite, path: str) -> None:
+    await site.a_person()
+    answer = await site.browser().get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "Please open the link of your text message." in text_of(answer.text)
+
+
+async def test_the_address_of_a_form_that_was_answered_leads_back_to_the_thread(site: PortalSite) -> None:
+    answer = await (await site.signed_in(await site.a_person())).get("/conversation/messages")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/conversation")
+
+
 async def test_cookies_are_secure_wherever_the_configured_address_is_https(
     database: str, redis_url: str, kafka_of_portal: KafkaConnection, site: PortalSite
 ) -> None:
