@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest_asyncio
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from libs.common.errors import Transient
 from libs.common.events.topics import WEBHOOKS
@@ -63,7 +63,7 @@ async def test_partitions_are_handled_beside_each_other_and_each_in_its_order(be
     assert await bench.committed(0, 1, 2) == [43] * 3
 
 
-async def test_beside_a_full_batch_that_takes_long_lone_records_of_others_are_handled(bench: Bench) -> None:
+async def test_beside_a_full_batch_lone_records_of_others_are_handled_beside_each_other(bench: Bench) -> None:
     let_go = asyncio.Event()
 
     async def fault(batch: list[str]) -> None:
@@ -72,16 +72,41 @@ async def test_beside_a_full_batch_that_takes_long_lone_records_of_others_are_ha
 
     handled = Handled(fault)
     await bench.put(*["slow"] * 5, "behind it", partition=0)
-    async with bench.consumer(handled, **TWO):
+    async with bench.consumer(handled, **(TWO | {"side_by_side": 3})):
         await eventually(lambda: handled.batches)
-        await bench.put("beside it", partition=1)
-        await eventually(lambda: len(handled.values(1)) == 1)
-        await bench.put("and the next", partition=1)
-        await eventually(lambda: len(handled.values(1)) == 2)
+        await bench.put("slow", partition=1)
+        await eventually(lambda: len(handled.batches) == 2)
+        await bench.put("beside both", partition=2)
+        await eventually(lambda: len(handled.values(2)) == 1)
+        await bench.put("and the next", partition=2)
+        await eventually(lambda: len(handled.values(2)) == 2)
         assert not handled.values(0)
         let_go.set()
         await eventually(lambda: handled.values(0) == [*["slow"] * 5, "behind it"])
-    assert await bench.committed(0, 1) == [6, 2]
+    assert await bench.committed(0, 1, 2) == [6, 1, 2]
+
+
+async def test_a_batch_that_is_not_full_is_handled_alone(bench: Bench) -> None:
+    let_go = asyncio.Event()
+
+    async def fault(batch: list[str]) -> None:
+        if "slow" in batch:
+            await let_go.wait()
+
+    handled = Handled(fault)
+    async with bench.consumer(handled, **TWO) as consumer:
+        reader = consumer._runners[0].partitions.consumer
+        assert reader is not None
+        await bench.put("slow", partition=0)
+        await eventually(lambda: handled.batches)
+        await bench.put("a", "b", partition=1)
+        beside = TopicPartition(bench.connection.name(WEBHOOKS.name), 1)
+        await eventually(lambda: reader.highwater(beside) == 2)  # they could be taken now
+        for _turn in range(10):
+            await asyncio.sleep(0)
+        assert handled.batches == [1]
+        let_go.set()
+        await eventually(lambda: handled.values(1) == ["a", "b"])
 
 
 async def test_one_full_partition_is_handled_in_its_order(bench: Bench) -> None:

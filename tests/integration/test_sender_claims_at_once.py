@@ -100,6 +100,22 @@ async def test_what_is_behind_a_row_that_the_gate_will_end_is_stored_as_pending(
         assert await garage.states(*commands) == ["claimed", "pending", "pending"]
 
 
+@pytest.mark.parametrize("state", ["not due yet", "expired"])
+async def test_what_is_not_due_yet_or_over_is_stored_as_pending_and_those_behind_it_too(
+    garage: Garage, producer: Producer, sandbox: SandboxClient, state: str
+) -> None:
+    to, now = await kim(garage, sandbox), garage.now()
+    commands = [await garage.command(to) for _ in range(3)]
+    changed = {"not_before": now + DAY} if state == "not due yet" else {"expires_at": now}
+    commands[1] = commands[1].model_copy(update=changed)
+    async with a_sender(garage, producer, sandbox.url) as line:
+        async with garage.pool.acquire() as db, db.transaction():
+            rows = [new_send(one) for one in commands]
+            claims = await claim_new(db, line._adapter, rows, {garage.number: 8}, now, timings=TIMINGS)
+        assert [claim.row.message_id for claim in claims] == [commands[0].message_id]
+        assert await garage.states(*commands) == ["claimed", "pending", "pending"]
+
+
 @pytest.mark.parametrize("called", [True, False])
 async def test_a_sender_killed_after_it_stored_a_claim_leaves_nothing_lost_and_nothing_double(
     garage: Garage, producer: Producer, sandbox: SandboxClient, hook_inbox: HookInbox, *, called: bool
