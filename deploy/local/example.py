@@ -91,6 +91,8 @@ async def conversation_links(env: Mapping[str, str]) -> tuple[Mapping[str, str],
 
     Raises ConfigurationError.
     """
+    async with SandboxClient(env[SANDBOX_URL]) as sandbox:
+        await sandbox.sms_account(currency=GARAGE["currency"])  # else what the provider tells is in no total
     async with open_pool(env["TRANSOM_POSTGRES_DSN"], application_name="transom-example", size=1) as pool:
         conversation_id = await _conversation(pool)
         if conversation_id is None:

@@ -72,6 +72,7 @@ async def told(world: SmsWorld, figure: Figure) -> None:
 
 async def test_the_estimate_stands_until_the_provider_tells_its_price(world: SmsWorld, sandbox: SandboxClient) -> None:
     await sandbox.configure(sent_after=0)  # its record has a price once the message is sent, and the clock here is held
+    await sandbox.sms_account(currency="EUR")
     await world.send(await world.decided())
     estimate = ("bridge", 1, Decimal("0.040000"), "GBP", True, Decimal("0.040000"), "GBP")
     await ask(world)
@@ -81,7 +82,7 @@ async def test_the_estimate_stands_until_the_provider_tells_its_price(world: Sms
     [(category, segments, price, currency, estimated, kept, _)] = await charges(world)
     assert (category, segments, estimated, kept) == ("bridge", 1, False, Decimal("0.040000"))
     [sent] = await sandbox.sms()
-    assert (price, currency) == (abs(Decimal(sent["message"]["price"])), sent["message"]["price_unit"])
+    assert (price, currency) == (abs(Decimal(sent["message"]["price"])), "EUR")
     assert await world.value("select price_due_at from charges") is None
 
 

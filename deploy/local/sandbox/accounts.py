@@ -58,6 +58,8 @@ class SmsAccount(BaseModel):
     status: Literal["active", "suspended", "closed"] = "active"
     type: Literal["Full", "Trial"] = "Full"
     balance: float = 15.5
+    currency: str = "USD"
+    """In which Twilio tells prices (ISO 4217)."""
     messaging_service_exists: bool = True
     inbound_request_url: str | None = None
     """The Messaging Service's own webhook. None: it leaves customers' SMS to the webhook of the number."""

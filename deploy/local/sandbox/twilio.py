@@ -108,7 +108,7 @@ class TwilioApi:
             late_code = UNREACHABLE
         text = replace(text, body=as_sent(text.body, world.behaviour))
         now, sid = unix_now(), "SM" + secrets.token_hex(16)
-        created = resource(world.secrets.twilio_sid, sid, text, now)
+        created = resource(world.secrets.twilio_sid, sid, text, now) | {"price_unit": world.sms_account.currency}
         message = dict(created)
         world.ledger.sms.add(
             {"at": now, "provider": "twilio", "sid": sid, "message": message}
