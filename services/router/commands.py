@@ -49,7 +49,7 @@ def _whatsapp(
     facts = attempt.facts
     named = None if intent.to is None else normalise(intent.to.phone)
     address = address_of(facts.addresses, named)
-    wait = facts.wait
+    waits = [at for at in (now + facts.wait if facts.wait else None, attempt.not_before) if at is not None]
     return WhatsappCommand.encode_fields(
         {
             "message_id": intent.intent_id,
@@ -67,7 +67,7 @@ def _whatsapp(
             "purpose": intent.purpose if route == "template" else None,
             "created_at": utc(intent.created_at),
             "expires_at": None if intent.expires_at is None else utc(intent.expires_at),
-            "not_before": now + wait if wait else None,
+            "not_before": max(waits, default=None),
         }
     )
 

@@ -277,7 +277,7 @@ class Attempt:
     ``sequence``: the message's place in its thread. ``refused``: what sent the attempt before back. ``known_holder``:
     the intent that held the conversation's bridge slot when the facts were read. ``decided``: the attempt stood
     recorded then. ``sms_policy``: the organisation's limits, which become facts of an intent that would go by SMS.
-    ``counted``: what its SMS takes of the organisation's day.
+    ``counted``: what its SMS takes of the organisation's day. ``not_before``: it follows a file (``media_order``).
     """
 
     intent: Intent | BadIntent
@@ -289,6 +289,7 @@ class Attempt:
     decided: bool = False
     sms_policy: SmsPolicy | None = None
     counted: Taken | None = None
+    not_before: datetime | None = None
 
     @property
     def key(self) -> MessageKey:

@@ -24,7 +24,7 @@ Rule 5: a refusal is kept in ``refusals`` until the next decision is published. 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from libs.common import interactive_limits, metrics
@@ -53,6 +53,7 @@ from services.router.bridging import apply_holders, bridge_requests, known_holde
 from services.router.decide import Decision, Rejected, decide, parameter_faults
 from services.router.fact_queries import WindowRule, attempts_of
 from services.router.facts import Attempt
+from services.router.media_order import MediaOrder
 from services.router.recorded_decision import RecordedDecision, intent_of, record_of
 from services.router.refusal_actions import RefusalAction, RefusedMessage, action_for
 from services.router.sms_caps import SmsUse
@@ -71,6 +72,7 @@ class Deps:
     window_length: timedelta
     margin: timedelta
     doubt: timedelta
+    media_order: MediaOrder = field(default_factory=MediaOrder)
 
     @property
     def rule(self) -> WindowRule:
@@ -184,6 +186,7 @@ async def decide_and_record(
         decisions = apply_holders(attempts, decisions, holders, now)
         await day_queries.add(db, [taken for at, taken in use.taken.items() if sms_caps.is_sms(decisions[at])])
         await day_queries.note_answers(db, use.answers, now)
+        deps.media_order.arrange(attempts, decisions, now)
         rows = [record_of(attempt, decision, now) for attempt, decision in zip(attempts, decisions, strict=True)]
         recorded = await (queries.record_again if again else queries.record_first)(db, rows)
         lost = [row for row in rows if row.key not in recorded]

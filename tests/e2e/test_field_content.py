@@ -1,6 +1,7 @@
 """What the customer said reaches whoever reads, from outside."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -10,9 +11,9 @@ import pytest
 import pytest_asyncio
 
 from libs.common.clock import utc_now
-from tests.e2e.field import Field, opened, template
+from tests.e2e.field import Field, opened, template, to, who_wrote
 from tests.support.garages import TEMPLATE, Customer
-from tests.support.standin import Meta, answered
+from tests.support.standin import Call, Meta, accepted, answered
 from tests.support.webhooks import a_contact
 
 
@@ -136,3 +137,22 @@ async def test_the_window_is_open_to_its_last_second(at: Meta, field: Field) -> 
     )
     intent = await answered(at.garage, message, kim.phone).is_sent()
     assert await field.system.way(intent) == ("session", "whatsapp", "window_open")
+
+
+async def test_a_text_behind_a_picture_is_sent_later_and_a_text_behind_a_text_at_once(at: Meta, field: Field) -> None:
+    called: dict[str, float] = {}
+
+    def graph(call: Call) -> Any:
+        called[call.text or "the picture"] = time.monotonic()
+        return accepted(call)
+
+    field.standin.graph = graph
+    kim = await who_wrote(at)
+    await kim.is_sent("Here comes a picture.")
+    await kim.is_sent(content={"kind": "image", "link": "https://acme.example/1.jpg"})
+    await kim.is_sent("This is your car.")
+    await kim.is_sent("Shall we go on?")
+    await field.standin.receives(to(kim, "Shall we go on?"))
+    assert list(called) == ["Here comes a picture.", "the picture", "This is your car.", "Shall we go on?"]
+    assert called["This is your car."] - called["the picture"] > 2
+    assert called["Shall we go on?"] - called["This is your car."] < 2

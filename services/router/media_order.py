@@ -1,0 +1,68 @@
+"""Lets what follows a file wait until WhatsApp is likely to have delivered the file.
+
+Meta takes calls in order and delivers a small text before the picture that was sent before it: "order is not
+guaranteed". So a text that is decided right after a file of the same conversation is not sent before ``WAIT`` is over.
+
+Rule 1: a file waits for nothing: an album goes as fast as it can. Only what is no file waits, and by that whatever
+        comes behind it in its conversation.
+Rule 2: nothing waits beyond the end of its window or its own expiry.
+Rule 3: the state is this process's alone, and lasts for ``WAIT``. The records of a conversation come to one router,
+        save for the moments of a rebalance. Then a text may overtake its picture, as Meta allows itself.
+
+Source: https://developers.facebook.com/docs/whatsapp/cloud-api/guides/send-messages.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from libs.common.events.content import OutMedia
+from libs.common.events.intents import Intent
+from services.router.decide import Decision, Session, Template
+from services.router.facts import Attempt
+
+WAIT: Final = timedelta(seconds=4)
+_FILES: Final = frozenset({"image", "video", "document"})
+
+
+class MediaOrder:
+    """The conversations in which a file was decided to be sent within ``WAIT``."""
+
+    def __init__(self) -> None:
+        self._files: dict[tuple[str, UUID], datetime] = {}
+
+    def arrange(self, attempts: Sequence[Attempt], decisions: Sequence[Decision], now: datetime) -> None:
+        """Set ``not_before`` of what follows a file. The attempts are in their order within each conversation."""
+        self._forget(now)
+        for attempt, decision in zip(attempts, decisions, strict=True):
+            at = attempt.facts.conversation_id
+            if at is None or decision.channel != "whatsapp":
+                continue
+            key = (attempt.intent.org_id, at)
+            if _is_file(attempt, decision):
+                self._files.pop(key, None)  # the dictionary stays in the order of the times
+                self._files[key] = now
+            elif (file_at := self._files.get(key)) is not None and _may_wait(attempt, decision, file_at + WAIT):
+                attempt.not_before = file_at + WAIT
+
+    def _forget(self, now: datetime) -> None:
+        while self._files and next(iter(self._files.values())) + WAIT <= now:
+            del self._files[next(iter(self._files))]
+
+
+def _is_file(attempt: Attempt, decision: Decision) -> bool:
+    match decision:
+        case Template(template=template):
+            return template.header is not None and str(template.header.get("type")).lower() in _FILES
+        case Session():
+            return isinstance(attempt.intent, Intent) and isinstance(attempt.intent.content, OutMedia)
+        case _:
+            return False
+
+
+def _may_wait(attempt: Attempt, decision: Decision, until: datetime) -> bool:
+    intent = attempt.intent
+    if isinstance(intent, Intent) and intent.expires_at is not None and intent.expires_at <= until:
+        return False
+    return isinstance(decision, Template) or attempt.facts.open(until)
