@@ -80,7 +80,7 @@ select u.org_id, u.since, h.conversation_id
 
 _FORGET = """
 delete from inbox_changes
- where (org_id, change) in (select org_id, change from inbox_changes where at < $1 order by at limit $2)
+ where ctid = any (array(select ctid from inbox_changes where at < $1 order by at limit $2))
 """
 
 

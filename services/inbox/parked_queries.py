@@ -166,10 +166,10 @@ returning p.intent_id
 
 _PURGE = """
 delete from parked_messages
- where (org_id, message_id) in (
-       select org_id, message_id from parked_messages
+ where ctid = any (array(
+       select ctid from parked_messages
         where expires_at < $1 and (state <> 'sent' or kind = 'kept')
-        order by expires_at limit $2)
+        order by expires_at limit $2 for update skip locked))
 """
 
 

@@ -176,7 +176,7 @@ delete from template_syncs s
 
 _CLAIM = """
 with first as materialized (
-    select d.org_id, d.waba_id
+    select d.ctid as place
       from template_syncs d
      where d.due_at <= $1 and coalesce(d.leased_until <= $1, true) and coalesce(d.rests_until <= $1, true)
      order by d.due_at
@@ -185,8 +185,7 @@ with first as materialized (
 )
 update template_syncs s
    set leased_until = $2, started_at = $1
-  from first d
- where s.org_id = d.org_id and s.waba_id = d.waba_id
+ where s.ctid = any (array(select place from first))
 returning s.org_id, s.waba_id, s.started_at, s.failures
 """
 

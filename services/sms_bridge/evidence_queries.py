@@ -73,7 +73,7 @@ on conflict do nothing
 # The provider is asked after 15 minutes, an hour, five hours (no SMS is valid for longer) and a day.
 _TAKE_UNCONFIRMED = """
 with due as materialized (
-    select h.account, h.provider_id from unconfirmed_sms h
+    select h.ctid as place from unconfirmed_sms h
      where h.account = $1 and h.due_at <= $2::timestamptz
      order by h.due_at
      limit $3
@@ -84,8 +84,7 @@ with due as materialized (
                         when $2::timestamptz < h.accepted_at + interval '1 hour' then interval '1 hour'
                         when $2::timestamptz < h.accepted_at + interval '5 hours' then interval '5 hours'
                         else interval '24 hours' end)
-      from due d
-     where h.account = d.account and h.provider_id = d.provider_id
+     where h.ctid = any (array(select place from due))
     returning h.*
 )
 select t.account, t.provider_id, t.org_id, t.message_id, t.send_id, t.attempt, t.accepted_at,

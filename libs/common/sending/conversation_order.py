@@ -4,7 +4,12 @@
 A row of the other channel does so for no longer, nor does a template of an account whose templates rest.
 
 A statement must ask in the order of the index. Then PostgreSQL reads the index and not the table, also where its
-statistics are from before a flood or missing. Within an ``exists`` the order holds only with "offset 0".
+statistics are from before a flood or missing. Within an ``exists`` the order holds only with "offset 0". A row that a
+statement has locked is written at its place (``ctid``), from a list of places. By its key it would be looked for in
+all of the index where statistics found the table empty.
+
+A row that another transaction changed after the statement began, and before it was locked, has a new place that the
+statement does not see. It is locked and not written: a sweep finds it the next time.
 """
 
 from collections import Counter
@@ -63,11 +68,11 @@ BEHIND = f"""
 # the rows are locked, and a partial index must not look cheaper than the key.)
 _DEFER_BLOCKED = f"""
 with held as materialized (
-    select s.org_id, s.message_id, s.attempt, b.until
+    select s.place, b.until
       from unnest($4::text[]) as a (account)
      cross join (values (false), (true)) as l (template)
      cross join lateral (
-           select *
+           select s.ctid as place, s.*
              from sends s
             where s.channel = $1 and s.account = a.account and s.template = l.template
               and s.state = 'pending' and s.settled_at is null and s.unknown_since is null
@@ -89,12 +94,12 @@ with held as materialized (
 update sends s
    set deferred_until = h.until
   from held h
- where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt
+ where s.ctid = h.place and s.ctid = any (array(select place from held))
 returning s.account
 """  # noqa: S608 -- constants of this module
 
 # The first row behind, of either channel, and those that may soon be claimed together. The claim decides which may go.
-_RELEASE_BLOCKED = f"""
+_LOCK_BLOCKED = f"""
 with first as materialized (
     select f.org_id, f.message_id, f.attempt
       from unnest($1::text[], $2::uuid[]) as c (org_id, conversation_id)
@@ -116,23 +121,23 @@ with first as materialized (
                      order by b.sequence
                      limit {RUN}) b
              where b.channel = p.channel and b.deferred_until is not null) f
-), held as materialized (
-    select s.org_id, s.message_id, s.attempt
-      from first f
-      join sends s using (org_id, message_id, attempt)
-     order by s.org_id, s.message_id, s.attempt
-       for no key update of s
 )
-update sends s
-   set deferred_until = null
-  from held h
- where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt
-returning s.channel, s.account
+select s.place, s.channel, s.account
+  from (select * from first order by org_id, message_id, attempt offset 0) f
+ cross join lateral (
+       select s.ctid::text as place, s.channel, s.account
+         from sends s
+        where s.org_id = f.org_id and s.message_id = f.message_id and s.attempt = f.attempt
+        limit 1
+          for no key update) s
 """  # noqa: S608 -- a constant
+
+# A statement of its own, so that it sees the place of a row that was changed before it was locked: none may be missed.
+_RELEASE = "update sends s set deferred_until = null where s.ctid = any ($1::text[]::tid[])"
 
 _RELEASE_DUE = """
 with over as materialized (
-    select s.org_id, s.message_id, s.attempt
+    select s.ctid as place
       from sends s
      where s.channel = $1 and s.settled_at is null and s.deferred_until < 'infinity'
        and s.deferred_until <= $2
@@ -142,8 +147,7 @@ with over as materialized (
 )
 update sends s
    set deferred_until = null
-  from over o
- where s.org_id = o.org_id and s.message_id = o.message_id and s.attempt = o.attempt
+ where s.ctid = any (array(select place from over))
 returning s.account
 """
 
@@ -172,12 +176,13 @@ async def release_blocked(
 ) -> set[tuple[ProviderChannel, str]]:
     """Rows of these conversations moved: let the first ones behind be looked at again.
 
-    Returns the accounts of those, with their channel.
+    Returns the accounts of those, with their channel. Call inside a transaction.
     """
-    found = sorted(set(conversations))
-    return (
-        {(r["channel"], r["account"]) for r in await db.fetch(_RELEASE_BLOCKED, *as_columns(found))} if found else set()
-    )
+    asked = sorted(set(conversations))
+    blocked = await db.fetch(_LOCK_BLOCKED, *as_columns(asked)) if asked else []
+    if blocked:
+        await db.execute(_RELEASE, [row["place"] for row in blocked])
+    return {(row["channel"], row["account"]) for row in blocked}
 
 
 async def release_due(db: Connection, channel: ProviderChannel, now: datetime, limit: int) -> list[str]:

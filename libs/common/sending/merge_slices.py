@@ -53,7 +53,7 @@ _ANY_DUE = "select true from conversation_merges where due_at <= now() order by 
 # outcome by now.
 _SENDS = """
 with held as materialized (
-    select s.org_id, s.message_id, s.attempt
+    select s.ctid as place
       from sends s
      where s.org_id = $1 and s.conversation_id = $2 and s.settled_at is null
      order by s.sequence
@@ -62,8 +62,7 @@ with held as materialized (
 )
 update sends s
    set conversation_id = $3, deferred_until = null
-  from held h
- where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt
+ where s.ctid = any (array(select place from held))
 returning 1
 """
 

@@ -111,7 +111,7 @@ delete from pauses p
 # settled before.
 _TAKE_DUE_FOR_LOG = """
 with due as materialized (
-    select p.channel, p.account, p.scope
+    select p.ctid as place
       from pauses p
      where p.channel = $1 and p.kind = 'fault'
        and coalesce(p.logged_at, '-infinity') <= $2::timestamptz - interval '1 minute'
@@ -121,8 +121,7 @@ with due as materialized (
 )
 update pauses p
    set logged_at = $2::timestamptz
-  from due d
- where p.channel = d.channel and p.account = d.account and p.scope = d.scope
+ where p.ctid = any (array(select place from due))
 returning p.provider, p.account, p.scope, p.reason, p.since,
           (select s.org_id from sends s
             where s.channel = p.channel and s.account = split_part(p.account, '@', 1)

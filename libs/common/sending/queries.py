@@ -173,10 +173,10 @@ select {COLUMNS}
 # claim may have left several rows of one conversation: their second calls are released in their order.
 _TAKE_UNKNOWN = f"""
 with due as materialized (
-    select t.org_id, t.message_id, t.attempt
+    select t.place
       from unnest($6::text[], $7::timestamptz[]) as p (provider, due_at)
      cross join lateral (
-           select t.org_id, t.message_id, t.attempt
+           select t.ctid as place
              from sends t
             where t.channel = $1 and t.unknown_of = p.provider and t.due_at <= p.due_at
             order by t.due_at
@@ -186,8 +186,7 @@ with due as materialized (
     update sends s
        set due_at = $2::timestamptz
                     + greatest($4::interval, least($5::interval, ($2 - coalesce(s.unknown_since, $2)) / 20))
-      from due
-     where s.org_id = due.org_id and s.message_id = due.message_id and s.attempt = due.attempt
+     where s.ctid = any (array(select place from due))
     returning s.*
 )
 select {COLUMNS}
@@ -197,7 +196,7 @@ select {COLUMNS}
 
 _TAKE_UNPUBLISHED = f"""
 with due as materialized (
-    select t.org_id, t.message_id, t.attempt
+    select t.ctid as place
       from sends t
      where t.channel = $1 and t.settled_at is not null and not t.published
        and (t.publishing_until is null or t.publishing_until <= $2)
@@ -207,8 +206,7 @@ with due as materialized (
 )
 update sends s
    set publishing_until = $4
-  from due
- where s.org_id = due.org_id and s.message_id = due.message_id and s.attempt = due.attempt
+ where s.ctid = any (array(select place from due))
 returning {COLUMNS}
 """  # noqa: S608 -- constants of this module
 

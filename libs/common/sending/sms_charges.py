@@ -155,8 +155,8 @@ returning c.org_id, c.message_id, c.attempt, c.channel, new.category, old.catego
 """
 
 _DUE = """
-with due as (
-    select org_id, message_id, attempt, at, provider_ids
+with due as materialized (
+    select ctid as place, org_id, message_id, attempt, provider_ids
       from charges
      where provider = $1 and account = $2 and price_due_at <= $3
      order by price_due_at
@@ -166,8 +166,7 @@ with due as (
     update charges c
        set price_due_at = case when $3::timestamptz - c.at < $5::interval
                                 then $3::timestamptz + greatest($6::interval, $3::timestamptz - c.at) end
-      from due d
-     where c.org_id = d.org_id and c.message_id = d.message_id and c.attempt = d.attempt
+     where c.ctid = any (array(select place from due))
 )
 select d.org_id, d.message_id, d.attempt, unnest(d.provider_ids) as provider_id from due d
 """
