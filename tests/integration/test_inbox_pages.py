@@ -281,6 +281,13 @@ async def test_by_the_keyboard_alone_a_conversation_is_found_and_opened(tab: Pag
     await tab.keyboard.press("k")
     await tab.keyboard.press("?")
     await expect(tab.get_by_role("dialog")).to_be_visible()
+    box, label = [await tab.locator(one).bounding_box() for one in ("#keys-off", "label:has(#keys-off)")]
+    assert box is not None
+    assert label is not None
+    assert box["width"] == box["height"] == 16
+    assert label["height"] < 2 * box["height"], "the box and its words stand on one line"
+    await tab.evaluate(AXE_SCRIPT)
+    assert await tab.evaluate(AXE, [SCHEMES[0][1], []]) == []
     await tab.keyboard.press("Escape")
     await expect(tab.get_by_role("dialog")).to_be_hidden()
     async with tab.expect_request(lambda request: ROWS[0].conversation_id in request.url):
