@@ -234,8 +234,11 @@ class Facts(NamedTuple):
 
     @property
     def template_spent(self) -> bool:
-        """Whether Meta refused this message as the template that it carries. The same would fail again."""
-        return "template_refused" in self.refusals
+        """Whether Meta refused this message as the template that it carries, or failed at it twice.
+
+        The same would fail again.
+        """
+        return "template_refused" in self.refusals or self.refusals.count("transient") > 1
 
     @property
     def unread_in_portal(self) -> bool:

@@ -141,7 +141,8 @@ def _recorded(row: Any) -> RecordedDecision:
 
 
 _REFUSED = """
-select m.org_id, m.message_id, m.attempt, m.status, m.reason, m.sequence, d.record, h.refusals, h.first_decided_at
+select m.org_id, m.message_id, m.attempt, m.status, m.reason, m.sequence, d.route, d.record, h.refusals,
+       h.first_decided_at
   from unnest($1::text[], $2::uuid[]) as u (org_id, message_id)
   join messages m using (org_id, message_id)
   join decisions d on d.org_id = m.org_id and d.intent_id = m.message_id and d.attempt = m.attempt

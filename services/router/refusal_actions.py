@@ -5,8 +5,9 @@ Rule 1: a refusal counts only for the attempt that the message is at, and only w
         decision is published again, or nothing.
 Rule 2: the third refusal ends the message as ``failed``/``provider_refused``. Refusals for the account or for
         throttling use up no attempt; such a message ends when a day has passed since its first attempt.
-Rule 3: after a transient fault of the provider the message is tried once more. A requested template that Meta refuses
-        fails with the code, because nothing else could be sent.
+Rule 3: after a transient fault of the provider the message is tried once more. A fallback template that failed so
+        twice is spent, and the next attempt is the bridge. A requested template that Meta refuses fails with the
+        code, because nothing else could be sent.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ RefusalAction = Literal["decide", "repeat", "end", "ignore"]
 class RefusedMessage(NamedTuple):
     """A message that was refused, its row locked.
 
-    ``record`` is of its latest decision, ``refusals`` are those of earlier attempts.
+    ``route`` and ``record`` are of its latest decision, ``refusals`` are those of earlier attempts.
     """
 
     org_id: str
@@ -40,6 +41,7 @@ class RefusedMessage(NamedTuple):
     status: str
     reason: str | None
     sequence: int
+    route: str
     record: dict[str, Any]
     refusals: Sequence[str]
     first_decided_at: datetime
@@ -70,8 +72,13 @@ def _is_last(refusal: OutboundRefused, message: RefusedMessage, now: datetime) -
         case "account" | "throttled":
             return now >= message.first_decided_at + LIFETIME
         case "transient":
-            return refusals.count("transient") > 1
+            return refusals.count("transient") > 1 and (message.route != "template" or _asked_for_template(message))
         case "template_refused":
-            return isinstance(intent := message.record.get("intent"), dict) and intent["content"]["kind"] == "template"
+            return _asked_for_template(message)
         case _:
             return False
+
+
+def _asked_for_template(message: RefusedMessage) -> bool:
+    intent = message.record.get("intent")
+    return isinstance(intent, dict) and intent["content"]["kind"] == "template"

@@ -138,6 +138,21 @@ async def test_trouble_of_the_providers_own_is_tried_again_once(router: Router) 
     assert (update["status"], update["reason"], update["provider_code"]) == ("failed", "provider_refused", "131000")
 
 
+async def test_a_fallback_at_which_meta_fails_twice_leaves_the_bridge_and_a_requested_template_ends(
+    router: Router,
+) -> None:
+    garage = Garage.closed()
+    for fields, ending in (
+        ({"fallback_template": FALLBACK}, [(3, "bridge", "window_expired")]),
+        ({"content": TEMPLATE}, []),
+    ):
+        intent = await decided(router, garage, **fields)
+        told = await router.refuse(garage.refusal(intent, reason="transient", provider_code="131000"))
+        assert [(attempt, route) for attempt, route, _ in ways(told)] == [(2, "template")]
+        told = await router.refuse(garage.refusal(intent, 2, reason="transient", provider_code="131000"))
+        assert ways(told) == ending
+
+
 async def test_trouble_of_the_account_uses_up_no_attempt_for_a_day(router: Router) -> None:
     garage = Garage()
     intent = await decided(router, garage)

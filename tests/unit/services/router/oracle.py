@@ -83,7 +83,7 @@ class View:
 
     def fallback_usable(self) -> bool:
         fallback = self.intent["fallback_template"]
-        if self.marked() or "template_refused" in self.f.refusals:
+        if self.marked() or "template_refused" in self.f.refusals or self.f.refusals.count("transient") > 1:
             return False
         return fallback is not None and self.template_fault(fallback) is None and self.consent_fault() is None
 

@@ -193,6 +193,8 @@ CASES: list[tuple[str, Intent | BadIntent, Facts, Decision]] = [
                 last_refused_at=NOW, refusals=("window_closed",)),
      Bridge()),
     ("11 marked", an_intent(fallback_template=FALLBACK), closed_facts(**MARKED), Bridge()),
+    ("11 failed twice as this template", an_intent(fallback_template=FALLBACK),
+     closed_facts(refusals=("transient", "transient")), Bridge()),
     ("11 refused as this template", an_intent(fallback_template=FALLBACK), closed_facts(refusals=("template_refused",)),
      Bridge()),
     ("8 refused in doubt", an_intent(),
