@@ -85,6 +85,7 @@ async def resolve(db: Connection, requests: Sequence[IdentityRequest], now: date
     """Register every sender, and apply every change of identity. Call inside a transaction of its own."""
     resolved = await identities.resolve(db, [_seen(request) for request in requests], now)
     await conversations.ensure(db, _addresses(requests, resolved))
+    await _follow_changes(db, requests, resolved)
     alarmed = [
         (request.org_id, who.customer_id, request.item.at)
         for request, who in zip(requests, resolved, strict=True)
@@ -107,6 +108,18 @@ async def resolve(db: Connection, requests: Sequence[IdentityRequest], now: date
     for (n, request, _), thread in zip(known, threads, strict=True):
         found[n] = None if thread is None else Place(request.org_id, thread.conversation_id, thread.identity_version)
     return found
+
+
+async def _follow_changes(db: Connection, requests: Sequence[IdentityRequest], resolved: Sequence[Resolved]) -> None:
+    """What was written before a change, and comes after it, may have made the conversation just now."""
+    changed = {
+        who.customer_id: (request.org_id, who.customer_id, *who.later)
+        for request, who in zip(requests, resolved, strict=True)
+        if who.customer_id is not None and who.later is not None
+    }
+    people = [changed[key] for key in sorted(changed)]
+    await conversations.replace_foreign_addresses(db, people)
+    await conversations.close_windows(db, [one[:3] for one in people])
 
 
 async def _refreshed(db: Connection, placed: dict[int, Place | None]) -> dict[int, Place | None]:

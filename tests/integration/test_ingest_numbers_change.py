@@ -11,12 +11,13 @@ import pytest
 from libs.common.errors import Transient
 from libs.common.events.topics import INBOUND_MESSAGES
 from services.ingest import identity, queries
-from services.ingest.items import CustomerMessage, Sender
+from services.ingest.items import CustomerMessage, IdentityChange, Sender
 from services.ingest.queries import Place
+from tests.support import world
 from tests.support.databases import somebody_waits
 from tests.support.ingest import ORG, Ingest, now
 from tests.support.people import B1, B2, B3, KIM, NEW, NOBODY, OLD, STRANGER, People, a_text
-from tests.support.webhooks import NUMBER, WA_ID, a_message, a_value, a_webhook, of_messages
+from tests.support.webhooks import NUMBER, WA_ID, WABA, a_message, a_value, a_webhook, of_messages
 
 # ── A number is given up
 # ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -146,6 +147,40 @@ async def test_the_order_of_arrival_does_not_matter(people: People, *, by_number
         again = order[turn % 4]
         expected = sorted([3 + (again in (0, 2)), 2 + (again == 3)])
         assert (kims == theirs, sizes, await people.count("conversations")) == (False, expected, 2), order
+
+
+@pytest.mark.parametrize("number", [NUMBER, None])
+@pytest.mark.parametrize("after", [Sender(NEW, B2), Sender(None, B2)])
+async def test_a_thread_that_begins_with_what_was_written_before_a_change_is_that_of_the_new_ids(
+    people: People, after: Sender, number: str | None
+) -> None:
+    """``number`` None: the customer was known before, from another number of the garage."""
+    if number is None:
+        await people.writes(0, KIM)
+        number = "106400000000002"
+        async with people.pool.acquire() as db:
+            await world.a_number(db, ORG, number, waba=WABA, display_number="+447700900124")
+    await people.changes(2, KIM, after)
+    who = await people.who(await people.writes(1, KIM, received=3, number=number))
+    assert (who["wa_id"], who["bsuid"]) == (after.wa_id, B2)
+    assert who["identity_changed_at"] == people.at(2) > who["last_customer_at"]
+
+
+async def test_the_notice_of_the_first_of_two_changes_comes_last(people: People) -> None:
+    kims = await people.writes(0, KIM)
+    await people.writes(2, Sender(NEW, B2))
+    await people.changes(3, Sender(NEW, B2), Sender(OLD, B3), received=4)
+    await people.changes(1, KIM, Sender(NEW, B2), received=5)
+    who = await people.who(kims)
+    assert (who["wa_id"], who["bsuid"], who["identity_changed_at"]) == (OLD, B3, people.at(3))
+
+
+async def test_a_change_in_the_batch_of_the_first_message_closes_the_window(people: People) -> None:
+    change = IdentityChange(NUMBER, KIM, Sender(NEW, B2), people.at(1), people.at(2))
+    (place, _) = await identity.places(people.pool, [a_text(KIM, people.at(0)), change], now())
+    assert place is not None
+    who = await people.who(place.conversation_id)
+    assert (who["wa_id"], who["identity_changed_at"]) == (NEW, people.at(1))
 
 
 async def test_what_was_written_from_a_number_before_its_notice_came_is_moved_to_whoever_wrote_it(

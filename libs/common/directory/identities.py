@@ -69,15 +69,25 @@ class Binding:
     source: Source
 
 
+class LaterIds(NamedTuple):
+    """The ids that a customer has now, since a notice."""
+
+    since: datetime
+    wa_id: str | None
+    bsuid: str | None
+
+
 class Resolved(NamedTuple):
     """Whose ids they are; ``customer_id`` is None where they have no known holder.
 
-    ``wa_id`` and ``bsuid`` (of a notice the new ones) are None where they are not the customer's any more.
+    ``wa_id`` and ``bsuid`` (of a notice the new ones) are None where they are not the customer's any more. ``later``:
+    of ids that the customer gave up, by a notice, after they were seen.
     """
 
     customer_id: UUID | None
     wa_id: str | None
     bsuid: str | None
+    later: LaterIds | None = None
 
 
 async def bind(db: Connection, bindings: Sequence[Binding], now: datetime) -> None:
@@ -243,6 +253,8 @@ async def _follow(db: Connection, register: Register) -> None:
         who = one.person.now
         if who.customer_id is not None:
             wa_id, bsuid = _theirs(register, who, one.wa_id, one.bsuid)
+            if wa_id is None and bsuid is None:
+                wa_id, bsuid = _present(register, who)
             own[who.customer_id] = (who.org_id, who.customer_id, one.at, wa_id, bsuid)
             closed[who.customer_id] = (who.org_id, who.customer_id, one.at)
     await conversations.replace_foreign_addresses(db, [own[key] for key in sorted(own)])
@@ -256,7 +268,27 @@ def _resolved(register: Register, one: Observation | Notice, person: Person | No
     if isinstance(one, Notice):
         new = None if one.new_number is None else one.new_number.removeprefix("+")
         return Resolved(who.customer_id, *_theirs(register, who, new, one.new_bsuid))
-    return Resolved(who.customer_id, *_theirs(register, who, one.wa_id, one.bsuid))
+    return Resolved(who.customer_id, *_theirs(register, who, one.wa_id, one.bsuid), _later(register, one, who))
+
+
+def _later(register: Register, one: Observation, who: Person) -> LaterIds | None:
+    """The ids that this person has now, where those of the observation were given up since."""
+    given_up = (
+        h.owner is who and h.ended_by == "notice" and h.until is not None and h.until >= one.at
+        for identity in one.ids
+        for h in register.history(identity).holdings
+    )
+    if not any(given_up):
+        return None
+    ended = (h.until for h in register.held_by(who) if h.ended_by == "notice" and h.until is not None)
+    return LaterIds(max(ended), *_present(register, who))
+
+
+def _present(register: Register, who: Person) -> tuple[str | None, str | None]:
+    """wa_id and BSUID that this person has now, of several the last."""
+    wa_ids = [(h.since, wa_id) for (_, wa_id), h in register.spelled.items() if _theirs(register, who, wa_id, None)[0]]
+    bsuids = [(h.since, h.value) for h in register.held_by(who) if h.kind == "bsuid" and h.until is None]
+    return max(wa_ids)[1] if wa_ids else None, max(bsuids)[1] if bsuids else None
 
 
 def _theirs(register: Register, who: Person, wa_id: str | None, bsuid: str | None) -> tuple[str | None, str | None]:
