@@ -52,7 +52,7 @@ from services.sms_bridge import evidence_queries as sms_queries
 from services.sms_bridge import missed_queries
 from services.whatsapp_sender import queries as whatsapp_queries
 from tests.support.explaining import Explaining
-from tests.support.growth import DAY, MINUTE, TAKEN, a_growing_pool, let_wait, let_wait_unseen
+from tests.support.growth import DAY, MINUTE, TAKEN, a_growing_pool, let_first_flood_wait, let_wait, let_wait_unseen
 from tests.support.inbox_world import RULE
 from tests.support.ingest import ORG, now
 
@@ -275,6 +275,14 @@ async def test_a_sweep_writes_what_it_took_and_looks_for_nothing_else_though_its
     await let_wait_unseen(pool, rows)
     async with pool.acquire() as db:
         too_much = {name: found for name in SWEEPS if (found := await _too_much(db, WORKS[name]))}
+    assert not too_much, _listed(too_much)
+
+
+async def test_the_first_flood_of_an_installation_is_read_in_the_order_in_which_it_is_due(pool: Pool) -> None:
+    async with pool.acquire() as db:
+        await let_first_flood_wait(db, 250 * TAKEN)
+        looks = ("claim", "accounts", "keep behind", "overdue", "waiting", "ended claims", "free in time")
+        too_much = {name: found for name in looks if (found := await _too_much(db, WORKS[name]))}
     assert not too_much, _listed(too_much)
 
 

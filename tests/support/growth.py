@@ -240,6 +240,15 @@ end $$
 """
 
 
+_FIRST_FLOOD = """
+insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, due_at,
+    expires_at, created_at)
+select 'acme', uuidv7(), 1, 'whatsapp', uuidv7(), n, '106400000000777', '{}',
+    now() - interval '1 hour' + n * interval '1 microsecond',
+    now() + interval '1 day', now() from generate_series(1, $1::int) n
+"""
+
+
 @asynccontextmanager
 async def a_growing_pool(database: str) -> AsyncIterator[Pool]:
     """A pool of two on a database with one organisation."""
@@ -265,3 +274,9 @@ async def let_wait_unseen(pool: Pool, rows: int) -> None:
             await db.execute(place, *([rows] if "$1" in place else []))
         for table in {name for place in _WAITING for name in re.findall(r"insert into (\w+)", place)}:
             await other.execute(f"analyze {table}")
+
+
+async def let_first_flood_wait(db: Connection, rows: int) -> None:
+    """So many sends of one account, the first ones ever: nothing was analysed yet."""
+    await db.execute(_NO_AUTOVACUUM)
+    await db.execute(_FIRST_FLOOD, rows)

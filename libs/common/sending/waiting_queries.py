@@ -37,6 +37,7 @@ with open as materialized (
            case when s.tries = 0 then s.due_at else s.created_at end as since, s.due_at <= $2 or s.tries > 0 as counts
       from sends s
      where s.channel = $1 and s.settled_at is null and s.unknown_since is null
+       and s.expires_at > '-infinity' -- every one; in the words of the index
      order by s.expires_at
      limit $3
 ), uncertain as materialized (

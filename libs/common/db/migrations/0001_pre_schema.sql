@@ -858,7 +858,10 @@ create index sends_deferred on sends (channel, conversation_id, sequence, attemp
     where settled_at is null and deferred_until is not null;
 create index sends_deferred_until on sends (channel, deferred_until)
     where settled_at is null and deferred_until < 'infinity';
-create index sends_overdue on sends (channel, expires_at) where settled_at is null and unknown_since is null;
+-- A statement that does not ask for expires_at must not use this one: without statistics it looked as good as
+-- sends_ready, and all that waits was read and sorted.
+create index sends_overdue on sends (channel, expires_at)
+    where settled_at is null and unknown_since is null and expires_at is not null;
 create index sends_unknown on sends (channel, unknown_of, due_at) where unknown_of is not null;
 create index sends_unsettled on sends (conversation_id, sequence) where settled_at is null;
 create index sends_unpublished on sends (channel, settled_at) where settled_at is not null and not published;
