@@ -1,6 +1,7 @@
 """Offsets of one topic that are committed while the next batches are handled."""
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ class Commits:
     _one_by_one: asyncio.Lock = field(default_factory=asyncio.Lock)
     _task: "asyncio.Task[None] | None" = None
     """Commits what ``soon`` was given."""
-    _latest: float = -APART
+    _latest: float = -math.inf
     _hurried: asyncio.Event = field(default_factory=asyncio.Event)
 
     def soon(self, next_offsets: Mapping[int, int]) -> None:
