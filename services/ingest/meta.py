@@ -18,6 +18,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from math import isfinite
 from typing import Any, Literal, TypedDict
 
 import orjson
@@ -34,6 +35,8 @@ MAX_RECORDS = 5_000
 MAX_GROWTH = 3
 _ANY_GROWTH = 512 * 1024  # what the 1,000 smallest updates may become
 
+_LONGEST_NUMBER = 1_000  # characters; Python itself refuses to read whole numbers of 4,301 digits
+
 Reason = Literal["unreadable", "too_many_items", "too_large"]
 """Why a body stays whole: it cannot be read; ``MAX_RECORDS`` or ``MAX_GROWTH``; one of its items fits no record."""
 
@@ -45,7 +48,7 @@ class NotJsonError(ValueError):
 
 
 class UnreadableError(ValueError):
-    """The body is JSON, but nested too deeply, or with a number too long, to be read and written again.
+    """The body is JSON, but nested too deeply to be read and written again.
 
     ``rest``: the records of its other items.
     """
@@ -70,7 +73,8 @@ SplitRecord = tuple[bytes, bytes]
 def parse(body: bytes | bytearray) -> Any:
     """The JSON value in the body. Raises NotJsonError or UnreadableError.
 
-    Half a surrogate pair is legal in JSON and in no UTF-8 text: it is read as U+FFFD.
+    Half a surrogate pair is legal in JSON and in no UTF-8 text: it is read as U+FFFD. A number beyond any float stays
+    text, because no reader of the record knows it.
     """
     try:
         return orjson.loads(body)
@@ -79,11 +83,10 @@ def parse(body: bytes | bytearray) -> Any:
     if text_is_deeper(body, DEEPEST):
         raise UnreadableError
     try:
-        return sanitize(json.loads(body.decode(), parse_constant=_no_constant))
+        found = json.loads(body.decode(), parse_constant=_no_constant, parse_int=_whole, parse_float=_real)
     except (json.JSONDecodeError, UnicodeDecodeError, NotJsonError):
         raise NotJsonError from None
-    except ValueError:  # Python's own limit on the digits of a number
-        raise UnreadableError from None
+    return sanitize(found)
 
 
 def split(webhook: Any, received_at: datetime, size: int = 0) -> list[SplitRecord]:
@@ -276,11 +279,8 @@ def _encode(at: str, fields: _Fields) -> bytes:
         pass
     if is_deeper(fields, DEEPEST):
         raise UnreadableError
-    try:
-        value = {"type": MetaWebhook.TYPE, "received_at": at, **fields}
-        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except ValueError:  # as above, or a number that is none
-        raise UnreadableError from None
+    value = {"type": MetaWebhook.TYPE, "received_at": at, **fields}
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _text(value: Any) -> str | None:
@@ -291,3 +291,15 @@ def _text(value: Any) -> str | None:
 
 def _no_constant(_name: str) -> Any:
     raise NotJsonError
+
+
+def _whole(text: str) -> int | str:
+    return int(text) if _is_finite(text) else text
+
+
+def _real(text: str) -> float | str:
+    return float(text) if _is_finite(text) else text
+
+
+def _is_finite(text: str) -> bool:
+    return len(text) <= _LONGEST_NUMBER and isfinite(float(text))
