@@ -27,6 +27,7 @@ MAX_NAME = 1_000
 CONTACT_REQUEST = "contact_request"
 _LONGEST_NUMBER = 16  # E.164 with the plus
 _LONGEST_TIME = 64
+_LONGEST_CODE = 20
 _USUAL_TIME = 16  # digits of seconds or milliseconds since 1970
 
 Card = dict[str, Any]
@@ -150,11 +151,16 @@ _counted = lru_cache(maxsize=1 << 12)(_count)  # the statuses of a webhook are o
 
 
 def code_of(errors: object) -> str | None:
-    match errors:
-        case [{"code": int() | str() as code}, *_]:
-            return str(code)[:20]
-        case _:
-            return None
+    """The code of the first error that has one."""
+    for error in errors if isinstance(errors, list) else [errors]:
+        match error:
+            case {"code": bool()}:
+                continue
+            case {"code": float() as code} if code.is_integer():
+                return str(int(code))[:_LONGEST_CODE]
+            case {"code": int() | str() as code} if text := str(code).strip():
+                return text[:_LONGEST_CODE]
+    return None
 
 
 class Cards:

@@ -245,6 +245,23 @@ def test_what_is_known_and_not_for_us_is_counted(webhook: Any) -> None:
     assert isinstance(one, Ignored)
 
 
+@pytest.mark.parametrize(
+    ("errors", "code"),
+    [
+        ([{"title": "no code"}, {"code": 131047}], "131047"),
+        ([None, {"code": None}, {"code": True}, {"code": " 131047 "}], "131047"),
+        ([{"code": 131047.0}], "131047"),
+        ({"code": 131047}, "131047"),
+        ([{"code": ""}, {"code": 1.5}], None),
+        (None, None),
+    ],
+)
+def test_the_code_of_a_failure_is_that_of_the_first_error_with_one(errors: Any, code: str | None) -> None:
+    (one,) = all_of(a_webhook(a_value(statuses=[a_status("w", "failed", AT, errors=errors)])))
+    assert isinstance(one, MessageStatus)
+    assert one.status.code == code
+
+
 def test_a_status_carries_code_and_callback() -> None:
     status = a_status("w", "failed", AT, errors=[{"code": 131047}], biz_opaque_callback_data="m:1")
     (one,) = all_of(a_webhook(a_value(statuses=[status])))
