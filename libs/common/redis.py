@@ -9,6 +9,7 @@ Rule 3: Redis is a gate and a shared counter, never a record. A caller goes on w
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import Enum
@@ -21,6 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
+    BusyLoadingError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -97,6 +99,12 @@ class Redis:
         async with asyncio.timeout(CALL_SECONDS):
             await self._client.ping()
 
+    def begin_away(self, url: str) -> None:
+        """Open the breaker at the start, because the server at ``url`` cannot be reached."""
+        log.warning("dependency.away", dependency="redis", detail=f"redis{at(url)} cannot be reached: {_MEND}")
+        self._failures = _FAILURES_TO_OPEN
+        self._failed()
+
     async def close(self) -> None:
         if self._probe is not None:
             self._probe.cancel()
@@ -130,7 +138,8 @@ class Redis:
 async def open_redis(url: str, prefix: str = "bridge") -> AsyncIterator[Redis]:
     """Open a client after reaching the server and trying the commands of the gate once.
 
-    Raises ConfigurationError when that fails.
+    A server that nobody can connect to is away, as it may be later: the breaker is open until it answers. Raises
+    ConfigurationError when waiting does not mend it: no Redis URL, a wrong password, TLS, missing rights.
     """
     try:
         client = redis.asyncio.Redis.from_url(
@@ -148,8 +157,10 @@ async def open_redis(url: str, prefix: str = "bridge") -> AsyncIterator[Redis]:
         raise ConfigurationError(_UNREACHABLE.format("", "not a Redis URL", _MEND)) from error
     opened = Redis(client)
     try:
-        await _reach(client, url)
-        await _try_out(client, prefix)
+        if await _reach(client, url):
+            await _try_out(client, prefix)
+        else:
+            opened.begin_away(url)
         yield opened
     finally:
         await opened.close()
@@ -163,8 +174,11 @@ _UNABLE = (
 )
 
 
-async def _reach(client: "redis.asyncio.Redis", url: str) -> None:
-    """Ping for up to two seconds: the machine may be busy at a start. No later call waits so long."""
+async def _reach(client: "redis.asyncio.Redis", url: str) -> bool:
+    """Ping for up to two seconds: the machine may be busy at a start. No later call waits so long.
+
+    False: nobody can connect to the server, or it does not answer. Raises ConfigurationError for any other failure.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _START_SECONDS
     while True:
@@ -172,11 +186,22 @@ async def _reach(client: "redis.asyncio.Redis", url: str) -> None:
             await client.ping()
         except (RedisError, OSError, TimeoutError) as error:
             why = _why(url, error)
-            if loop.time() > deadline or why is not None:
+            late = loop.time() > deadline
+            if late and why is None and _is_absence(error):
+                return False
+            if late or why is not None:
                 raise ConfigurationError(_UNREACHABLE.format(at(url), type(error).__name__, why or _MEND)) from error
             await asyncio.sleep(0.1)
         else:
-            return
+            return True
+
+
+def _is_absence(error: BaseException) -> bool:
+    """Whether no connection came about, or no answer came. One that is closed comes of a wrong setting, too."""
+    below = error.__cause__ or error.__context__
+    return isinstance(error, SlowError | TimeoutError | BusyLoadingError) or isinstance(
+        below, ConnectionRefusedError | TimeoutError | socket.gaierror
+    )
 
 
 def _why(url: str, error: BaseException) -> str | None:

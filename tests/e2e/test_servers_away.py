@@ -83,6 +83,8 @@ async def test_without_redis_routing_goes_on_and_a_conversation_gets_one_bridge(
     system, garage = hurt.system, await a_garage(hurt.system)
     closed, open_ = await garage.customer_who_wrote(LATE), await garage.customer_who_wrote()
     await asyncio.to_thread(hurt.valkey.stop)
+    await asyncio.gather(*(system.services[name].kill() for name in ("router", "sms-bridge")))
+    await system.start("router", "sms-bridge")
     first, second, session = [await who.is_sent() for who in (closed, closed, open_)]
     assert await system.way(first) == ("bridge", "sms", "window_expired")
     assert await system.way(second) == ("silent", None, "bridge_already_sent")

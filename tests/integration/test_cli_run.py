@@ -31,6 +31,7 @@ AWAY = {
 }
 
 UNNEEDED = {
+    *((service, "REDIS_URL") for service in ("router", "sms-bridge", "portal")),
     ("whatsapp-sender", "REDIS_URL"),
     ("inbox", "REDIS_URL"),
     ("inbox", "KAFKA_BOOTSTRAP"),

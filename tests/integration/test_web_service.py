@@ -303,7 +303,7 @@ async def test_a_background_task_that_dies_ends_the_service(database: str, redis
     ("variable", "value", "says"),
     [
         ("TRANSOM_POSTGRES_DSN", "postgresql://u:hush@127.0.0.1:1/x", "TRANSOM_POSTGRES_DSN"),
-        ("TRANSOM_REDIS_URL", "redis://:hush@127.0.0.1:1/0", "TRANSOM_REDIS_URL"),
+        ("TRANSOM_REDIS_URL", "unix:///hush/nowhere", "TRANSOM_REDIS_URL"),
         ("TRANSOM_WINDOW_MARGIN_SECONDS", "86400", "TRANSOM_WINDOW_MARGIN_SECONDS"),
         ("TRANSOM_LOG_LEVEL", "hush", "TRANSOM_LOG_LEVEL"),
         ("TRANSOM_HTTP_HOST", "203.0.113.1", "TRANSOM_HTTP_HOST"),
