@@ -294,6 +294,19 @@ async def test_by_the_keyboard_alone_a_conversation_is_found_and_opened(tab: Pag
         await tab.keyboard.press("Enter")
 
 
+async def test_what_is_on_its_way_is_counted_no_more(tab: Page) -> None:
+    async def hang(_route: Route) -> None:
+        """Neither taken nor refused, as on a slow network."""
+
+    await tab.route("**/messages", hang)
+    await tab.goto(f"{ORIGIN}/open")
+    await tab.locator("#text").fill("Hello")
+    await expect(tab.locator("#length")).to_have_text("5 of 4,096")
+    await tab.locator("#send").click()
+    await expect(tab.locator("#text")).to_have_value("")
+    await expect(tab.locator("#length")).to_have_text("0 of 4,096")
+
+
 async def test_without_scripts_the_page_is_all_there(browser: Browser) -> None:
     context, tab = await visit(browser, java_script_enabled=False)
     await tab.goto(f"{ORIGIN}/open")

@@ -169,11 +169,11 @@ async function send(url, fields, then) {
   if (!text.trim()) return $("text").focus();
   const item = pending(text);
   $("text").value = "";
+  count();
   const answer = await post(url, fields).catch(() => null);
   const since = $("text")?.value ?? "";
-  if (answer?.ok && $("m-" + answer.id)) item?.remove();
-  else if (answer?.ok && item) item.id = "m-" + answer.id;
-  else item?.remove();
+  if (!answer?.ok || $("m-" + answer.id)) item?.remove();
+  else if (item) item.id = "m-" + answer.id;
   const isSent = answer?.ok && answer.next;
   fields.set("text", "");
   if (answer?.next) swap(answer.next, fields);
