@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
+from deploy.local.sandbox.faults import Mode
 from libs.common.db.pool import Connection, open_pool
 from libs.common.ids import SendKey, callback_data
 from libs.common.kafka.producer import Producer
@@ -78,6 +79,40 @@ async def test_of_one_conversation_a_run_is_stored_as_claimed_and_the_rest_waits
         await ended(garage, sandbox, len(commands))
     sent = [message["callback"] for message in await sandbox.messages()]
     assert sent == [callback_data(one.org_id, one.message_id, 1) for one in commands]
+
+
+SECOND_OF_A_RUN: dict[str, tuple[Mode, int | None, list[str], Sequence[int]]] = {
+    "the customer is throttled": ("throttle", 131056, ["accepted"] * RUN, range(RUN)),
+    "the number is throttled": ("throttle", 130429, ["accepted"] * RUN, range(RUN)),
+    "it is refused": ("fail", 131051, ["accepted", "failed", *["accepted"] * (RUN - 2)], (0, *range(2, RUN))),
+    "the window is closed": ("fail", 131047, ["accepted", *["rerouted"] * (RUN - 1)], (0,)),
+    "its outcome is unknown": ("drop_answer", None, ["accepted", "unknown", *["pending"] * (RUN - 2)], (0, 1)),
+}
+"""What becomes of the second call of a run: mode and code of the fault, the states then, and which were sent."""
+
+
+@pytest.mark.parametrize("case", SECOND_OF_A_RUN)
+async def test_of_a_run_whose_second_call_is_not_accepted_the_rest_is_judged_afresh_and_sent_in_order(
+    garage: Garage, producer: Producer, sandbox: SandboxClient, case: str
+) -> None:
+    mode, code, states, sent = SECOND_OF_A_RUN[case]
+    garage.now.go_on()
+    to = await kim(garage, sandbox)
+    commands = [await garage.command(to) for _ in range(RUN)]
+    held_up = await sandbox.fault("meta", "slow", seconds=60, calls=2)
+    await sandbox.fault("meta", mode, code=code, calls=1)
+
+    async def as_expected() -> bool:
+        return await garage.states(*commands) == states
+
+    async with a_sender(garage, producer, sandbox.url) as line, line:
+        await accept(line, *commands)
+        assert await garage.states(*commands) == ["claimed"] * RUN
+        await sandbox.until(sandbox.messages, PATIENCE)  # the first call
+        await sandbox.clear_faults(held_up)
+        await sandbox.until(as_expected, PATIENCE)
+    callbacks = [callback_data(commands[n].org_id, commands[n].message_id, 1) for n in sent]
+    assert [message["callback"] for message in await sandbox.messages()] == callbacks
 
 
 async def test_what_is_behind_a_row_that_the_gate_will_end_is_stored_as_pending(
