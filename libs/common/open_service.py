@@ -11,6 +11,7 @@ from typing import TypeVar
 from libs.common.clock import utc_now
 from libs.common.db.pool import Pool, open_pool
 from libs.common.db.schema import require_schema, schema_check
+from libs.common.db.stalls import START_SECONDS, outlast_stalls
 from libs.common.errors import Transient
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.parked import Traces
@@ -118,23 +119,35 @@ async def open_service(
     role: str | None = None,
     delivery_timeout: float = 10.0,
     kafka_may_be_away: bool = False,
+    patience: float = START_SECONDS,
 ) -> AsyncIterator[OpenService]:
     """The connections are open inside the block. ``role``: see ``open_pool``; ``delivery_timeout``: see ``Producer``.
 
     ``kafka_may_be_away``: the block is entered also where no broker answers (``consumer_once_there``).
+    ``patience``: for so many seconds a PostgreSQL that stalls is tried again.
 
     Raises ConfigurationError: one line that says which server is missing, and how to mend it.
     """
-    async with (
-        open_pool(
-            settings.postgres_dsn.get_secret_value(),
-            application_name=f"transom-{service.name}",
-            size=settings.postgres_pool_size,
-            command_seconds=settings.postgres_timeout_seconds,
-            drain=service.drain,
-            role=role,
-        ) as pool,
-        open_producer(settings, service, delivery_timeout, may_be_away=kafka_may_be_away) as producer,
-    ):
-        await require_schema(pool)
+    async with AsyncExitStack() as opened:
+
+        async def reach() -> Pool:
+            async with AsyncExitStack() as tried:
+                pool = await tried.enter_async_context(
+                    open_pool(
+                        settings.postgres_dsn.get_secret_value(),
+                        application_name=f"transom-{service.name}",
+                        size=settings.postgres_pool_size,
+                        command_seconds=settings.postgres_timeout_seconds,
+                        drain=service.drain,
+                        role=role,
+                    )
+                )
+                await require_schema(pool)
+                opened.push_async_exit(tried.pop_all())
+            return pool
+
+        pool = await outlast_stalls(reach, patience)
+        producer = await opened.enter_async_context(
+            open_producer(settings, service, delivery_timeout, may_be_away=kafka_may_be_away)
+        )
         yield OpenService(service, settings, pool, producer)

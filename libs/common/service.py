@@ -13,7 +13,7 @@ Exit codes:
 
 - 0 after a signal, also where records were left.
 - 2 when the configuration is wrong, a server cannot be reached at start, or another process took this one's name. One
-  line on stderr says which and how to mend it.
+  line on stderr says which and how to mend it. A PostgreSQL that stalls is waited for: ``libs/common/db/stalls.py``.
 - 1 after an unexpected failure, or when the stop was cut short.
 """
 

@@ -3,7 +3,7 @@
 import secrets
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool, open_pool
 from libs.common.db.schema import schema_check
+from libs.common.db.stalls import outlast_stalls
 from libs.common.open_service import OpenService, open_service
 from libs.common.pages.static_files import StaticFiles
 from libs.common.periodic import Task
@@ -107,13 +108,18 @@ async def run(settings: InboxServiceSettings, service: Service) -> None:
 async def _reads(settings: InboxServiceSettings, service: Service) -> AsyncIterator[Reads]:
     """What people read has connections of its own: a backlog of the worker keeps nobody waiting."""
     size = settings.postgres_pool_size
-    async with open_pool(
-        settings.postgres_dsn.get_secret_value(),
-        application_name=f"transom-{service.name}-reads",
-        size=size,
-        command_seconds=settings.postgres_timeout_seconds,
-        drain=service.drain,
-    ) as pool:
+    async with AsyncExitStack() as opened:
+        pool = await outlast_stalls(
+            lambda: opened.enter_async_context(
+                open_pool(
+                    settings.postgres_dsn.get_secret_value(),
+                    application_name=f"transom-{service.name}-reads",
+                    size=size,
+                    command_seconds=settings.postgres_timeout_seconds,
+                    drain=service.drain,
+                )
+            )
+        )
         yield Reads(pool, max(1, size // _SHARES))
 
 
@@ -150,6 +156,11 @@ def _media(settings: InboxServiceSettings) -> AbstractAsyncContextManager[Media]
     )
 
 
+async def _keys(pool: Pool) -> Keys:
+    async with pool.acquire() as db:
+        return Keys.of(await session_queries.key(db, secrets.token_bytes(_KEY_BYTES), pool.now()))
+
+
 async def _deps(
     settings: InboxServiceSettings,
     opened: OpenService,
@@ -161,8 +172,7 @@ async def _deps(
     media: Media,
 ) -> Deps:
     pool = opened.pool
-    async with pool.acquire() as db:
-        keys = Keys.of(await session_queries.key(db, secrets.token_bytes(_KEY_BYTES), pool.now()))
+    keys = await outlast_stalls(partial(_keys, pool))
     sessions = Sessions(reads.pool, keys.sessions)
     cursors = Cursors(keys.cursors)
     rule = WindowRule(settings.window_length, settings.window_doubt, settings.closing_soon, settings.window_margin)

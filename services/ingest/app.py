@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from libs.common import metrics
+from libs.common.db.stalls import START_SECONDS
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.open_service import OpenService, open_producer, open_service
 from libs.common.service import Service, run_service
@@ -26,7 +27,7 @@ async def run(settings: IngestSettings, service: Service, role: Role = "all") ->
         return
     async with open_producer(settings, service, delivery_timeout=PATIENCE_SECONDS) as producer:
         coalescing, coverage = CoalescingProducer(producer), EdgeCoverage()
-        worker = None if role == "edge" else partial(_worker, settings, service, EdgePriority(coalescing))
+        worker = None if role == "edge" else partial(_worker, settings, service, EdgePriority(coalescing), patience=0.0)
         service.on_overload = coverage.refused
         dsn, seconds = settings.postgres_dsn.get_secret_value(), settings.postgres_timeout_seconds
         async with (
@@ -40,9 +41,9 @@ async def run(settings: IngestSettings, service: Service, role: Role = "all") ->
 
 @asynccontextmanager
 async def _worker(
-    settings: IngestSettings, service: Service, priority: EdgePriority
+    settings: IngestSettings, service: Service, priority: EdgePriority, patience: float = START_SECONDS
 ) -> AsyncIterator[tuple[OpenService, BatchConsumer]]:
-    async with open_service(settings, service) as opened:
+    async with open_service(settings, service, patience=patience) as opened:
         deps = Deps.of(
             opened,
             settings.window_length,

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from libs.common.db.errors import transient_db
 from libs.common.db.pool import Pool
 from libs.common.db.statements import statements
 from libs.common.errors import ConfigurationError, Transient
@@ -145,6 +146,10 @@ async def require_schema(pool: Pool, folder: Path = MIGRATIONS) -> None:
         _complain(wanted, found)
     except Transient as error:
         raise ConfigurationError(f"postgres: {error}") from error
+    except Exception as error:
+        if transient_db(error):
+            raise ConfigurationError(f"postgres is away ({type(error).__name__})") from error
+        raise
     if newer := sorted(found.keys() - {migration.name for migration in wanted}):
         after = [name for name in newer if name[5:].startswith("post_")]
         write = log.warning if after else log.info  # what a later release took away may be what this build needs
