@@ -27,8 +27,8 @@ class Subscription(Generic[T]):
     or returns the few it must refuse (``Reject``), or raises: Transient and the like → the same again later; anything
     else → the batch is halved to find the guilty record. ``handle`` must bear being given a record again.
 
-    ``side_by_side`` is how many batches of different partitions may be in hand at once, in this process as otherwise in
-    so many replicas. ``hurried``: see ``BatchConsumer.FETCH_SECONDS``.
+    ``side_by_side`` is how many batches of different partitions may be in flight at once in this process, as they are
+    in several replicas anyway. ``hurried``: see ``BatchConsumer.FETCH_SECONDS``.
     """
 
     topic: Topic
