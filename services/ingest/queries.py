@@ -63,6 +63,7 @@ _INCOMING = {
     "at": "timestamptz",
     "received_at": "timestamptz",
     "opens": "bool",
+    "ahead": "bool",
     "wa_id": "text",
     "bsuid": "text",
 }
@@ -71,16 +72,20 @@ _INCOMING = {
 # One write per conversation: the update that moves the window is also the lock that keeps the conversation from being
 # merged away. Rows are locked in the order of ids. The window moves by greatest(), in whatever order messages come.
 # Where the customer of the conversation was resolved anew meanwhile, the statement waits for the lock and stores
-# nothing: the sender may be another person by now.
+# nothing: the sender may be another person by now. A time ahead of the receipt was brought back to it (``ahead``), so
+# that of a copy that comes later is later: only the first one counts.
 _STORE = f"""
 with incoming as materialized (
-    select *
+    select i.*, i.opens and not (i.ahead and exists (
+               select from messages m
+                where m.provider = 'meta' and m.direction = 'in' and m.account = i.account
+                  and m.provider_id = i.provider_id and m.org_id = i.org_id)) as moves
       from unnest({", ".join(f"${n}::{type_}[]" for n, type_ in enumerate(_INCOMING.values(), 1))}) with ordinality
         as i ({", ".join(_INCOMING)}, place)
 ), newest as materialized (
     select i.org_id, i.conversation_id, min(i.identity_version) as identity_version,
-           max(i.at) filter (where i.opens) as customer_at,
-           max(i.at) filter (where i.opens and i.provider_id is not null) as inbound_at,
+           max(i.at) filter (where i.moves) as customer_at,
+           max(i.at) filter (where i.moves and i.provider_id is not null) as inbound_at,
            max(i.at) filter (where i.wa_id is not null) as wa_id_at,
            max(i.at) filter (where i.bsuid is not null) as bsuid_at,
            (array_agg(i.wa_id order by i.at desc) filter (where i.wa_id is not null))[1] as wa_id,
@@ -199,6 +204,7 @@ def _incoming(item: CustomerMessage | CustomerCall | IdentityChange, place: Plac
         "at": item.at,
         "received_at": item.received_at,
         "opens": True if said is None else said.opens,
+        "ahead": item.at > item.received_at,
         "wa_id": wa_id,
         "bsuid": bsuid,
     }

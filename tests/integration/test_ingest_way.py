@@ -1,7 +1,7 @@
 """The way of a webhook through a running ingest, on real Kafka and PostgreSQL."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -89,6 +89,16 @@ async def test_a_timestamp_from_the_future_counts_as_a_minute_from_now_at_most(i
     await ingest.published.events(INBOUND_MESSAGES, 1)
     opened = (await ingest.row(CONVERSATION))["last_customer_at"]
     assert before + timedelta(seconds=60) <= opened <= now() + timedelta(seconds=62)
+
+
+async def test_a_copy_of_a_message_from_the_future_moves_the_window_no_further(ingest: Ingest) -> None:
+    webhook = of_messages(a_message(now() + timedelta(days=300)))
+    await ingest.post(webhook)
+    await ingest.published.events(INBOUND_MESSAGES, 1)
+    await ingest.post(webhook)
+    first, copy = await ingest.published.events(INBOUND_MESSAGES, 2)
+    assert copy["window"] == first["window"]
+    assert (await ingest.row(CONVERSATION))["last_customer_at"] == datetime.fromisoformat(first["sent_at"])
 
 
 async def test_any_text_is_stored_and_told(ingest: Ingest) -> None:
