@@ -1,7 +1,7 @@
 """Batches of different partitions in flight at once: each partition sees one batch after the other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -31,6 +31,14 @@ async def bench(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Bench]
 
 def numbered(count: int) -> list[str]:
     return [str(number) for number in range(count)]
+
+
+def holding_up_what_is_slow(let_go: asyncio.Event) -> Callable[[list[str]], Awaitable[None]]:
+    async def fault(batch: list[str]) -> None:
+        if "slow" in batch:
+            await let_go.wait()
+
+    return fault
 
 
 @dataclass
@@ -65,12 +73,7 @@ async def test_partitions_are_handled_beside_each_other_and_each_in_its_order(be
 
 async def test_beside_a_full_batch_lone_records_of_others_are_handled_beside_each_other(bench: Bench) -> None:
     let_go = asyncio.Event()
-
-    async def fault(batch: list[str]) -> None:
-        if "slow" in batch:
-            await let_go.wait()
-
-    handled = Handled(fault)
+    handled = Handled(holding_up_what_is_slow(let_go))
     await bench.put(*["slow"] * 5, "behind it", partition=0)
     async with bench.consumer(handled, **(TWO | {"side_by_side": 3})):
         await eventually(lambda: handled.batches)
@@ -88,12 +91,7 @@ async def test_beside_a_full_batch_lone_records_of_others_are_handled_beside_eac
 
 async def test_a_batch_that_is_not_full_is_handled_alone(bench: Bench) -> None:
     let_go = asyncio.Event()
-
-    async def fault(batch: list[str]) -> None:
-        if "slow" in batch:
-            await let_go.wait()
-
-    handled = Handled(fault)
+    handled = Handled(holding_up_what_is_slow(let_go))
     async with bench.consumer(handled, **TWO) as consumer:
         reader = consumer._runners[0].partitions.consumer
         assert reader is not None
