@@ -238,11 +238,21 @@ WORKS: dict[str, Work] = {
 }
 
 SWEEPS = (
-    *("account of templates", "accounts", "consents", "cover", "ended claims", "free", "free in time", "free nobody"),
+    *(
+        "account of templates",
+        "accounts",
+        "charges",
+        "consents",
+        "cover",
+        "ended claims",
+        "free",
+        "free in time",
+        "free nobody",
+    ),
     *("holds", "keep behind", "merges", "missed sms", "overdue", "pauses", "unheard", "unknown", "unpublished"),
     *(name for name in WORKS if name.startswith("forget")),
 )
-"""These take rows by their index and write them at their places; none joins tables by their keys."""
+"""These take rows by their index, write them at their places, and look up by their keys what belongs to them."""
 
 
 @pytest_asyncio.fixture

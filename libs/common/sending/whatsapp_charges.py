@@ -110,14 +110,12 @@ class _Rate:
 
 
 _DUE = """
-with due as (
+with due as materialized (
     select ctid, org_id, message_id, attempt from message_pricing
-     where charge_due
-     order by at
-     limit $1
+     where charge_due order by at limit $1
        for update skip locked
 ), taken as (
-    update message_pricing p set charge_due = false from due d where p.ctid = d.ctid
+    update message_pricing p set charge_due = false where p.ctid = any (array(select ctid from due))
 )
 select distinct org_id, message_id, attempt from due
 """
@@ -133,10 +131,19 @@ select org_id, message_id, attempt from charges
 _ANY_DUE = """
 select coalesce((select true from message_pricing where charge_due order by at limit 1),
                 (select true from charges
-                  where channel = 'whatsapp' and price_due_at <= $1
-                  order by price_due_at
-                  limit 1))
+                  where channel = 'whatsapp' and price_due_at <= $1 order by price_due_at limit 1))
 """
+
+# "offset 0": each row is looked up by its key, whatever the planner believes of tables that grow.
+_PLACE = f"""
+ cross join lateral (
+       select m.status, m.attempt, m.delivered_at, m.read_at, {current_conversation("m")} as conversation_id
+         from messages m
+        where m.org_id = {{key}}.org_id and m.message_id = {{key}}.message_id offset 0) m
+ cross join lateral (
+       select c.* from conversations c
+        where c.org_id = {{key}}.org_id and c.conversation_id = m.conversation_id offset 0) c
+"""  # noqa: S608 -- constants
 
 # Of messages that have a charge, or that another process charges at this moment: the charge is locked and then read.
 # The message of a thread that is being merged may still stand under the earlier id.
@@ -144,8 +151,7 @@ _BEGIN = f"""
 insert into charges (org_id, message_id, attempt, conversation_id, channel, provider, category, account, at)
 select u.org_id, u.message_id, u.attempt, c.conversation_id, 'whatsapp', 'meta', '', c.phone_number_id, $4
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
-  join messages m on m.org_id = u.org_id and m.message_id = u.message_id
-  join conversations c on c.org_id = m.org_id and c.conversation_id = {current_conversation("m")}
+{_PLACE.format(key="u")}
  order by 1, 2, 3
 on conflict (org_id, message_id, attempt) do nothing
 """  # noqa: S608 -- a constant
@@ -156,23 +162,27 @@ select p.org_id, p.message_id, p.attempt, p.provider_id, p.type, p.category, p.b
        c.phone_number_id, c.wa_id, c.bsuid, k.phone, o.currency, h.at as charged_at,
        (h.figures ->> p.provider_id)::int as place
   from ours h
-  join message_pricing p on p.org_id = h.org_id and p.message_id = h.message_id and p.attempt = h.attempt
-  join messages m on m.org_id = h.org_id and m.message_id = h.message_id
-  join conversations c on c.org_id = m.org_id and c.conversation_id = {current_conversation("m")}
+{_PLACE.format(key="h")}
+ cross join lateral (
+       select p.* from message_pricing p
+        where p.org_id = h.org_id and p.message_id = h.message_id and p.attempt = h.attempt offset 0) p
   left join lateral (
        select k.phone from customers k
-        where c.wa_id is null and k.org_id = c.org_id and k.customer_id = c.customer_id offset 0) k on true
+        where c.wa_id is null and k.org_id = h.org_id and k.customer_id = c.customer_id offset 0) k on true
   join orgs o on o.org_id = h.org_id
  order by p.org_id, p.message_id, p.attempt, p.provider_id
 """  # noqa: S608 -- a constant
 
 _READ = f"""
 with ours as materialized (
-    select h.org_id, h.message_id, h.attempt, h.figures, h.at
-      from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
-      join charges h using (org_id, message_id, attempt)
-     order by 1, 2, 3
-       for no key update of h
+    select h.*
+      from (select * from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
+             order by org_id, message_id, attempt offset 0) u
+     cross join lateral (
+           select h.org_id, h.message_id, h.attempt, h.figures, h.at from charges h
+            where h.org_id = u.org_id and h.message_id = u.message_id and h.attempt = u.attempt
+            limit 1
+              for no key update) h
 )
 {_WORDS}"""  # noqa: S608 -- a constant
 
@@ -181,7 +191,7 @@ with ours as materialized (
     select u.*, '{{}}'::jsonb as figures, $4::timestamptz as at
       from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
      where not exists (select from charges h
-                        where h.org_id = u.org_id and h.message_id = u.message_id and h.attempt = u.attempt)
+                        where h.org_id = u.org_id and h.message_id = u.message_id and h.attempt = u.attempt offset 0)
 )
 {_WORDS}"""  # noqa: S608 -- a constant
 
