@@ -901,7 +901,8 @@ create table charges (
     price_due_at    timestamptz,                            -- when its price is looked at again
     primary key (org_id, message_id, attempt)
 );
-create index charges_by_org on charges (org_id, at) where at is not null; -- as of sends_overdue: only for who asks for at
+-- As with sends_overdue: no statement that does not ask for at may use it.
+create index charges_by_org on charges (org_id, at) where at is not null;
 create index charges_price_due on charges (provider, account, price_due_at) where price_due_at is not null;
 create index charges_to_look_at on charges (price_due_at) where channel = 'whatsapp' and price_due_at is not null;
 
