@@ -1,98 +1,43 @@
 """Provider statuses and the ids they belong to, on a real PostgreSQL: whichever comes first, nothing is missed."""
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
 
-from libs.common.db.pool import Pool, open_pool
-from libs.common.ids import bridge_message_id, callback_data
+from libs.common.db.pool import Pool
+from libs.common.ids import bridge_message_id
 from libs.common.providers import WHATSAPP_BY_META, Transport
 from libs.common.sending.status_effects import StatusEvents, receive_statuses, store_provider_ids
-from libs.common.sending.statuses import ProviderId, forget_early, keep_provider_ids
-from libs.common.thread.message_status import ProviderStatus
+from libs.common.sending.statuses import forget_early, keep_provider_ids
 from libs.common.thread.messages import LocalFailure, fail_locally
 from services.ingest.tasks import purge
-from tests.support import world
 from tests.support.databases import somebody_waits
+from tests.support.statuses import (
+    CONVERSATION,
+    NUMBER,
+    OURS,
+    PHONE,
+    T0,
+    a_message,
+    a_pool_of_statuses,
+    a_status,
+    an_id,
+    receive,
+    rungs,
+    store,
+    value,
+)
 from tests.support.waiting import DEADLINE_SECONDS
-
-T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)
-NUMBER, PHONE = "106400000000001", "+447700900999"
-CONVERSATION, CUSTOMER = uuid4(), uuid4()
-OURS = callback_data("acme", uuid4(), 1)
 
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    async with open_pool(database, application_name="test", size=4, command_seconds=10) as pool:
-        async with pool.acquire() as db:
-            await world.an_org(db, "acme", NUMBER)
-            await world.a_customer(db, "acme", CUSTOMER, PHONE)
-            await world.a_conversation(db, "acme", CONVERSATION, CUSTOMER, NUMBER, last_customer_at=T0)
+    async with a_pool_of_statuses(database) as pool:
         yield pool
-
-
-async def a_message(
-    pool: Pool, *, message_id: UUID | None = None, kind: str = "text", attempt: int = 1, **more: Any
-) -> UUID:
-    message_id = message_id or uuid4()
-    row = {"channel": "whatsapp", "notification_type": None, "parent_id": None, "status": "pending"} | more
-    async with pool.acquire() as db:
-        await db.execute(
-            """insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status,
-                attempt, notification_type, parent_id, occurred_at, received_at)
-               values ('acme', $1, $2, 'out', $3, $4, '{}', $5, $6, $7, $8, $9, $9)""",
-            message_id,
-            CONVERSATION,
-            row["channel"],
-            kind,
-            row["status"],
-            attempt,
-            row["notification_type"],
-            row["parent_id"],
-            T0,
-        )  # fmt: skip -- one statement
-    return message_id
-
-
-def an_id(message_id: UUID, wamid: str = "wamid.1", *, attempt: int = 1, **more: Any) -> ProviderId:
-    fields: dict[str, Any] = {
-        "channel": "whatsapp",
-        "provider": "meta",
-        "account": NUMBER,
-        "send_id": message_id,
-    } | more
-    return ProviderId(provider_id=wamid, org_id="acme", message_id=message_id, attempt=attempt, **fields)
-
-
-def a_status(status: str, wamid: str = "wamid.1", *, after: int = 0, **more: Any) -> ProviderStatus:
-    fields: dict[str, Any] = {"channel": "whatsapp", "provider": "meta", "account": NUMBER, "callback": OURS} | more
-    return ProviderStatus(provider_id=wamid, status=status, at=T0 + timedelta(seconds=after), **fields)
-
-
-async def receive(pool: Pool, *statuses: ProviderStatus) -> StatusEvents:
-    async with pool.acquire() as db, db.transaction():
-        return await receive_statuses(db, statuses, T0)
-
-
-async def store(pool: Pool, *ids: ProviderId) -> StatusEvents:
-    async with pool.acquire() as db, db.transaction():
-        return await store_provider_ids(db, ids, T0)
-
-
-async def value(pool: Pool, query: str, *args: Any) -> Any:
-    async with pool.acquire() as db:
-        return await db.fetchval(query, *args)
-
-
-def rungs(effects: StatusEvents) -> list[tuple[str, int]]:
-    return [(update.status, update.seq) for update in effects.updates]
 
 
 async def test_each_rung_is_told_once_with_a_growing_seq(pool: Pool) -> None:
@@ -404,48 +349,3 @@ async def test_a_status_that_found_no_send_in_eight_days_is_forgotten(pool: Pool
     assert await value(pool, "select array_agg(provider_id) from early_statuses") == ["wamid.new"]
     async with pool.acquire() as db:  # the bound of one statement
         assert [await forget_early(db, T0, limit=1), await forget_early(db, T0, limit=1)] == [1, 0]
-
-
-async def test_a_status_that_moves_a_message_touches_no_index(pool: Pool) -> None:
-    definitions = (
-        "select string_agg(pg_get_indexdef(i.indexrelid), ' ') from pg_index i where i.indrelid = $1::regclass"
-    )
-    indexed = set(re.findall(r"\w+", await value(pool, definitions, "messages")))
-    written = {"status", "seq", "reason", "provider_code", "read_channel"}
-    assert "sequence" in indexed
-    assert not indexed & (written | {f"{reached}_at" for reached in ("sent", "delivered", "read", "failed")})
-    assert await value(pool, "select reloptions from pg_class where relname = 'messages'") == ["fillfactor=70"]
-
-
-async def statements(pool: Pool, batch: Sequence[ProviderStatus]) -> list[str]:
-    """The first words of each statement that a batch of statuses costs."""
-    seen: list[str] = []
-    async with pool.acquire() as db, db.transaction():
-        with db.query_logger(lambda asked: seen.append(" ".join(asked.query.split()[:3]))):
-            await receive_statuses(db, batch, T0)
-    return seen
-
-
-async def test_a_batch_costs_as_many_statements_however_many_statuses_it_has(pool: Pool) -> None:
-    for n in range(40):
-        await store(pool, an_id(await a_message(pool), f"wamid.{n}"))
-    await statements(pool, [a_status("sent", "wamid.0")])  # asyncpg asks for types once
-    first = await statements(pool, [a_status("delivered", "wamid.0")])
-    assert await statements(pool, [a_status("delivered", f"wamid.{n}", after=n) for n in range(1, 40)]) == first
-    assert sum(one.startswith("update messages") for one in first) == 1
-
-
-async def test_a_repeat_writes_nothing_and_is_told_again(pool: Pool) -> None:
-    await store(pool, an_id(await a_message(pool)))
-    told = await receive(pool, a_status("sent"))
-    repeated = await statements(pool, [a_status("sent")])
-    assert {one.split()[0] for one in repeated} == {"select"}
-    assert rungs(await receive(pool, a_status("sent"))) == rungs(told) == [("sent", 1)]
-
-
-async def test_another_systems_statuses_cost_two_looks_and_no_write(pool: Pool) -> None:
-    others = [a_status("sent", f"w{n}", callback=None) for n in range(300)]
-    assert rungs(await receive(pool, *others)) == []
-    looks = await statements(pool, others)
-    assert [one.split()[0] for one in looks] == ["select"] * 2
-    assert looks == await statements(pool, others[:1])

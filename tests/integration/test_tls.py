@@ -7,9 +7,9 @@ names the server and the cause, and never a password; nothing goes on in plain t
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,12 +21,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.servers.local_servers import remove_all, start_all
 from deploy.local.servers.ports import LOOPBACK, free_port
-from deploy.local.servers.server import Server
 from libs.common.clock import utc_now
 from libs.common.db.migrate import migrate
 from libs.common.db.pool import open_pool
 from libs.common.errors import ConfigurationError
-from libs.common.events.access import PRINCIPALS, acls
+from libs.common.events.access import acls
 from libs.common.events.topics import INBOUND_MESSAGES, OUTBOUND_DECISIONS, OUTBOUND_INTENTS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer, Record
@@ -38,62 +37,16 @@ from tests.support.manifests.build import containers_of, documents_in
 from tests.support.sandbox import ROOT
 from tests.support.secured_kafka import apply
 from tests.support.servers import RunServers
-from tests.support.service_process import ServiceProcess
 from tests.support.tls_servers import ADMIN, PASSWORD, Authority, Identity, TlsKafka, TlsPostgres, TlsRedis
+from tests.support.tls_system import USERS, Secured, a_service, presenting
 from tests.support.topic_records import TopicRecord
 from tests.support.waiting import eventually_true
 from tests.support.webhooks import a_message, as_body, of_messages, sign
 
 pytestmark = pytest.mark.timeout(300)
 
-USERS = [f"transom-{one.name}" for one in PRINCIPALS]
 SECRET = "app-secret"
 GUESS = "guessed-password"
-
-
-@dataclass(frozen=True)
-class Secured:
-    """The three servers, the authority that they have in common, and one that nobody trusts."""
-
-    kafka: TlsKafka
-    postgres: TlsPostgres
-    redis: TlsRedis
-    authority: Authority
-    stranger: Authority
-    client: Identity
-    """The certificate of the router's user."""
-
-    def as_user(self, name: str = "transom-ingest") -> KafkaConnection:
-        return KafkaConnection(
-            bootstrap=self.kafka.address,
-            security_protocol="SASL_SSL",
-            sasl_mechanism="SCRAM-SHA-512",
-            sasl_username=name,
-            sasl_password=PASSWORD,
-            ssl_cafile=str(self.authority.file),
-        )
-
-    def by_certificate(self, certified: Identity | None) -> KafkaConnection:
-        return KafkaConnection(
-            bootstrap=f"{LOOPBACK}:{self.kafka.certificates_port}",
-            security_protocol="SSL",
-            ssl_cafile=str(self.authority.file),
-            ssl_certfile=None if certified is None else str(certified.cert),
-            ssl_keyfile=None if certified is None else str(certified.key),
-        )
-
-    def env(self, **settings: str) -> dict[str, str]:
-        """As an operator sets it for all services."""
-        return {
-            "POSTGRES_DSN": self.postgres.url(),
-            "REDIS_URL": self.redis.url(),
-            "KAFKA_BOOTSTRAP": self.kafka.address,
-            "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
-            "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
-            "KAFKA_SASL_PASSWORD": PASSWORD,
-            "KAFKA_SASL_USERNAME": "transom-operator",
-            "KAFKA_SSL_CAFILE": str(self.authority.file),
-        } | settings
 
 
 @pytest.fixture(scope="module")
@@ -118,39 +71,6 @@ def secured(
             ending.callback(server.kill)  # nothing of it is needed any more
         start_all(servers)
         yield made
-
-
-@contextmanager
-def presenting(server: TlsPostgres | TlsRedis, identity: Identity) -> Iterator[None]:
-    """The server starts again with another certificate, and in the end with its own."""
-
-    def begin_anew(shown: Identity) -> None:
-        assert isinstance(server, Server)
-        server.stop()
-        server.identity = shown
-        server.start()
-
-    own = server.identity
-    begin_anew(identity)
-    try:
-        yield
-    finally:
-        begin_anew(own)
-
-
-@asynccontextmanager
-async def a_service(
-    name: str, secured: Secured, folder: Path, servers: RunServers, **settings: str
-) -> AsyncIterator[ServiceProcess]:
-    env = {f"TRANSOM_{key}": value for key, value in secured.env(HTTP_HOST=LOOPBACK, **settings).items()}
-    service = ServiceProcess(name, folder / f"{name}.log", env, servers.watchdog)
-    service.start({})
-    try:
-        yield service
-        assert await service.stop() == 0
-    finally:
-        if service.runs:
-            await service.kill()
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +15,6 @@ from libs.common.events.intents import LINK_WANTED, BadIntent, Intent
 from services.router import decide as decide_module
 from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template, decide
 from services.router.facts import Facts, TemplateFacts, facts_from_json, facts_to_json
-from services.router.recorded_decision import pack, unpack
 from tests.support.examples import examples
 from tests.unit.services.router.builders import (
     BRIDGE,
@@ -263,23 +261,6 @@ def test_every_intent_gets_exactly_one_decision(intent: Intent | BadIntent, fact
     assert sum(isinstance(decision, kind) for kind in get_args(Decision)) == 1
 
 
-@given(INTENTS, FACTS, INSTANTS)
-def test_a_decision_can_be_taken_again_from_its_record_alone(
-    intent: Intent | BadIntent, facts: Facts, now: datetime
-) -> None:
-    record = orjson.loads(pack(intent, facts, now))
-    again_intent, again_facts, again_now = unpack(record)
-    assert again_now == now
-    assert again_facts == facts
-    assert decide(again_intent, again_facts, again_now) == decide(intent, facts, now)
-    assert orjson.loads(pack(again_intent, again_facts, again_now)) == record
-
-
-@given(FACTS)
-def test_facts_survive_json(facts: Facts) -> None:
-    assert facts_from_json(orjson.loads(orjson.dumps(facts_to_json(facts)))) == facts
-
-
 @given(st.timedeltas(timedelta(0), DAY - timedelta(microseconds=1)), st.timedeltas(-DAY, DAY))
 def test_the_window_is_open_until_its_last_instant_less_the_margin(margin: timedelta, offset: timedelta) -> None:
     facts = some_facts(last_customer_at=NOW, last_inbound_at=NOW - 9 * DAY, margin=margin)
@@ -381,27 +362,6 @@ def test_the_rows_of_the_page_are_those_that_the_code_names() -> None:
     comments = re.findall(r"  # (\d+[a-z]?(?:, \d+[a-z]?)*)$", inspect.getsource(decide_module), re.MULTILINE)
     named = {row for comment in comments for row in comment.split(", ")}
     assert named == set(re.findall(r"^\| (\d+[a-z]?) \|", page, re.MULTILINE))
-
-
-def test_facts_of_releases_before_countries_and_caps_decide_as_they_did() -> None:
-    """They have neither: an SMS to any country that the customer wrote from, and to what looks like a landline."""
-    for phone in ("+353851234567", "+442071838750"):
-        old = facts_to_json(closed_facts(phone=phone))
-        assert not [name for name in old if name.startswith("sms_") and name not in ("sms_number", "sms_active")]
-        assert decide(an_intent(), facts_from_json(old), NOW) == Bridge()
-
-
-def test_facts_of_releases_before_header_and_buttons_decide_as_they_did() -> None:
-    """They name the body alone: whatever was given beside it went to Meta."""
-    old = facts_to_json(some_facts())
-    assert "template_parts" not in old
-    intent = an_intent(content=TEMPLATE | {"header": PICTURE, "buttons": [SUFFIX]})
-    assert isinstance(decide(intent, facts_from_json(old), NOW), Template)
-
-
-def test_an_older_release_reads_the_template_of_newer_facts() -> None:
-    newer = facts_to_json(some_facts(template=replace(CAR_READY, header="null", buttons="null")))
-    assert len(newer["template"]) == 4
 
 
 @given(INTENTS, FACTS, INSTANTS)
