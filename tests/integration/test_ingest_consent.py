@@ -180,6 +180,16 @@ async def test_a_customer_without_a_number_is_known_by_the_user_id(ingest: Inges
     await standing(ingest, {"marketing": False})
 
 
+async def test_a_stop_that_comes_after_the_first_message_with_the_user_id_is_heard(ingest: Ingest) -> None:
+    await kim(ingest)
+    await ingest.post(of_messages(a_message(now(), from_user_id=BSUID), contacts=[a_contact(bsuid=BSUID)]))
+    await ingest.published.events(INBOUND_MESSAGES, 1)
+    late = switched("stop", now() - timedelta(minutes=1), wa_id=None, user_id=BSUID)
+    del late["entry"][0]["changes"][0]["value"]["contacts"]  # Meta names no number
+    await ingest.post(late)
+    await standing(ingest, {"marketing": False})
+
+
 async def test_who_is_not_known_has_nothing_to_switch_off_and_becomes_no_conversation(ingest: Ingest) -> None:
     await ingest.post(switched("stop", now()))
     await ingest.post(of_messages(a_message(now(), **{"from": "447700900111"}), contacts=[]))

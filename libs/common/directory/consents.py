@@ -223,16 +223,17 @@ async def refuse_marketing(db: Connection, refusals: Sequence[MarketingStopped])
         )
 
 
-# Former holders too: what was said before a number was given up was its holder's to say.
+# Former holders too: what was said before a number was given up was its holder's to say. A BSUID is one person's for
+# ever, also before it was first seen.
 _HOLDERS = """
 select u.place, u.kind, n.org_id,
        coalesce(
            (select i.customer_id from customer_identities i
              where i.org_id = n.org_id and i.kind = u.kind and i.value = any(string_to_array(u.names, ' '))
-               and i.since <= u.at limit 1),
+               and (i.since <= u.at or u.kind = 'bsuid') limit 1),
            (select f.customer_id from former_identities f
              where f.org_id = n.org_id and f.kind = u.kind and f.value = any(string_to_array(u.names, ' '))
-               and f.since <= u.at and u.at < f.until
+               and (f.since <= u.at and u.at < f.until or u.kind = 'bsuid')
              order by f.until limit 1)) as customer_id
   from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) with ordinality
     as u (phone_number_id, kind, names, at, place)
