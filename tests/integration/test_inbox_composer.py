@@ -53,6 +53,16 @@ async def test_a_sent_text_leads_back_to_the_page_with_its_list(inbox: RunningIn
         assert (answer.status_code, answer.headers["location"]) == (303, desk.path + leads_to)
 
 
+async def test_the_address_of_a_form_that_was_answered_leads_back_to_the_thread(
+    inbox: RunningInbox, producer: Producer
+) -> None:
+    desk = await a_desk(inbox, producer)
+    refused = await desk.staff.post(f"{desk.path}/messages?q=golf", desk.form | {"text": ""})
+    assert refused.status_code == 422
+    again = await desk.staff.get(f"{desk.path}/messages?q=golf")
+    assert (again.status_code, again.headers["location"]) == (303, f"{desk.path}?q=golf")
+
+
 async def test_what_cannot_be_sent_comes_back_with_its_reason_beside_the_field(
     inbox: RunningInbox, producer: Producer
 ) -> None:

@@ -79,7 +79,10 @@ def routes(deps: Deps) -> list[BaseRoute]:
             methods=["POST"],
         )
 
+    forms = "compose", "messages", "template", "bridge", "hold", "release", "parked"
+    answered = [Route(f"/inbox/{{conversation_id:uuid}}/{path}", signed_in(deps, _to_the_thread)) for path in forms]
     return [
+        *answered,
         route("compose", _compose),
         route("messages", _send_text),
         route("template", _send_template),
@@ -90,6 +93,11 @@ def routes(deps: Deps) -> list[BaseRoute]:
         route("parked/{message_id}", _parked),
         route("again/{message_id:uuid}", _again),
     ]
+
+
+async def _to_the_thread(visit: Visit) -> Response:
+    """Where a form was answered somebody comes back by the address: without scripts it stands above the page."""
+    return RedirectResponse(address_of(visit, visit.request.path_params["conversation_id"]), HTTPStatus.SEE_OTHER)
 
 
 async def _answer(visit: Visit, action: Action) -> Response:
