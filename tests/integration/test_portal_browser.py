@@ -209,7 +209,8 @@ async def test_what_changed_while_the_connection_was_lost_comes_without_a_reload
     meanwhile += [*(f"After {n}" for n in range(4)), *(f"Meanwhile {n}" for n in range(3))]
     await expect(tab.locator(".msg .said")).to_have_text(meanwhile)
     await expect(tab.locator(f"#m-{mine}").get_by_text("Seen")).to_be_visible()
-    await expect(tab.locator(".day")).to_have_count(1)
+    days = "(times) => new Set(times.map((one) => new Date(one.dateTime).toDateString())).size"
+    await expect(tab.locator(".day")).to_have_count(await tab.locator(".msg time").evaluate_all(days))
 
     await portal.stop()
     await portal.site.run("delete from messages where message_id <> $1", mine)
