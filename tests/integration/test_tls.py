@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -38,7 +39,7 @@ from tests.support.sandbox import ROOT
 from tests.support.secured_kafka import apply
 from tests.support.servers import RunServers
 from tests.support.tls_servers import ADMIN, PASSWORD, Authority, Identity, TlsKafka, TlsPostgres, TlsRedis
-from tests.support.tls_system import USERS, Secured, a_service, presenting
+from tests.support.tls_system import USERS, Secured, a_service, answers, presenting
 from tests.support.topic_records import TopicRecord
 from tests.support.waiting import eventually_true
 from tests.support.webhooks import a_message, as_body, of_messages, sign
@@ -328,7 +329,7 @@ async def test_redis_takes_its_user_over_tls_and_says_what_is_wrong(secured: Sec
     server = secured.redis
     for prefix in ("bridge", "portal"):
         async with open_redis(server.url(), prefix=prefix) as opened:
-            await opened.check()
+            await eventually_true(partial(answers, opened))
     where = f"redis at {LOOPBACK}:{server.port} cannot be used"
     for url, cause in (
         (server.url(ca=secured.stranger.file), "no authority that is trusted here has signed its certificate"),
@@ -345,7 +346,7 @@ async def test_redis_takes_its_user_over_tls_and_says_what_is_wrong(secured: Sec
     server.asks_clients = True
     with presenting(server, server.identity):
         async with open_redis(server.url(client=secured.client)) as opened:
-            await opened.check()
+            await eventually_true(partial(answers, opened))
         for client, cause in (
             (None, "it asks for a client certificate"),
             (secured.stranger.client("redis-stranger"), "it does not trust the authority of the client certificate"),
