@@ -8,14 +8,16 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
+from aiokafka.admin import AIOKafkaAdminClient
 
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.events.directory import OrgUpserted
-from libs.common.events.topics import OUTBOUND_INTENTS
+from libs.common.events.topics import DIRECTORY_CHANGES, OUTBOUND_INTENTS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received
+from libs.common.redis import open_redis
 from services.inbox.parked import ParkedTexts
 from services.inbox.parking import ParkedText
 from services.inbox.people import Person
@@ -24,9 +26,13 @@ from services.inbox.sending import Sending
 from services.inbox.windows import WindowRule
 from services.router.worker import on_intents, read_intent
 from tests.support import world
+from tests.support.databases import drop_database, make_database
 from tests.support.mortal import Life, MortalPool, MortalProducer
+from tests.support.published import published_on
 from tests.support.records import a_record
-from tests.support.router import DAY, NOW, Garage, Router
+from tests.support.redis_leases import leased_database
+from tests.support.router import DAY, NOW, OUTPUTS, Garage, Router, a_router
+from tests.support.topics import OwnTopics
 
 MINUTE = timedelta(minutes=1)
 RULE = WindowRule(DAY, timedelta(minutes=5), timedelta(hours=2))
@@ -167,3 +173,30 @@ async def texts_that_wait(router: Router, kafka: KafkaConnection, **changes: Any
         )
     async with MortalProducer(kafka) as producer:
         yield Waiting(router, producer, kafka, garage)
+
+
+@asynccontextmanager
+async def a_router_of_texts(
+    bootstrap: str, admin: AIOKafkaAdminClient, server: str, template: str, redis_server: str
+) -> AsyncIterator[tuple[Router, KafkaConnection]]:
+    """A router and its servers, for all tests of a file; each has a garage of its own."""
+    topics = OwnTopics(admin, f"t-{uuid4().hex[:12]}.")
+    await topics.create([*OUTPUTS, OUTBOUND_INTENTS, DIRECTORY_CHANGES])
+    dsn = await make_database(server, template)
+    kafka = KafkaConnection(bootstrap, topics.prefix)
+    with leased_database(redis_server) as redis_url:
+        async with (
+            open_redis(redis_url) as redis,
+            published_on(bootstrap, topics.prefix, [*OUTPUTS, OUTBOUND_INTENTS, DIRECTORY_CHANGES]) as published,
+            a_router(kafka, dsn, redis, published) as router,
+        ):
+            yield router, kafka
+    await drop_database(server, dsn)
+    await topics.delete()
+
+
+async def releases_left(waiting: Waiting) -> int:
+    [row] = await waiting.router.rows(
+        "select count(*) as n from parked_releases where org_id = $1", waiting.garage.org_id
+    )
+    return int(row["n"])
