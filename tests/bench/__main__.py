@@ -114,6 +114,9 @@ def main() -> int:
             console.print(f"[dim]logs: {folder}[/]", highlight=False)
         else:
             shutil.rmtree(folder, ignore_errors=True)
+    if options.json:
+        report = {"machine": asdict(machine), "servers": where, **asdict(found)}
+        options.json.write_text(json.dumps(report, indent=1))
     console.print(f"\n{machine}\n{where}", highlight=False)
     table.show(console, found.figures, found.growth)
     for part, shares in found.shares.items():
@@ -121,9 +124,6 @@ def main() -> int:
         console.print(f"processor, {part}: {table.shares(shares)}{took}", highlight=False)
     console.print(f"took {time.monotonic() - began:.0f} s", highlight=False)
     table.failures(console, found.failures)
-    if options.json:
-        report = {"machine": asdict(machine), "servers": where, **asdict(found)}
-        options.json.write_text(json.dumps(report, indent=1))
     if options.markdown:
         options.markdown.write_text(table.markdown(found.figures, found.growth))
     return 1 if found.failures else 0

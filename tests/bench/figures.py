@@ -73,8 +73,8 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """Service to floor, as the median over neighbouring runs."""
-        return None if self.floor is None else paired_ratio(self.service, self.floor)
+        """Service to floor, as the median over neighbouring runs. None where the floor is nothing in one of them."""
+        return None if self.floor is None or 0 in self.floor.values else paired_ratio(self.service, self.floor)
 
 
 @dataclass(frozen=True, slots=True)

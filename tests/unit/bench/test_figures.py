@@ -49,6 +49,13 @@ def test_a_ratio_is_not_judged_without_a_floor() -> None:
     assert Target("ratio", 0.6).reached(Figure("x", "/s", "more", of(1))) is None
 
 
+def test_beside_a_floor_of_nothing_there_is_no_ratio_and_the_table_is_printed_all_the_same() -> None:
+    figure = Figure("sending", "µs", "less", of(150, 160), of(100, 0), (Target("ratio", 1.5),))
+    assert figure.ratio is None
+    assert figure.targets[0].reached(figure) is None
+    assert "| sending | 155 (150 to 160) µs | 50 µs |  |" in markdown([figure], [])
+
+
 def test_fewer_per_second_and_more_milliseconds_are_both_worse() -> None:
     assert Growth("x", "/s", "more", few=of(100), many=of(80)).worse == pytest.approx(0.2)
     assert Growth("x", "ms", "less", few=of(10), many=of(12)).worse == pytest.approx(0.2)
