@@ -97,7 +97,8 @@ def routes(deps: Deps) -> list[BaseRoute]:
 
 async def _to_the_thread(visit: Visit) -> Response:
     """Where a form was answered somebody comes back by the address: without scripts it stands above the page."""
-    return RedirectResponse(address_of(visit, visit.request.path_params["conversation_id"]), HTTPStatus.SEE_OTHER)
+    conversation = await visit.deps.conversations.one(visit.person, visit.request.path_params["conversation_id"])
+    return RedirectResponse(address_of(visit, conversation.conversation_id), HTTPStatus.SEE_OTHER)
 
 
 async def _answer(visit: Visit, action: Action) -> Response:
