@@ -124,6 +124,8 @@ async def run_periodically(
 
 
 def until_beat(seconds: float) -> float:
-    """Seconds until the last beat within ``seconds``; those themselves where none comes within them."""
+    """Seconds until the last beat within ``seconds``. Less than the time between two beats is kept as it is."""
+    if seconds < BEAT:
+        return seconds
     behind = (asyncio.get_running_loop().time() + seconds - _FIRST_BEAT + _EARLY) % BEAT - _EARLY
-    return seconds - behind if behind < seconds else seconds
+    return seconds - behind

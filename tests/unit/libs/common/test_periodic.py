@@ -110,5 +110,14 @@ async def test_rounds_begin_on_one_beat_whenever_the_round_before_ended(
     monkeypatch.undo()
 
 
-async def test_a_period_shorter_than_a_beat_is_kept() -> None:
-    assert {until_beat(0.001) for _ in range(50)} == {0.001}
+@pytest.mark.parametrize("seconds", [0.001, 0.05, 0.3, 0.499])
+async def test_a_period_shorter_than_a_beat_is_kept_at_any_time(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    waits = set()
+    for step in range(500):
+        monkeypatch.setattr(loop, "time", partial(float, 1_000 + step * BEAT / 500))
+        waits.add(until_beat(seconds))
+    monkeypatch.undo()
+    assert waits == {seconds}
