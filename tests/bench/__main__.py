@@ -45,7 +45,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, help="rounds of each figure (3, with --quick 1)")
     parser.add_argument("--no-growth", action="store_true", help="leave the large population out")
     parser.add_argument("--json", type=Path, help="write everything found to this file too")
-    parser.add_argument("--markdown", type=Path, help="write the table of the README to this file too")
+    parser.add_argument("--markdown", type=Path, help="write the table of docs/architecture/speed.md to this file too")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the processes' logs")
     return parser.parse_args()
 

@@ -52,7 +52,7 @@ def show(console: Console, figures: Sequence[Figure], growth: Sequence[Growth]) 
 
 
 def markdown(figures: Sequence[Figure], growth: Sequence[Growth]) -> str:
-    """For the README: the figures that were promised one by one (``TARGETS``), and which grew by more than they may."""
+    """For the page `speed.md`: the figures that were promised one by one (``TARGETS``), and which grew too much."""
     rows = ["| figure | Transom | floor | ratio | target |", "| --- | --- | --- | --- | --- |"]
     for figure in figures:
         if figure.name in TARGETS:

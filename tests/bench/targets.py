@@ -1,7 +1,7 @@
 """What was promised of which figure, by the figure's name in the table.
 
 Rule 1: a ratio to the floor of the same run binds: it is reached or missed.
-Rule 2: an absolute figure is an aim for the machine kind of the README (2 cores for everything): it is neither.
+Rule 2: an absolute figure is an aim for the machine kind of the page `speed.md` (2 cores for all): it is neither.
 """
 
 from collections.abc import Mapping
