@@ -191,7 +191,7 @@ _DATED = frozenset(TEMPLATE_FIELDS)
 def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) -> Iterator[_Fields]:
     metadata = value.get("metadata")
     number = _text(metadata.get("phone_number_id")) if isinstance(metadata, dict) else None
-    inner = value.get("standby") if field == "standby" else value
+    inner = _standby(value) if field == "standby" else value
     if lists := _ONE_BY_ONE.get(field or ""):
         items = [(name, item) for name in lists for item in _listed(value, name)]
         cards = Cards(value.get("contacts"), len(items))
@@ -200,7 +200,7 @@ def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) ->
         if not items:
             yield _fields("change", waba_id, field, number, value)
         return
-    if field not in ("messages", "standby") or not isinstance(inner, dict):
+    if field not in ("messages", "standby"):
         yield _fields("change", waba_id, field, number, value)
         return
     messages, statuses = _listed(inner, "messages"), _listed(inner, "statuses")
@@ -213,6 +213,15 @@ def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) ->
         yield _fields("change", waba_id, field, number, value)
     elif rest := {name: part for name in ("errors", "message_echoes") if (part := inner.get(name))}:
         yield _fields("change", waba_id, field, number, rest)
+
+
+def _standby(value: dict[str, Any]) -> dict[str, Any]:
+    """What came while Meta's agent has the thread. Meta puts it one level deeper than under ``messages``.
+
+    A customer's message is one without that level, too: it opens the window.
+    """
+    inner = value.get("standby")
+    return value | inner if isinstance(inner, dict) else value
 
 
 # Changes whose value is a list of things about one customer each.

@@ -6,7 +6,7 @@ reason and becomes a dead letter.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -48,6 +48,8 @@ from services.ingest.items import (
     MessageStatus,
     Sender,
 )
+
+_LONGEST_RING = timedelta(minutes=1)  # Meta ends a call that nobody takes by then
 
 MAX_DEPTH = 64  # what is parsed becomes JSON again, and not every writer and reader of that goes as deep as this one
 
@@ -268,13 +270,16 @@ def _call(webhook: Mapping[str, Any], call: Mapping[str, Any], received_at: date
     """A customer's call opens the window, answered or not; a call of the business when the customer took it.
 
     Its ``connect`` is no such proof: it comes when Meta's side is ready, before the customer's phone rings. Only a call
-    that was taken has a ``start_time``, in the webhook of its end.
+    that was taken has a ``start_time``, in the webhook of its end. Where the ``connect`` of a customer's call was lost,
+    its end opens the window, as of when it rang at the earliest: so it moves no window that the ``connect`` opened.
     """
     match call:
         case {"direction": "USER_INITIATED", "event": "connect"}:
-            return _opened(
-                webhook, call, instant_of(call, received_at), received_at, number="from", bsuid="from_user_id"
-            )
+            return _called(webhook, call, instant_of(call, received_at), received_at)
+        case {"direction": "USER_INITIATED", "event": "terminate", "start_time": start} if start:
+            return _called(webhook, call, instant_of({"timestamp": start}, received_at) - _LONGEST_RING, received_at)
+        case {"direction": "USER_INITIATED", "event": "terminate", "status": str(how)} if how.upper() == "FAILED":
+            return _called(webhook, call, instant_of(call, received_at) - _LONGEST_RING, received_at)
         case {"direction": "BUSINESS_INITIATED", "event": "terminate", "start_time": start} if start:
             at = instant_of({"timestamp": start}, received_at)
         case {"direction": "BUSINESS_INITIATED", "event": "accept" | "accepted"}:
@@ -282,6 +287,10 @@ def _call(webhook: Mapping[str, Any], call: Mapping[str, Any], received_at: date
         case _:
             return Ignored("call")
     return _opened(webhook, call, at, received_at, number="to", bsuid="to_user_id")
+
+
+def _called(webhook: Mapping[str, Any], call: Mapping[str, Any], at: datetime, received_at: datetime) -> CustomerCall:
+    return _opened(webhook, call, at, received_at, number="from", bsuid="from_user_id")
 
 
 def _call_status(webhook: Mapping[str, Any], status: Mapping[str, Any], received_at: datetime) -> Item:

@@ -33,6 +33,10 @@ def a_call_status(status: str, at: datetime, **more: Any) -> dict[str, Any]:
     return a_webhook(a_value(statuses=[{name: part for name, part in told.items() if part is not None}]), field="calls")
 
 
+def customers_call(event: str, at: datetime, **more: Any) -> dict[str, Any]:
+    return a_call(event, at, direction="USER_INITIATED", **{"from": WA_ID, "to": OURS}, **more)
+
+
 async def wrote_long_ago(ingest: Ingest) -> datetime:
     at = now() - 2 * DAY
     await ingest.post(of_messages(a_message(at)))
@@ -98,23 +102,46 @@ async def test_a_call_of_the_business_that_the_customer_takes_opens_the_window(i
         ],
         lambda at: [a_call("connect", at), a_call_status("RINGING", at), a_call("terminate", at, status="FAILED")],
         lambda at: [a_call("terminate", at, status="COMPLETED", duration=0)],
-        lambda at: [
-            a_call(
-                "terminate",
-                at,
-                direction="USER_INITIATED",
-                start_time=str(int(at.timestamp())),
-                **{"from": WA_ID, "to": OURS},
-            )
-        ],
+        lambda at: [customers_call("terminate", at, status="COMPLETED")],
     ],
-    ids=["rejected", "not answered", "without a beginning", "the end of the customer's own call"],
+    ids=["rejected", "not answered", "without a beginning", "the customer's own without a beginning"],
 )  # fmt: skip -- a list
 async def test_a_call_that_nobody_takes_opens_nothing(ingest: Ingest, webhooks: Any) -> None:
     before = await wrote_long_ago(ingest)
     for webhook in webhooks(now()):
         assert await ingest.post(webhook) == 200
     assert await opened_at(ingest) == before
+
+
+TAKEN = timedelta(seconds=20)
+
+
+def end_of_a_taken_call(rang: datetime) -> dict[str, Any]:
+    started = str(int((rang + TAKEN).timestamp()))
+    return customers_call("terminate", rang + timedelta(minutes=9), status="COMPLETED", start_time=started)
+
+
+def end_of_a_missed_call(rang: datetime) -> dict[str, Any]:
+    return customers_call("terminate", rang + TAKEN, status="FAILED")
+
+
+@pytest.mark.parametrize("end", [end_of_a_taken_call, end_of_a_missed_call])
+async def test_the_end_of_a_customers_call_opens_the_window_where_its_beginning_was_lost(
+    ingest: Ingest, end: Any
+) -> None:
+    await wrote_long_ago(ingest)
+    rang = now() - timedelta(minutes=10)
+    await ingest.post(end(rang))
+    assert await opened_at(ingest) == rang + TAKEN - timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("end", [end_of_a_taken_call, end_of_a_missed_call])
+async def test_the_end_of_a_customers_call_moves_no_window_that_its_beginning_opened(ingest: Ingest, end: Any) -> None:
+    await wrote_long_ago(ingest)
+    rang = now() - timedelta(minutes=10)
+    await ingest.post(customers_call("connect", rang))
+    await ingest.post(end(rang))
+    assert await opened_at(ingest) == rang
 
 
 async def test_a_call_is_noted_for_whoever_shows_the_conversation(ingest: Ingest) -> None:

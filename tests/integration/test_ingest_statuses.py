@@ -106,9 +106,11 @@ async def test_statuses_of_a_standing_by_number_count_and_failures_carry_their_c
     assert (update["status"], update["reason"], update["provider_code"]) == ("failed", "provider_refused", "131051")
 
 
-async def test_a_message_that_the_agent_of_meta_answers_opens_the_window_too(ingest: Ingest) -> None:
+@pytest.mark.parametrize("nested", [True, False])
+async def test_a_message_that_the_agent_of_meta_answers_opens_the_window_too(ingest: Ingest, *, nested: bool) -> None:
     at = now()
-    await ingest.post(a_webhook(a_value(standby={"messages": [a_message(at)]}), field="standby"))
+    said = {"messages": [a_message(at)]}
+    await ingest.post(a_webhook(a_value(**({"standby": said} if nested else said)), field="standby"))
     (published,) = await ingest.published.events(INBOUND_MESSAGES, 1)
     assert published["window"]["open"] is True
     assert (await ingest.row("select last_customer_at from conversations"))["last_customer_at"] == at

@@ -161,8 +161,18 @@ def test_standby_lies_one_level_deeper() -> None:
     ]
 
 
+def test_standby_without_that_level_is_read_too() -> None:
+    message, status = a_message(AT), a_status("wamid.1", "read", AT)
+    value = a_value(messages=[message], statuses=[status], contacts=[a_contact()], standby=None)
+    records = split(a_webhook(value, field="standby"))
+    assert [(r.item_kind, r.item, r.contact) for r in records] == [
+        ("message", message, a_contact()),
+        ("status", status, a_contact()),
+    ]
+
+
 def test_history_and_echoes_are_changes_and_never_messages() -> None:
-    for field, part in (("history", "messages"), ("smb_message_echoes", "message_echoes"), ("standby", "messages")):
+    for field, part in (("history", "messages"), ("smb_message_echoes", "message_echoes"), ("standby", "history")):
         (record,) = split(a_webhook(a_value() | {part: [a_message(AT)]}, field=field))
         assert record.item_kind == "change"
 
