@@ -42,6 +42,8 @@ class Fault(NamedTuple):
 def faults(interactive: Mapping[str, Any]) -> list[Fault]:
     """Everything for which Meta would refuse the message; nothing where it would take it."""
     kind = interactive.get("type")
+    if not isinstance(kind, str) or not kind:
+        return [Fault("type", "missing")]
     if kind not in _JUDGED:
         return []
     action = _object(interactive.get("action"))

@@ -14,8 +14,8 @@ from datetime import datetime
 from typing import ClassVar, Literal
 from uuid import UUID
 
-from libs.common import interactive_limits
-from libs.common.events.content import OutBridge, OutInteractive, OutTemplate, OutText, TemplateFields
+from libs.common import content_limits
+from libs.common.events.content import OutBridge, OutTemplate, OutText, TemplateFields
 from libs.common.events.fields import ConsentPurpose
 from libs.common.events.intents import LINK_WANTED, Actor, BadIntent, Intent
 from libs.common.events.outbound import BridgeReason, Channel, Route
@@ -175,7 +175,7 @@ def _unanswerable(intent: Intent, facts: Facts) -> RejectedReason | None:
     """Row 1: what no actor may ask for. A mistake of the producer is named before something that is unknown here."""
     if facts.id_taken or (intent.to is not None and normalise(intent.to.phone) is None):
         return "invalid_intent"
-    if isinstance(intent.content, OutInteractive) and interactive_limits.faults(intent.content.interactive):
+    if content_limits.faults(intent.content):
         return "invalid_intent"
     if _is_unsupported(intent):  # 1, 1b
         return "unsupported_content"

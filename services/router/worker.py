@@ -27,7 +27,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from libs.common import interactive_limits, metrics
+from libs.common import content_limits, metrics
 from libs.common.bridge import queries as slot_queries
 from libs.common.bridge.redis_gate import RedisGate
 from libs.common.bridge.slot import Slot, refused_by_redis, stale_in_redis
@@ -35,7 +35,7 @@ from libs.common.clock import Clock
 from libs.common.countries import country_of
 from libs.common.db.pool import Connection, Pool
 from libs.common.errors import Transient
-from libs.common.events.content import OutInteractive, OutTemplate
+from libs.common.events.content import OutTemplate
 from libs.common.events.intents import BadIntent, Intent, decode_intent
 from libs.common.events.outbound import NewStatus, OutboundRefused
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_DECISIONS, OUTBOUND_SMS, OUTBOUND_WHATSAPP
@@ -306,9 +306,8 @@ def _fault_of(attempt: Attempt, reason: str) -> str | None:
     match reason, intent.content:
         case "template_parameters", OutTemplate() as template:
             return "; ".join(f"content.{f.field}: {f.code}" for f in parameter_faults(template, attempt.facts))
-        case "invalid_intent", OutInteractive(interactive=interactive):
-            found = interactive_limits.faults(interactive)
-            return "; ".join(f"content.interactive.{f.field}: {f.code}" for f in found) or None
+        case "invalid_intent", content:
+            return "; ".join(f"content.{f.field}: {f.code}" for f in content_limits.faults(content)) or None
         case _:
             return None
 

@@ -7,6 +7,7 @@ both stand, Meta takes ``to``.
 
 from typing import Any, assert_never
 
+from libs.common.content_limits import MEDIA_WITH_CAPTION
 from libs.common.events.content import (
     Contacts,
     Location,
@@ -72,7 +73,7 @@ def _media(media: OutMedia) -> dict[str, Any]:
     return _given(
         id=media.media_id,
         link=media.link,
-        caption=media.caption if media.kind in {"image", "video", "document"} else None,
+        caption=media.caption if media.kind in MEDIA_WITH_CAPTION else None,
         filename=media.filename if media.kind == "document" else None,
     )
 

@@ -214,6 +214,33 @@ async def test_a_bad_intent_is_told_in_the_log_with_its_fields_and_never_with_th
     assert "private" not in log_lines.raw
 
 
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        (
+            {"kind": "audio", "media_id": "77", "caption": "private: hear the noise"},
+            "content.caption: not_shown",
+        ),
+        (
+            {"kind": "contacts", "contacts": [{"name": {"first_name": "private"}, "phones": [{"phone": "+4477"}]}]},
+            "content.contacts.0.name.formatted_name: missing",
+        ),
+    ],
+)
+async def test_what_meta_would_refuse_or_leave_out_is_rejected_by_its_field(
+    router: Router, log_lines: LogLines, content: dict[str, Any], detail: str
+) -> None:
+    garage = await stored(router, Garage())
+    intent = garage.intent(content=content)
+    published = await router.decide(intent)
+    assert [(d["route"], d["reason"]) for d in published["outbound.decisions.v1"]] == [("rejected", "invalid_intent")]
+    assert not published["outbound.whatsapp.v1"]
+    assert (await router.message(intent))["content"] == content
+    [line] = log_lines.of("intent.decided")
+    assert line["detail"] == detail
+    assert "private" not in log_lines.raw
+
+
 async def test_a_portal_message_is_sent_by_being_stored(router: Router) -> None:
     garage = await stored(router, Garage())
     published = await router.decide(garage.intent(channel="portal"))
@@ -248,7 +275,7 @@ async def test_a_fallback_template_goes_instead_and_the_thread_keeps_the_text(ro
 
 async def test_odd_but_valid_content_is_stored_and_sent(router: Router) -> None:
     garage = await stored(router, Garage())
-    wild = {"n": 2**63, "nested": {"null": None, "text": "\x00"}}
+    wild = {"name": {"formatted_name": "Bo"}, "n": 2**63, "nested": {"null": None, "text": "\x00"}}
     raw = garage.intent(
         content={"kind": "contacts", "contacts": [wild | {"n": 1}]}, created_at="0001-01-01T00:30:00+14:00"
     )

@@ -43,7 +43,6 @@ def link(label: str, url: str = "https://acme.example") -> dict[str, Any]:
         link("l" * 20),
         {"type": "location_request_message", "body": {"text": "Where?"}, "action": {"name": "send_location"}},
         {"type": "a_type_of_tomorrow", "body": {"text": "b" * 9000}},
-        {},
     ],
 )
 def test_what_meta_takes_has_no_fault(taken: dict[str, Any]) -> None:
@@ -73,6 +72,7 @@ def test_what_meta_takes_has_no_fault(taken: dict[str, Any]) -> None:
         (rows(1, button="b" * 21), [("action.button", "too_long")]),
         (link("l" * 21), [("action.parameters.display_text", "too_long")]),
         (link("See", ""), [("action.parameters.url", "missing")]),
+        ({"body": {"text": "Hi"}}, [("type", "missing")]),
         (
             {"type": "button", "body": [], "action": {"buttons": [1]}},
             [("body.text", "missing"), ("action.buttons.0.id", "missing"), ("action.buttons.0.title", "missing")],

@@ -23,6 +23,7 @@ THREE_SEGMENTS = {"kind": "text", "text": "It\u2019s " + "a" * 454}
 FOUR_SEGMENTS = {"kind": "text", "text": "It\u2019s " + "a" * 455}
 EMOJI = {"kind": "text", "text": "\U0001f697" * 101}
 IMAGE = {"kind": "image", "link": "https://example.org/golf.jpg"}
+CAPTIONED_AUDIO = {"kind": "audio", "media_id": "77", "caption": "Hear the noise?"}
 BRIDGE = {"kind": "bridge"}
 TEMPLATE = {"kind": "template", "name": "car_ready", "language": "en_GB", "parameters": {"customer_name": "Kim"}}
 FALLBACK = {name: value for name, value in TEMPLATE.items() if name != "kind"}
@@ -148,8 +149,9 @@ PURPOSES = st.sampled_from([None, None, "transactional", "service_reminders", "m
 CONTENTS = st.one_of(
     st.sampled_from([TEXT, TEXT, THREE_SEGMENTS, FOUR_SEGMENTS, EMOJI]),
     st.just(IMAGE),
+    st.just(CAPTIONED_AUDIO),
     st.just({"kind": "reaction", "message_id": "wamid.1", "emoji": "👍"}),
-    st.just({"kind": "contacts", "contacts": [{"n": 2**63, "x": None}]}),
+    st.just({"kind": "contacts", "contacts": [{"name": {"formatted_name": "Bo"}, "n": 2**63, "x": None}]}),
     TEMPLATES.map(lambda fields: fields | {"kind": "template"}),
     st.just(BRIDGE),
 )

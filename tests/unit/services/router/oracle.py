@@ -222,6 +222,11 @@ TABLE: list[Row] = [
     ("1 bad", lambda v: v.bad, lambda v: ("rejected", None, v.bad.reason if v.bad else "")),
     ("1 id or phone", lambda v: v.f.id_taken or v.bad_phone(), lambda _: ("rejected", None, "invalid_intent")),
     (
+        "1 caption",
+        lambda v: v.kind == "audio" and v.intent["content"]["caption"],
+        lambda _: ("rejected", None, "invalid_intent"),
+    ),
+    (
         "1 content",
         lambda v: v.channel == "sms" and v.kind not in ("text", "template", "bridge"),
         lambda _: ("rejected", None, "unsupported_content"),

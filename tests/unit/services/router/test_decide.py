@@ -18,6 +18,7 @@ from services.router.facts import Facts, TemplateFacts, facts_from_json, facts_t
 from tests.support.examples import examples
 from tests.unit.services.router.builders import (
     BRIDGE,
+    CAPTIONED_AUDIO,
     CAR_READY,
     DAY,
     EMOJI,
@@ -73,6 +74,8 @@ CASES: list[tuple[str, Intent | BadIntent, Facts, Decision]] = [
     ("1 no phone number", a_first_contact(to={"phone_number_id": "1", "phone": "7700"}), some_facts(),
      Rejected("invalid_intent")),
     ("1 a title that Meta refuses", an_intent(content=INTERACTIVE), some_facts(), Rejected("invalid_intent")),
+    ("1 a caption that WhatsApp does not show", an_intent(content=CAPTIONED_AUDIO), some_facts(),
+     Rejected("invalid_intent")),
     ("1 id of another message", an_intent(), some_facts(id_taken=True), Rejected("invalid_intent")),
     ("1 picture by SMS", an_intent(content=IMAGE, channel="sms"), some_facts(), Rejected("unsupported_content")),
     ("2 staff without capability", an_intent(actor={"kind": "staff", "capabilities": ["messages.view"]}), some_facts(),
