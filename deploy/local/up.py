@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -67,12 +68,16 @@ class Running:
     servers: LocalServers
 
     def hold(self) -> NoReturn:
-        """Wait until a signal. Raises ConfigurationError when a process ends by itself."""
+        """Wait until a signal. Raises ConfigurationError when a process ends by itself, a server or a service."""
+        services = {name: (process, self.logs / f"{name}.log") for name, process in self.processes.items()}
+        watched = self.servers.processes | services
         while True:
-            for name, process in self.processes.items():
+            for name, (process, log) in watched.items():
                 if (code := process.poll()) is not None:
-                    log = self.logs / f"{name}.log"
-                    raise ConfigurationError(f"{name} ended by itself with {code}: {last_line(log)} (log: {log})")
+                    raise ConfigurationError(
+                        f"{name} {_how_ended(code)}, so this run ends: start it again."
+                        f" Its last line (log: {log}): {last_line(log)}"
+                    )
             time.sleep(_POLL)
 
 
@@ -110,7 +115,7 @@ def system(
         env = environment(servers.addresses, ports, given, remembered(folder))
         asyncio.run(_prepare(env))
         logs = private_folder(folder / "logs")
-        processes = _spawn(servers.watchdog, env, ports, logs, _instance(folder))
+        processes = _spawn(servers.watchdog, env, ports, logs, folder)
         try:
             _wait_ready(env, processes, logs)
             if SANDBOX_URL in env:
@@ -169,27 +174,27 @@ def _instance(folder: Path) -> str:
 
 
 def _spawn(
-    watchdog: Watchdog, env: Mapping[str, str], ports: Ports, logs: Path, name: str
+    watchdog: Watchdog, env: Mapping[str, str], ports: Ports, logs: Path, folder: Path
 ) -> dict[str, subprocess.Popen[bytes]]:
     processes, base = {}, surroundings(os.environ)
     if SANDBOX_URL in env:
         processes["sandbox"] = watchdog.spawn(
             [sys.executable, "-m", "deploy.local.sandbox", "--port", str(ports.sandbox)],
             output=fresh_log(logs, "sandbox"),
-            env=_sandbox_options(env),
+            env=_sandbox_options(env, folder),
             base=base,
         )
     for service, port in ports.services.items():
         processes[service] = watchdog.spawn(
             [sys.executable, "-m", "deploy.cli", "run", service, "--port", str(port)],
             output=fresh_log(logs, service),
-            env={INSTANCE: name, **of_service(service, env)},
+            env={INSTANCE: _instance(folder), **of_service(service, env)},
             base=base,
         )
     return processes
 
 
-def _sandbox_options(env: Mapping[str, str]) -> dict[str, str]:
+def _sandbox_options(env: Mapping[str, str], folder: Path) -> dict[str, str]:
     """The options as variables: every user of the machine can read a command line, and some options are secrets."""
     public = env["TRANSOM_PUBLIC_URL"]
     options = {
@@ -205,6 +210,7 @@ def _sandbox_options(env: Mapping[str, str]) -> dict[str, str]:
         "vonage-secret": env["TRANSOM_VONAGE_API_SECRET"].split(",")[0].strip(),
         "vonage-signature": env["TRANSOM_VONAGE_SIGNATURE_SECRET"].split(",")[0].strip(),
         **_oidc_options(env),
+        "windows": str(folder / "sandbox.windows"),
         "day-seconds": env.get("TRANSOM_WINDOW_SECONDS", "86400"),
     }
     return {f"SANDBOX_{name.upper().replace('-', '_')}": value for name, value in options.items()}
@@ -253,6 +259,13 @@ def _drain_seconds(env: Mapping[str, str]) -> float:
     """How long a service may take to stop before it is killed."""
     budget = env.get("TRANSOM_DRAIN_SECONDS") or HttpSettings.model_fields["drain_seconds"].default
     return float(budget) + HARD_SECONDS + _MORE_SECONDS
+
+
+def _how_ended(code: int) -> str:
+    if code >= 0:
+        return f"ended by itself with exit code {code}"
+    why = " (the system kills what needs memory that it does not have)" if -code == signal.SIGKILL else ""
+    return f"was ended by {signal.Signals(-code).name}{why}"
 
 
 def _watched(process: subprocess.Popen[bytes]) -> Watched | None:

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
@@ -83,6 +85,30 @@ orgs:
             assert again["status"] == "APPROVED"
             answer = await client.customer_writes("106400000000001", "+447700900999")
             assert answer["wa_id"] == "447700900999"
+
+
+async def test_a_file_keeps_the_windows_over_a_kill_until_a_reset(tmp_path: Path) -> None:
+    number, customer, file = "106400000000001", "+447700900999", tmp_path / "windows"
+
+    @asynccontextmanager
+    async def sandbox() -> AsyncIterator[SandboxClient]:
+        with launched("--windows", str(file)) as url:
+            async with SandboxClient(url) as client:
+                yield client
+                for process in psutil.Process().children():
+                    if str(file) in process.cmdline():
+                        process.kill()
+
+    async with sandbox() as first:
+        written = (await first.customer_writes(number, customer))["timestamp"]
+    with file.open("a") as half:
+        half.write("106400000000001 GB.1 17")  # the kill came while it wrote
+    async with sandbox() as second:
+        assert (await second.window(number, customer))["closes_at"] == written + 86400
+        await second.reset()
+        assert (await second.window(number, customer))["closes_at"] is None
+        await second.customer_writes(number, "+447700900998")
+    assert len(file.read_text().splitlines()) == 1
 
 
 def test_a_shelf_keeps_the_newest_and_counts_all() -> None:

@@ -19,7 +19,9 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.cli.doctor.catalogue import CATALOGUE
+from deploy.local.example import NUMBER, PHONE
 from deploy.local.portal_visitor import PortalVisitor
+from deploy.local.sandbox.client import SandboxClient
 from deploy.local.watchdog import TOKEN, bearers
 from tests.support.child_guard import ends_with_us
 from tests.support.command import COMMAND, complaint, environment, running, transom
@@ -188,7 +190,27 @@ async def test_up_under_nohup_serves_until_ctrl_c_and_again_on_the_same_folder_u
         again = sourced(folder)
         assert again["TRANSOM_PORTAL_LINK_KEYS"] == env["TRANSOM_PORTAL_LINK_KEYS"]
         assert await answers(again["TRANSOM_INGEST_URL"] + "/readyz") == 200
+        async with SandboxClient(again["TRANSOM_SANDBOX_URL"]) as sandbox:  # Kim wrote in the first run
+            assert (await sandbox.window(NUMBER, PHONE))["closes_at"] is not None
         assert await second.ends(signal.SIGKILL) == -signal.SIGKILL
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("word", "named"), [("valkey-server", "Valkey"), ("whatsapp-sender", "whatsapp-sender")])
+async def test_up_ends_where_one_of_its_processes_is_killed_and_says_which(
+    open_folder: Path, word: str, named: str
+) -> None:
+    with up(open_folder / "data") as run:
+        await run.ready()
+        for child in psutil.Process(run.process.pid).children():
+            if any(word in part for part in child.cmdline()):
+                child.kill()
+        assert await asyncio.to_thread(run.process.wait, 60) == 2
+        await eventually(lambda: not run.left(), f"nothing runs on: {run.left()}")
+        (line,) = [line for line in run.out.read_text().splitlines() if line.startswith("transom: ")]
+        assert line.startswith(f"transom: {named} was ended by SIGKILL (")
+        assert "so this run ends: start it again" in line
+        assert ".log): " in line
 
 
 STARTING = ("kafka.Kafka", "bin/postgres", "deploy.local.sandbox", "sms-bridge")

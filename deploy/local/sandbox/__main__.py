@@ -19,6 +19,8 @@ from pydantic import ValidationError
 from deploy.local.sandbox.authority import tls_context
 from deploy.local.sandbox.behaviour import Behaviour
 from deploy.local.sandbox.control import is_loopback
+from deploy.local.sandbox.customers import Windows
+from deploy.local.sandbox.kept_windows import KeptWindows
 from deploy.local.sandbox.ledger import KEPT
 from deploy.local.sandbox.oidc import OidcClient
 from deploy.local.sandbox.server import serve
@@ -56,6 +58,7 @@ def options() -> argparse.ArgumentParser:
     add("oidc-redirect", "", "its redirect address")
     add("day-seconds", "86400", "length of the customer service window")
     add("templates", "", "YAML or JSON file with numbers and templates, plain or by org as the load file has them")
+    add("windows", "", "file that keeps the customers' windows over a restart; empty keeps none")
     add("config", "{}", "JSON object of further settings, see deploy/local/sandbox/behaviour.py")
     add("keep", str(KEPT), "how many calls, messages, texts and webhooks are remembered, each")
     add("immediate", "", "answer at once and send no webhooks")
@@ -117,6 +120,7 @@ def main() -> None:
             | json.loads(given.config)
         )
         registered = read_registered(given.templates)
+        windows = KeptWindows(Path(given.windows)) if given.windows else Windows()
         port, kept, parent = int(given.port), int(given.keep), int(given.parent)
         tls_port = int(given.tls_port)
         tls = (tls_port, tls_context(Path(given.tls_folder), given.tls_names.split(","))) if tls_port else None
@@ -138,7 +142,8 @@ def main() -> None:
         parser.error("oidc-redirect: people sign in without a password, so the host must be a loopback address")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(serve(World(keys, start, registered, kept, oidc), given.host, port, parent=parent, tls=tls))
+            world = World(keys, start, registered, kept, oidc, windows)
+            runner.run(serve(world, given.host, port, parent=parent, tls=tls))
         except OSError as wrong:
             sys.exit(f"sandbox: cannot listen on {given.host}:{port}: {wrong.strerror}")
 

@@ -78,6 +78,9 @@ class Windows:
         last = self._last.get((number_id, bsuid))
         return None if last is None else last + day
 
+    def forget(self) -> None:
+        self._last.clear()
+
 
 def _remember(known: OrderedDict[K, V], key: K, value: V) -> None:
     known[key] = value

@@ -30,6 +30,7 @@ class World:
     kept: int = KEPT
     """How many records each log of the ledger keeps."""
     oidc_client: OidcClient = field(default_factory=OidcClient)
+    windows: Windows = field(default_factory=Windows)
     webhook_sender: WebhookSender = field(init=False)
     oidc: OidcState = field(default_factory=OidcState)
 
@@ -43,7 +44,7 @@ class World:
         self.rng.seed(self.start.seed)
         self.ledger = Ledger(self.kept)
         self.webhook_sender.log = self.ledger.webhooks
-        self.customers, self.windows, self.faults = Customers(), Windows(), Faults(self.rng)
+        self.customers, self.faults = Customers(), Faults(self.rng)
         self.numbers = {number.phone_number_id: number for number in self.registered.numbers}
         self.templates = Templates()
         for template in self.registered.templates:
@@ -57,6 +58,7 @@ class World:
         """Drop everything since the start, outstanding webhooks included."""
         await self.webhook_sender.forget()
         self.faults.clear()
+        self.windows.forget()
         self._begin()
 
     def number(self, number_id: str) -> Number | None:

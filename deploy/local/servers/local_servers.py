@@ -7,6 +7,7 @@ A server that is given by its address is used instead of a local one.
 import contextlib
 import fcntl
 import os
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -95,6 +96,12 @@ class LocalServers:
         if self._watchdog is None:
             raise RuntimeError("the servers do not run")
         return self._watchdog
+
+    @property
+    def processes(self) -> dict[str, tuple[subprocess.Popen[bytes], Path]]:
+        """The process and the log of each local server that was started, by its name."""
+        servers: tuple[Server | None, ...] = (self.kafka, self.postgres, self.valkey)
+        return {one.name: (one.process, one.log) for one in servers if one is not None and one.process is not None}
 
     @property
     def _lasting(self) -> bool:

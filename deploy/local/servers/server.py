@@ -68,6 +68,10 @@ class Server(ABC):
         return (self.port,)
 
     @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        return self._process
+
+    @property
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
