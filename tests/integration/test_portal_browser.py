@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest_asyncio
-from playwright.async_api import Browser, Request, expect
+from playwright.async_api import Browser, Page, Request, expect
 
 from deploy.local.servers.ports import free_port
 from libs.common.kafka.connection import KafkaConnection
@@ -227,18 +227,23 @@ async def test_what_changed_while_the_connection_was_lost_comes_without_a_reload
     assert await field.evaluate("(field) => field.selectionStart") == 4
 
 
-async def test_a_page_that_answered_a_form_follows_the_conversation_too(portal: ServedPortal) -> None:
-    kim = await portal.site.a_person()
-    mine = await portal.site.a_message(kim, "Is it ready?", direction="in")
-    tab = await portal.signed_in(kim)
+async def _refused_without_scripts(portal: ServedPortal, tab: Page, text: str) -> None:
+    """Bring up the page that answers a text which is not taken, from a page whose script had not come."""
     script = re.compile(r"/static/portal.*\.js")
     await tab.route(script, lambda route: route.abort())
     await tab.reload()
-    await tab.get_by_label("Your message").fill("x" * 4_097)
+    await tab.get_by_label("Your message").fill(text)
     await tab.unroute(script)
     await tab.get_by_role("button", name="Send").tap()
     await expect(tab).to_have_url(f"{portal.url}/conversation/messages")
     await tab.wait_for_load_state()
+
+
+async def test_a_page_that_answered_a_form_follows_the_conversation_too(portal: ServedPortal) -> None:
+    kim = await portal.site.a_person()
+    mine = await portal.site.a_message(kim, "Is it ready?", direction="in")
+    tab = await portal.signed_in(kim)
+    await _refused_without_scripts(portal, tab, "x" * 4_097)
     await portal.stop()
     await portal.site.run("update messages set status = 'read', read_at = now() where message_id = $1", mine)
     await portal.start()
@@ -249,9 +254,23 @@ async def test_a_session_that_ends_closes_its_page(portal: ServedPortal) -> None
     kim = await portal.site.a_person()
     await portal.site.a_message(kim, "Your Golf is ready.")
     tab = await portal.signed_in(kim)
+    await tab.get_by_label("Your message").fill("Half a sentence")
     await portal.site.run("delete from portal_sessions")
     await expect(tab.get_by_role("heading", level=1)).to_have_text("This link no longer works")
     await expect(tab.get_by_text("Your Golf is ready.")).to_have_count(0)
+    await expect(tab.get_by_label("Your message")).to_have_value("Half a sentence")
+
+
+async def test_a_page_that_answered_a_form_posts_it_once_also_when_its_session_ends(portal: ServedPortal) -> None:
+    tab = await portal.signed_in(await portal.site.a_person())
+    await _refused_without_scripts(portal, tab, "x" * 4_097)
+    posted: list[Request] = []
+    tab.on("request", lambda request: posted.append(request) if request.method == "POST" else None)
+    await portal.site.run("delete from portal_sessions")
+    await expect(tab.get_by_role("heading", level=1)).to_have_text("This link no longer works")
+    await expect(tab).to_have_url(f"{portal.url}/conversation")
+    await expect(tab.get_by_label("Your message")).to_have_value("x" * 4_097)
+    assert not posted
 
 
 async def test_a_link_that_ended_leads_to_a_fresh_sms(portal: ServedPortal) -> None:

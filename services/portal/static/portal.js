@@ -8,6 +8,7 @@ const wait = (milliseconds) => new Promise((done) => setTimeout(done, millisecon
 
 openByItself();
 if ($("again")) setTimeout(() => location.replace($("again").href), 10000);
+if ($("kept")) $("kept").hidden = !($("text").value ||= stored("unsent")); // of the session that ended
 if ($("write")) conversation($("write"), $("messages"));
 
 // A link is opened by a person who sees the page. Scanners and prerendering browsers leave it unopened.
@@ -23,6 +24,14 @@ function openByItself() {
   document.addEventListener("visibilitychange", go);
   document.addEventListener("prerenderingchange", go);
   go();
+}
+
+// what this tab keeps; storage may be switched off
+function stored(key, text) {
+  try {
+    if (text === undefined) return sessionStorage.getItem(key) || "";
+    sessionStorage.setItem(key, text);
+  } catch { return ""; }
 }
 
 function conversation(form, list) {
@@ -42,9 +51,7 @@ function conversation(form, list) {
     return new Intl.DateTimeFormat(language, { weekday: "long", day: "numeric", month: "long", ...year }).format(day);
   }
 
-  function midnight(day) {
-    return Date.UTC(day.getFullYear(), day.getMonth(), day.getDate());
-  }
+  const midnight = (day) => Date.UTC(day.getFullYear(), day.getMonth(), day.getDate());
 
   function times() {
     const separators = [...list.querySelectorAll(".day")];
@@ -91,9 +98,7 @@ function conversation(form, list) {
     count(change(() => place(item, after === "" ? null : $("m-" + after) || newest)), [item]);
   }
 
-  function restate(known, item) {
-    known.querySelector(".foot").replaceWith(item.querySelector(".foot"));
-  }
+  const restate = (known, item) => known.querySelector(".foot").replaceWith(item.querySelector(".foot"));
 
   // behind that message, or before all others; what was written here and is not stored yet stays last
   function place(item, before) {
@@ -122,7 +127,7 @@ function conversation(form, list) {
     if (!answer.ok && answer.status !== 401) throw new Error("not now");
     const page = parsed(await answer.text());
     const fresh = page.getElementById("messages");
-    if (!fresh) return location.reload();
+    if (!fresh) return leave();
     const items = [...fresh.querySelectorAll(".msg")];
     const joins = items.length && $(items[0].id);
     const added = [];
@@ -204,11 +209,7 @@ function conversation(form, list) {
       const blocks = rest.split("\n\n");
       rest = blocks.pop();
       for (const block of blocks) {
-        const parts = {};
-        for (const line of block.split("\n")) {
-          const colon = line.indexOf(":");
-          if (colon > 0) parts[line.slice(0, colon)] = line.slice(colon + 1).trimStart();
-        }
+        const parts = Object.fromEntries([...block.matchAll(/^(\w+): ?(.*)$/gm)].map((found) => found.slice(1)));
         if (parts.event === "message") {
           const { id, html, after } = JSON.parse(parts.data);
           show(id, html, after);
@@ -228,7 +229,7 @@ function conversation(form, list) {
         const headers = { Accept: "text/event-stream" };
         if (last) headers["Last-Event-ID"] = last;
         const answer = await fetch(`${list.dataset.events}?page=${page}`, { headers, signal: stream.signal, cache: "no-store" });
-        if (answer.status === 401) return location.reload(); // the session has ended
+        if (answer.status === 401) return leave(); // the session has ended
         if (answer.ok) {
           live(true);
           pause = 500;
@@ -254,14 +255,15 @@ function conversation(form, list) {
     look();
   }
 
+  // by the address: a reload would post again what this page is the answer to
+  function leave() {
+    stored("unsent", field.value);
+    location.replace("/conversation");
+  }
+
   // -- writing
 
-  function keep() {
-    try {
-      if (field.value) sessionStorage.setItem(draft, field.value);
-      else sessionStorage.removeItem(draft);
-    } catch { /* storage may be switched off */ }
-  }
+  const keep = () => stored(draft, field.value);
 
   // a text that is sent again unchanged is the same message, whatever became of the first try
   let failed = null;
@@ -340,8 +342,7 @@ function conversation(form, list) {
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing) form.requestSubmit();
   });
-  try {
-    if (!field.value) field.value = sessionStorage.getItem(draft) || "";
-  } catch { /* as above */ }
+  field.value ||= stored(draft);
+  stored("unsent", "");
   times();
 }
