@@ -28,7 +28,8 @@ from libs.common.window import DOUBT_WAIT, Window
 
 NO_WAIT = timedelta(0)
 TRANSIENT_WAIT = timedelta(seconds=2)
-THROTTLED_WAIT = timedelta(seconds=30)
+THROTTLED_WAITS = [timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=8), timedelta(minutes=15)]
+"""After each late status of a rate limit; the last wait stays. Meta asks for 4^n seconds between sends to a customer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +255,7 @@ class Facts(NamedTuple):
             case ("transient",):
                 return TRANSIENT_WAIT
             case ("throttled",):
-                return THROTTLED_WAIT
+                return THROTTLED_WAITS[min(self.refusals.count("throttled"), len(THROTTLED_WAITS)) - 1]
             case _:
                 return NO_WAIT
 

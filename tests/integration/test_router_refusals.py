@@ -134,6 +134,17 @@ async def test_the_third_refusal_ends_it_with_the_providers_code(router: Router)
     assert (message["attempt"], message["seq"]) == (3, 1)
 
 
+async def test_a_message_that_meta_throttles_again_and_again_waits_longer_each_time(router: Router) -> None:
+    garage = Garage()
+    intent = await decided(router, garage)
+    waits = list[float]()
+    for attempt in range(1, 7):
+        throttled = garage.refusal(intent, attempt, reason="throttled", provider_code="131056")
+        [command] = (await router.refuse(throttled))["outbound.whatsapp.v1"]
+        waits.append((WhatsappCommand.decode(orjson.dumps(command)).not_before - NOW).total_seconds())  # type: ignore[operator]  # it is set
+    assert waits == [30, 120, 480, 900, 900, 900]
+
+
 async def test_late_and_early_refusals_change_nothing(router: Router) -> None:
     garage = Garage()
     intent = await decided(router, garage)
