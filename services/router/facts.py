@@ -29,7 +29,7 @@ from libs.common.window import DOUBT_WAIT, Window
 NO_WAIT = timedelta(0)
 TRANSIENT_WAIT = timedelta(seconds=2)
 THROTTLED_WAITS = [timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=8), timedelta(minutes=15)]
-"""After each late status of a rate limit; the last wait stays. Meta asks for 4^n seconds between sends to a customer."""
+"""After each late status of a rate limit; the last one stays. Meta asks for 4^n seconds between sends to a customer."""
 
 
 @dataclass(frozen=True, slots=True)
