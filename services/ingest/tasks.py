@@ -32,6 +32,7 @@ from typing import Protocol
 
 from libs.common.bisection import AdaptiveBatchSize
 from libs.common.clock import Clock
+from libs.common.db import planner_statistics
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import purge_notices
@@ -75,6 +76,7 @@ def tasks_of(deps: Deps, consumer: BatchConsumer) -> Mapping[str, Task]:
         "consents": (consent.PUBLISH_EVERY, lambda: consent.publish(pool, deps.producer)),
         "charges": (whatsapp_charges.PERIOD, lambda: whatsapp_charges.charge_due(pool, pool.now)),
         "merges": (merge_slices.PERIOD, merge_slices.SliceMover(pool).move),
+        "statistics": (planner_statistics.PERIOD, lambda: planner_statistics.forget_emptiness(pool)),
         "forget": (PURGE_PERIOD, lambda: purge(pool, pool.now)),
     }
 

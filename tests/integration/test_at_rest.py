@@ -11,6 +11,7 @@ from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v4
 from aiokafka.protocol.metadata import MetadataRequest, MetadataRequest_v5
 
 from deploy.local.sandbox.client import SandboxClient
+from libs.common.db.planner_statistics import forget_emptiness
 from libs.common.db.pool import open_pool
 from libs.common.kafka.producer import Producer
 from libs.common.sending.merge_slices import SliceMover
@@ -32,6 +33,7 @@ INGEST: dict[str, Callable[[Any], Awaitable[None]]] = {
     "consents": lambda pool: consent.publish(pool, NOBODY),
     "charges": lambda pool: charge_due(pool, pool.now),
     "merges": lambda pool: SliceMover(pool).move(),
+    "statistics": forget_emptiness,
     "sms_parts": lambda pool: sms.publish_overdue(SimpleNamespace(pool=pool)),  # type: ignore[arg-type] # at rest
 }
 

@@ -21,6 +21,7 @@ from tests.support.ingest import ORG, SECRETS, VERIFY_TOKEN, now
 from tests.support.logs import validated
 from tests.support.sandbox import ROOT
 from tests.support.topics import OwnTopics
+from tests.support.waiting import eventually_true
 from tests.support.webhooks import NUMBER, a_message, as_body, of_messages, sign
 
 
@@ -82,6 +83,20 @@ async def test_it_takes_a_webhook_and_drains_on_a_signal(topics: OwnTopics, envi
     events = [line["event"] for line in validated(out)]
     assert (events[0], events[-1]) == ("service.started", "service.drained")
     assert "webhook.received" in events
+
+
+async def test_it_takes_away_that_statistics_found_a_table_empty(
+    topics: OwnTopics, environment: dict[str, str], database: str
+) -> None:
+    await topics.create()
+    port = free_port()
+    async with open_pool(database, application_name="test", size=1) as pool, pool.acquire() as db:
+        await db.execute(
+            "select pg_restore_relation_stats('schemaname', 'public', 'relname', 'messages', "
+            "'relpages', 900, 'reltuples', 0::real)"
+        )
+        with ending(started(port, **environment)):
+            await eventually_true(lambda: db.fetchval("select reltuples < 0 from pg_class where relname = 'messages'"))
 
 
 async def ready(http: httpx.AsyncClient, process: subprocess.Popen[str]) -> None:
