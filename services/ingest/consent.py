@@ -1,21 +1,26 @@
 """What customers say in WhatsApp about marketing, and its publication.
 
 Rule 1: a typed STOP and WhatsApp's own switch change the consent for marketing alone, not that for WhatsApp.
-Rule 2: the switch of an unknown customer changes nothing: marketing is off for them already.
+Rule 2: a stop by the switch counts, whoever it is of: of somebody unknown it makes a customer, without a conversation.
+        The directory may know them later, with an older consent. A resume of somebody unknown changes nothing.
 Rule 3: one process at a time publishes what was stored, from what is recorded.
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from libs.common import metrics
 from libs.common.db.locks import try_alone
 from libs.common.db.pool import Connection, Pool
-from libs.common.directory import consents
-from libs.common.directory.consents import KEYWORD, ConsentGiver, SaidConsent
+from libs.common.directory import consents, identities
+from libs.common.directory.consents import KEYWORD, SaidConsent
+from libs.common.directory.identities import Observation
+from libs.common.directory.identity_history import Origin
+from libs.common.errors import Transient
 from libs.common.events.topics import DIRECTORY_CHANGES
 from libs.common.kafka.producer import Producer, Record
 from libs.common.logging import get_logger
+from services.ingest.identity_queries import find_senders
 from services.ingest.items import CustomerPreference
 from services.ingest.queries import StoredMessage
 
@@ -37,21 +42,31 @@ async def store_keywords(db: Connection, messages: Sequence[StoredMessage]) -> N
     )
 
 
-async def store_preferences(pool: Pool, preferences: Sequence[CustomerPreference]) -> None:
+async def store_preferences(pool: Pool, preferences: Sequence[CustomerPreference], now: datetime) -> None:
     """Store the consents that customers switched in WhatsApp."""
-    givers = [ConsentGiver(one.phone_number_id, *one.sender.ids, one.at) for one in preferences]
     async with pool.acquire() as db, db.transaction():
-        customers = await consents.find_givers(db, givers)
-        await consents.store_said(
-            db,
-            [
-                SaidConsent(*customer, "marketing", one.marketing, one.at, "whatsapp", "preferences")
-                for customer, one in zip(customers, preferences, strict=True)
-                if customer is not None
-            ],
+        senders = await find_senders(db, [(one.phone_number_id, *one.sender.ids) for one in preferences])
+        found = await identities.resolve(
+            db, [_seen(row.org_id, one) for row, one in zip(senders, preferences, strict=True)], now
         )
-    if unknown := customers.count(None):
+        said = [
+            SaidConsent(row.org_id, who.customer_id, "marketing", one.marketing, one.at, "whatsapp", "preferences")
+            for row, who, one in zip(senders, found, preferences, strict=True)
+            if row.org_id is not None and who.customer_id is not None
+        ]
+        await consents.store_said(db, said)
+    if unknown := len(preferences) - len(said):
         metrics.WEBHOOKS_IGNORED.labels(kind="user_preferences").inc(unknown)
+
+
+def _seen(org_id: str | None, one: CustomerPreference) -> Observation:
+    """A look-up: who had these ids then. No holder loses one by it."""
+    if org_id is None:
+        raise Transient("a business number was taken out of the directory meanwhile")
+    wa_id, bsuid = one.sender.ids
+    number = None if wa_id is None else f"+{wa_id}"
+    origin: Origin | None = None if one.marketing else "inbound"
+    return Observation(org_id, number, wa_id, bsuid, one.at, "stale", name=one.sender.name, origin=origin)
 
 
 async def publish(pool: Pool, producer: Producer) -> None:

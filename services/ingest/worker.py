@@ -67,7 +67,7 @@ async def on_webhooks(batch: Sequence[Received[Item]], deps: Deps) -> list[Rejec
         await learned_ids.learn_from_messages(deps.pool, messages, deps.now())
         records += await _store(await _placed(placeable, deps), deps)
     if preferences := [item for item in items if isinstance(item, CustomerPreference)]:
-        await consent.store_preferences(deps.pool, preferences)
+        await consent.store_preferences(deps.pool, preferences, deps.now())
     if news := [item for item in items if isinstance(item, TemplateNews)]:
         async with deps.pool.acquire() as db, db.transaction():
             await templates.record_news(db, news)

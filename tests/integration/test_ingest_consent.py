@@ -190,8 +190,60 @@ async def test_a_stop_that_comes_after_the_first_message_with_the_user_id_is_hea
     await standing(ingest, {"marketing": False})
 
 
-async def test_who_is_not_known_has_nothing_to_switch_off_and_becomes_no_conversation(ingest: Ingest) -> None:
-    await ingest.post(switched("stop", now()))
+async def test_a_stop_that_is_older_than_the_first_message_of_its_number_is_heard(ingest: Ingest) -> None:
+    at = now()
+    await ingest.post(of_messages(a_message(at)))
+    await ingest.published.events(INBOUND_MESSAGES, 1)
+    (row,) = await ingest.rows("select customer_id from customers")
+    consent = {"customer_id": row["customer_id"], "category": "marketing", "allowed": True}
+    await ingest.publish_changes(ConsentChanged(org_id=ORG, at=at - LONG_AGO, **consent))
+    await standing(ingest, {"marketing": True})
+    await ingest.post(switched("stop", at - timedelta(minutes=5)))
+    await standing(ingest, {"marketing": False})
+
+
+async def test_a_stop_before_the_number_was_given_to_somebody_is_not_theirs(ingest: Ingest) -> None:
+    await kim(ingest)
+    other, at = "447700900222", now()
+    moved = {"type": "user_changed_number", "body": f"Kim changed from {WA_ID} to {other}", "wa_id": other}
+    await ingest.post(of_messages(a_message(at, type="system", system=moved), contacts=[]))
+    await ingest.post(of_messages(a_message(at, **{"from": other}), contacts=[]))
+    await ingest.published.events(INBOUND_MESSAGES, 1)
+    await ingest.post(switched("stop", at - timedelta(minutes=5), wa_id=other))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while len(await ingest.rows("select 1 from consents")) < 2:  # noqa: ASYNC110 -- rows, not an event
+            await asyncio.sleep(0.02)
+    (row,) = await ingest.rows("select allowed from consents where customer_id = $1", KIM)
+    assert row["allowed"] is True
+
+
+@pytest.mark.parametrize("ids", [{}, {"wa_id": None, "user_id": BSUID}], ids=["number", "user id"])
+@pytest.mark.parametrize("known", [LONG_AGO, timedelta(0)], ids=["of old", "as of now"])
+async def test_a_stop_of_somebody_unknown_stands_when_the_directory_knows_them(
+    ingest: Ingest, ids: dict[str, Any], known: timedelta
+) -> None:
+    at = now()
+    stop = switched("stop", at - timedelta(minutes=5), **ids)
+    if ids:
+        del stop["entry"][0]["changes"][0]["value"]["contacts"]
+    await ingest.post(stop)
+    await standing(ingest, {"marketing": False}, customers=1)
+    assert await ingest.rows("select 1 from conversations") == []
+    consent = {"customer_id": KIM, "category": "marketing", "allowed": True}
+    await ingest.publish_changes(
+        CustomerUpserted(org_id=ORG, at=at - known, customer_id=KIM, name="Kim", phone=f"+{WA_ID}"),
+        ConsentChanged(org_id=ORG, at=at - LONG_AGO, **consent),
+    )
+    await ingest.post(of_messages(a_message(at, from_user_id=BSUID), contacts=[a_contact(bsuid=BSUID)]))
+    await ingest.published.events(INBOUND_MESSAGES, 1)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while len(await ingest.rows("select 1 from customers")) != 1:  # noqa: ASYNC110 -- rows, not an event
+            await asyncio.sleep(0.02)
+    await standing(ingest, {"marketing": False})
+
+
+async def test_a_resume_of_somebody_unknown_changes_nothing(ingest: Ingest) -> None:
+    await ingest.post(switched("resume", now()))
     await ingest.post(of_messages(a_message(now(), **{"from": "447700900111"}), contacts=[]))
     await ingest.published.events(INBOUND_MESSAGES, 1)
     assert len(await ingest.rows("select 1 from customers")) == 1

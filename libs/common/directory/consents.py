@@ -22,7 +22,6 @@ from libs.common.directory.organisations import AuditLine, add_lines
 from libs.common.directory.reports import MarketingStopped
 from libs.common.directory.touched import touch
 from libs.common.events.directory import ConsentCategory, ConsentChanged
-from libs.common.phone import spellings
 from libs.common.thread.conversations import current_conversation, lock_against_merge
 
 Cause = Literal["keyword", "preferences", "refusal"]
@@ -221,57 +220,3 @@ async def refuse_marketing(db: Connection, refusals: Sequence[MarketingStopped])
                 for row in customers
             ],
         )
-
-
-# Former holders too: what was said before a number was given up was its holder's to say. A BSUID is one person's for
-# ever, also before it was first seen.
-_HOLDERS = """
-select u.place, u.kind, n.org_id,
-       coalesce(
-           (select i.customer_id from customer_identities i
-             where i.org_id = n.org_id and i.kind = u.kind and i.value = any(string_to_array(u.names, ' '))
-               and (i.since <= u.at or u.kind = 'bsuid') limit 1),
-           (select f.customer_id from former_identities f
-             where f.org_id = n.org_id and f.kind = u.kind and f.value = any(string_to_array(u.names, ' '))
-               and (f.since <= u.at and u.at < f.until or u.kind = 'bsuid')
-             order by f.until limit 1)) as customer_id
-  from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) with ordinality
-    as u (phone_number_id, kind, names, at, place)
-  join whatsapp_numbers n on n.phone_number_id = u.phone_number_id and n.org_id is not null
-"""
-
-
-class ConsentGiver(NamedTuple):
-    """The person whom Meta names by these ids, towards a business number, at that time."""
-
-    phone_number_id: str
-    wa_id: str | None
-    bsuid: str | None
-    at: datetime
-
-
-async def find_givers(db: Connection, givers: Sequence[ConsentGiver]) -> list[tuple[str, UUID] | None]:
-    """Organisation and customer of each, in order; None for an unknown one. A BSUID says more than a number."""
-    rows: list[tuple[str, str, str, datetime]] = []
-    giver_of: list[int] = []
-    for place, giver in enumerate(givers):
-        lines = [] if giver.wa_id is None else spellings(f"+{giver.wa_id}")
-        names = {
-            "bsuid": [] if giver.bsuid is None else [giver.bsuid],
-            "wa_id": [line[1:] for line in lines],
-            "phone": list(lines),
-        }
-        for kind, values in names.items():
-            if values:
-                rows.append((giver.phone_number_id, kind, " ".join(values), giver.at))
-                giver_of.append(place)
-    if not rows:
-        return [None] * len(givers)
-    found: dict[tuple[int, str], tuple[str, UUID]] = {}
-    for row in await db.fetch(_HOLDERS, *as_columns(rows)):
-        if row["customer_id"] is not None:
-            found[giver_of[row["place"] - 1], row["kind"]] = (row["org_id"], row["customer_id"])
-    return [
-        found.get((place, "bsuid")) or found.get((place, "wa_id")) or found.get((place, "phone"))
-        for place in range(len(givers))
-    ]

@@ -14,8 +14,9 @@ from typing import Literal
 from uuid import UUID
 
 Source = Literal["message", "status", "answer", "notice", "directory", "shared", "intent", "stale", "sms"]
-"""Where an id comes from. ``intent``: we wrote there first. ``stale``: a webhook older than Meta's seven days, which
-takes no id from its holder. ``sms``: an SMS came from there, which proves nothing: its sender can be forged."""
+"""Where an id comes from. ``intent``: we wrote there first. ``stale``: a webhook older than Meta's seven days, or a
+stop of marketing, which takes no id from its holder. ``sms``: an SMS came from there, which proves nothing: its sender
+can be forged."""
 
 Origin = Literal["directory", "inbound", "outbound"]
 Kind = Literal["phone", "bsuid", "wa_id", "sender"]
