@@ -44,11 +44,11 @@ async def test_a_bad_round_is_told_and_does_not_end_the_rounds(log_lines: LogLin
     assert "hello" not in log_lines.raw
 
 
-async def test_a_task_that_fails_again_and_again_or_hangs_is_named_after_a_minute_and_no_more_when_it_ends_well() -> (
-    None
-):
-    pulse = StallDetector()
-    now = asyncio.get_running_loop().time()
+async def test_a_task_that_fails_again_and_again_or_hangs_is_named_after_a_minute_and_no_more_when_it_ends_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pulse, now = StallDetector(), 1_000.0
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", partial(float, now))
     pulse.begins("sweep.claims")
     pulse.begins("dispatch")
     pulse.ends("dispatch")
@@ -56,6 +56,7 @@ async def test_a_task_that_fails_again_and_again_or_hangs_is_named_after_a_minut
     assert pulse.why(now + STUCK_AFTER - 1) is None
     assert pulse.why(now + STUCK_AFTER + 2) == "sweep.claims has made no progress for 62 s"
     pulse.ends("sweep.claims")
+    monkeypatch.undo()
     assert pulse.why(now + STUCK_AFTER + 2) is None
 
 

@@ -1,6 +1,7 @@
 """Trouble that does not end is told again, and what cannot be read makes unready."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -44,6 +45,11 @@ def a_batch(
     return [ConsumerRecord(WEBHOOKS.name, partition, offset, 0, 0, key, value, None, 1, 1, ())]
 
 
+def in_words(told: str | None) -> str | None:
+    """Without the seconds: 61, or more where the machine stood still for a moment."""
+    return told and re.sub(r"\b6\d s\b", "N s", told)
+
+
 class Outage:
     over = False
 
@@ -77,8 +83,8 @@ async def test_trouble_that_lasts_is_told_again_with_its_cause_and_length_and_ma
     ]
     assert told[1]["duration_ms"] >= REPORT_INTERVAL * 1000
     assert runner.unready(now + STALLED_AFTER / 2) is None
-    standing = "webhooks.v1: partition 0 has made no progress for 61 s although records wait (Transient)"
-    assert runner.unready(now + STALLED_AFTER + 1) == standing
+    standing = "webhooks.v1: partition 0 has made no progress for N s although records wait (Transient)"
+    assert in_words(runner.unready(now + STALLED_AFTER + 1)) == standing
     assert runner.unready(now + STALLED_AFTER + 1, but_away=True) is None
     [line] = log_lines.of("consumer.standing")
     assert (line["level"], line["partition"], line["offset"], line["reason"]) == ("error", 0, 7, "Transient")
@@ -108,8 +114,8 @@ async def test_work_that_is_too_slow_is_nothing_that_is_away() -> None:
     runner = a_lane(Handled(Slowness()))
     await runner.on_batch(a_batch(partition=3))
     later = asyncio.get_running_loop().time() + STALLED_AFTER + 1
-    standing = "webhooks.v1: partition 3 has made no progress for 61 s although records wait (QueryCanceledError)"
-    assert runner.unready(later) == runner.unready(later, but_away=True) == standing
+    standing = "webhooks.v1: partition 3 has made no progress for N s although records wait (QueryCanceledError)"
+    assert in_words(runner.unready(later)) == in_words(runner.unready(later, but_away=True)) == standing
 
 
 async def test_a_handler_that_hangs_makes_unready_and_one_that_comes_back_ready() -> None:
@@ -118,7 +124,8 @@ async def test_a_handler_that_hangs_makes_unready_and_one_that_comes_back_ready(
     hanging = asyncio.create_task(runner.on_batch(a_batch(partition=5)))
     await asyncio.sleep(0.01)
     later = asyncio.get_running_loop().time() + STALLED_AFTER + 1
-    assert runner.unready(later) == "webhooks.v1: partition 5 has made no progress for 61 s although records wait"
+    standing = "webhooks.v1: partition 5 has made no progress for N s although records wait"
+    assert in_words(runner.unready(later)) == standing
     answer.set()
     await hanging
     assert runner.unready(later) is None
