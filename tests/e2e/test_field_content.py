@@ -1,9 +1,8 @@
 """What the customer said reaches whoever reads, from outside."""
 
 import json
-import time
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from libs.common.clock import utc_now
+from libs.common.events.topics import OUTBOUND_WHATSAPP
 from tests.e2e.field import Field, opened, template, to, who_wrote
 from tests.support.garages import TEMPLATE, Customer
 from tests.support.standin import Call, Meta, accepted, answered
@@ -140,19 +140,22 @@ async def test_the_window_is_open_to_its_last_second(at: Meta, field: Field) -> 
 
 
 async def test_a_text_behind_a_picture_is_sent_later_and_a_text_behind_a_text_at_once(at: Meta, field: Field) -> None:
-    called: dict[str, float] = {}
+    kim = await who_wrote(at)
+    called: list[tuple[str | None, datetime]] = []
 
     def graph(call: Call) -> Any:
-        called[call.text or "the picture"] = time.monotonic()
+        if call.to == kim.phone:
+            called.append((call.text, utc_now()))
         return accepted(call)
 
     field.standin.graph = graph
-    kim = await who_wrote(at)
     await kim.is_sent("Here comes a picture.")
-    await kim.is_sent(content={"kind": "image", "link": "https://acme.example/1.jpg"})
-    await kim.is_sent("This is your car.")
-    await kim.is_sent("Shall we go on?")
+    picture = await kim.is_sent(content={"kind": "image", "link": "https://acme.example/1.jpg"})
+    behind = [await kim.is_sent(text) for text in ("This is your car.", "Shall we go on?")]
     await field.standin.receives(to(kim, "Shall we go on?"))
-    assert list(called) == ["Here comes a picture.", "the picture", "This is your car.", "Shall we go on?"]
-    assert called["This is your car."] - called["the picture"] > 2
-    assert called["Shall we go on?"] - called["This is your car."] < 2
+    assert [text for text, _ in called] == ["Here comes a picture.", None, "This is your car.", "Shall we go on?"]
+    decided_at = datetime.fromisoformat((await field.system.decided(picture))["decided_at"])
+    assert called[2][1] - decided_at > timedelta(seconds=3)
+    commands = [await field.system.published.one(OUTBOUND_WHATSAPP.name, message_id=one) for one in behind]
+    waits = {command.event["not_before"] for command in commands} - {None}
+    assert len(waits) <= 1, "the second text waits for no text"
