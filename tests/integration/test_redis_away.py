@@ -68,7 +68,7 @@ async def test_a_server_that_is_away_at_the_start_is_used_when_it_is_there(
         await asyncio.to_thread(own_valkey.start)
         await until(lambda: answers(redis))
     told = [line["event"] for line in log_lines.all()]
-    assert told == ["dependency.away", "breaker.opened", "breaker.closed"]
+    assert told[:3] == ["dependency.away", "breaker.opened", "breaker.closed"]
     assert "TRANSOM_REDIS_URL" in str(log_lines.all()[0]["detail"])
 
 

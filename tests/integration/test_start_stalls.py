@@ -74,5 +74,6 @@ async def test_a_start_outlasts_a_postgresql_that_stalls(
             goes_on.set()
             await service.ready()
             assert await service.stop() == 0
-    events = [line["event"] for line in validated(log.read_text())]
-    assert [event for event in events if event.startswith("dependency")] == ["dependency.away", "dependency.back"]
+    told = [line for line in validated(log.read_text()) if line.get("dependency") == "postgres"]
+    assert [line["event"] for line in told][:2] == ["dependency.away", "dependency.back"]
+    assert len([line for line in told if "stalls" in line.get("detail", "")]) == 1
