@@ -1,12 +1,8 @@
 """Lists, single conversations and what has been read, through the API of a running inbox."""
 
-import asyncio
-from dataclasses import replace
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-import httpx
-import pytest
 import pytest_asyncio
 
 from libs.common.events.content import InText
@@ -14,9 +10,8 @@ from libs.common.events.inbound import InboundMessage
 from libs.common.events.outbound import WindowState
 from libs.common.events.topics import INBOUND_MESSAGES
 from libs.common.kafka.producer import Producer, Record
-from services.inbox.conversation_queries import ListQuery, is_found_often, page
-from services.inbox.words import text_query
 from tests.support.inbox import ADVISOR, OWNER, TECHNICIAN, RunningInbox
+from tests.support.inbox_garage import a_garage, conversations_of
 from tests.support.inbox_world import HOUR, MINUTE, InboxWorld
 from tests.support.waiting import eventually_true
 
@@ -25,23 +20,7 @@ PHONE = "+447700900999"
 
 @pytest_asyncio.fixture
 async def garage(inbox: RunningInbox) -> InboxWorld:
-    """An organisation of the test's own."""
-    org = await inbox.an_org()
-    async with inbox.pool.acquire() as db:
-        number = await db.fetchval("select phone_number_id from whatsapp_numbers where org_id = $1", org)
-    return InboxWorld(inbox.pool, org, number, inbox.pool.now())
-
-
-async def _ids(client: httpx.AsyncClient, **query: Any) -> list[UUID]:
-    """The conversations of all pages of a list."""
-    found, cursor = list[UUID](), None
-    while True:
-        answer = await client.get("/v1/conversations", params=query | ({"cursor": cursor} if cursor else {}))
-        assert answer.status_code == 200, answer.text
-        page = answer.json()
-        found += [UUID(item["conversation_id"]) for item in page["items"]]
-        if (cursor := page["next"]) is None:
-            return found
+    return await a_garage(inbox)
 
 
 async def test_all_conversations_stand_newest_first_and_pages_miss_none(
@@ -51,8 +30,8 @@ async def test_all_conversations_stand_newest_first_and_pages_miss_none(
     for thread in threads:
         await garage.hears(thread)
     kim = inbox.api(garage.org)
-    assert await _ids(kim) == threads[::-1]
-    assert await _ids(kim, limit=3) == threads[::-1]
+    assert await conversations_of(kim) == threads[::-1]
+    assert await conversations_of(kim, limit=3) == threads[::-1]
 
 
 async def test_pages_stay_stable_while_messages_come(inbox: RunningInbox, garage: InboxWorld) -> None:
@@ -63,7 +42,7 @@ async def test_pages_stay_stable_while_messages_come(inbox: RunningInbox, garage
     first = (await kim.get("/v1/conversations", params={"limit": 2})).json()
     await garage.hears(threads[5])  # one that was on the first page
     await garage.hears((await garage.customer("New"))[1])
-    rest = await _ids(kim, limit=2, cursor=first["next"])
+    rest = await conversations_of(kim, limit=2, cursor=first["next"])
     assert rest == threads[3::-1]
 
 
@@ -118,9 +97,9 @@ async def test_closing_windows_stand_most_urgent_first_while_an_answer_is_wanted
         )
     await garage.hears(threads["refused"], ago=23 * HOUR)
     kim = inbox.api(garage.org)
-    assert await _ids(kim, view="closing") == [threads["sooner"], threads["soon"]]
-    assert await _ids(kim, view="closing", limit=1) == [threads["sooner"], threads["soon"]]
-    assert await _ids(kim, view="expired") == [threads["refused"], threads["over"]]
+    assert await conversations_of(kim, view="closing") == [threads["sooner"], threads["soon"]]
+    assert await conversations_of(kim, view="closing", limit=1) == [threads["sooner"], threads["soon"]]
+    assert await conversations_of(kim, view="expired") == [threads["refused"], threads["over"]]
     window = (await kim.get(f"/v1/conversations/{threads['refused']}/window")).json()
     assert (window["state"], window["open"], window["closes_at"]) == ("expired", False, _utc(refused))
     states = {
@@ -141,9 +120,9 @@ async def test_failed_conversations_are_listed_until_something_goes(inbox: Runni
     await garage.hears((await garage.customer())[1])
     await garage.says(thread, status="failed", reason="provider_refused", provider_code="131026", ago=HOUR)
     kim = inbox.api(garage.org)
-    assert await _ids(kim, view="failed") == [thread]
+    assert await conversations_of(kim, view="failed") == [thread]
     await garage.says(thread)
-    assert await _ids(kim, view="failed") == []
+    assert await conversations_of(kim, view="failed") == []
 
 
 async def test_a_failed_text_that_staff_drop_has_not_failed_any_more(inbox: RunningInbox, garage: InboxWorld) -> None:
@@ -156,10 +135,10 @@ async def test_a_failed_text_that_staff_drop_has_not_failed_any_more(inbox: Runn
             *(garage.org, text, thread, {"kind": "text", "text": "Yes, it is."}),
         )
     kim = inbox.api(garage.org)
-    assert await _ids(kim, view="failed") == [thread]
+    assert await conversations_of(kim, view="failed") == [thread]
     dropped = await kim.post(f"/v1/conversations/{thread}/parked/{text}", json={"action": "drop"})
     assert dropped.status_code == 204, dropped.text
-    assert await _ids(kim, view="failed") == []
+    assert await conversations_of(kim, view="failed") == []
 
 
 async def test_unread_is_each_members_own(inbox: RunningInbox, garage: InboxWorld) -> None:
@@ -168,14 +147,14 @@ async def test_unread_is_each_members_own(inbox: RunningInbox, garage: InboxWorl
     await garage.hears(old)
     await garage.hears(new)
     kim, ana = inbox.api(garage.org, user_id="kim"), inbox.api(garage.org, user_id="ana")
-    assert await _ids(kim, view="unread") == [new, old]
+    assert await conversations_of(kim, view="unread") == [new, old]
     assert (await kim.post(f"/v1/conversations/{new}/read")).status_code == 204
     assert (await kim.post(f"/v1/conversations/{new}/read")).status_code == 204
-    assert await _ids(kim, view="unread") == [old]
-    assert await _ids(ana, view="unread") == [new, old]
+    assert await conversations_of(kim, view="unread") == [old]
+    assert await conversations_of(ana, view="unread") == [new, old]
     assert (await kim.get(f"/v1/conversations/{new}")).json()["unread"] is False
     await garage.hears(new)
-    assert await _ids(kim, view="unread", limit=1) == [new, old]
+    assert await conversations_of(kim, view="unread", limit=1) == [new, old]
 
 
 async def test_lists_by_channel_and_by_number(inbox: RunningInbox, garage: InboxWorld) -> None:
@@ -184,10 +163,10 @@ async def test_lists_by_channel_and_by_number(inbox: RunningInbox, garage: Inbox
     await garage.hears(by_sms, channel="sms")
     await garage.hears(by_whatsapp)
     kim = inbox.api(garage.org)
-    assert await _ids(kim, channel="sms") == [by_sms]
-    assert await _ids(kim, channel="whatsapp", view="unread") == [by_whatsapp]
-    assert await _ids(kim, number=garage.number) == [by_whatsapp, by_sms]
-    assert await _ids(kim, number="106400000009999") == []
+    assert await conversations_of(kim, channel="sms") == [by_sms]
+    assert await conversations_of(kim, channel="whatsapp", view="unread") == [by_whatsapp]
+    assert await conversations_of(kim, number=garage.number) == [by_whatsapp, by_sms]
+    assert await conversations_of(kim, number="106400000009999") == []
 
 
 async def test_what_was_unread_for_too_long_stands_on_top_until_somebody_reads(
@@ -203,85 +182,10 @@ async def test_what_was_unread_for_too_long_stands_on_top_until_somebody_reads(
     kim = inbox.api(garage.org)
     wanted = [threads[1], threads[0], threads[3], threads[2]]
     for limit in (1, 2, 3, 50):
-        assert await _ids(kim, limit=limit) == wanted
-        assert await _ids(kim, limit=limit, view="unread") == wanted
+        assert await conversations_of(kim, limit=limit) == wanted
+        assert await conversations_of(kim, limit=limit, view="unread") == wanted
     await kim.post(f"/v1/conversations/{threads[1]}/read")
-    assert await _ids(kim) == [threads[0], threads[3], threads[2], threads[1]]
-
-
-@pytest.mark.parametrize(
-    ("q", "found"),
-    [
-        ("quandt", "name"),
-        ("ZOE quan", "name"),
-        ("zoë", "name"),
-        ("gearbox", "text"),
-        ("gear oil", "text"),
-        ("getriebeöl", "german"),
-        ("getriebeol", "german"),
-        ("+44 7700 900 991", "name"),
-        ("07700 900991", "name"),
-        ("900991", "name"),
-        ("nothing such", None),
-        ("gearbox quandt", None),
-    ],
-)
-async def test_the_search_finds_names_texts_and_numbers(
-    inbox: RunningInbox, garage: InboxWorld, q: str, found: str | None
-) -> None:
-    threads = {
-        "name": (await garage.customer("Zoë Quandt", "+447700900991"))[1],
-        "text": (await garage.customer("Kim"))[1],
-        "german": (await garage.customer("Ana"))[1],
-    }
-    await garage.hears(threads["name"], "Hello")
-    await garage.says(threads["text"], "The gearbox needs oil, it's 'dry'")
-    await garage.hears(threads["german"], "Wie viel Getriebeöl?")
-    assert await _ids(inbox.api(garage.org), q=q) == ([] if found is None else [threads[found]])
-
-
-async def test_the_search_is_bounded_and_finds_nothing_of_others(inbox: RunningInbox, garage: InboxWorld) -> None:
-    _, thread = await garage.customer("Kim", PHONE)
-    await garage.hears(thread, "gearbox")
-    other = inbox.api(await inbox.an_org())
-    assert await _ids(other, q="gearbox") == []
-    assert await _ids(other, q=PHONE) == []
-    kim = inbox.api(garage.org)
-    for q in ("a", "x" * 101, "??"):
-        answer = await kim.get("/v1/conversations", params={"q": q})
-        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "q")
-    assert await _ids(kim, q="it's & | ! <-> :* \\ acme/x") == []
-
-
-async def test_a_search_ends_in_time_and_a_person_runs_one_at_once(inbox: RunningInbox, garage: InboxWorld) -> None:
-    kim, ana = inbox.api(garage.org, user_id="kim"), inbox.api(garage.org, user_id="ana")
-    await _ids(kim, q="warm")
-    async with inbox.pool.acquire() as db, db.transaction():
-        await db.execute("lock table message_words in access exclusive mode")
-        searches = [kim.get("/v1/conversations", params={"q": f"word {number}"}) for number in range(3)]
-        answers = await asyncio.gather(*searches, ana.get("/v1/conversations"))
-    assert sorted(answer.status_code for answer in answers[:3]) == [422, 422, 429]
-    slow = next(answer for answer in answers if answer.status_code == 422)
-    assert slow.json()["errors"] == [{"field": "q", "message": "too much is found: add a word"}]
-    assert answers[3].status_code == 200  # lists go on
-    assert await _ids(kim, q="again") == []
-
-
-async def test_words_that_stand_everywhere_are_looked_for_from_the_newest_conversation_on(
-    inbox: RunningInbox, garage: InboxWorld
-) -> None:
-    for number in range(5):
-        _, thread = await garage.customer("Zoe" if number % 2 else "Kim")
-        await garage.hears(thread, "My gearbox" if number % 3 else "My clutch")
-    now = inbox.pool.now()
-    asked = ListQuery(garage.org, "kim", "all", now - 24 * HOUR, now - 22 * HOUR, now, limit=50)
-    async with inbox.pool.acquire() as db:
-        for word in ("gear", "zoe", "clutch", "my", "nothing"):
-            query = replace(asked, text=text_query(garage.org, word))
-            collected, walked = await page(db, query), await page(db, replace(query, walk=True))
-            assert walked == collected
-            assert await is_found_often(db, garage.org, query.text or "", 0) == bool(collected)
-            assert not await is_found_often(db, garage.org, query.text or "", 20)
+    assert await conversations_of(kim) == [threads[0], threads[3], threads[2], threads[1]]
 
 
 async def test_who_comes_for_the_first_time_has_not_to_read_what_is_a_week_old(
@@ -290,7 +194,7 @@ async def test_who_comes_for_the_first_time_has_not_to_read_what_is_a_week_old(
     threads = [(await garage.customer())[1] for _ in range(3)]
     for thread, days in zip(threads, (30, 8, 6), strict=True):
         await garage.hears(thread, ago=24 * days * HOUR)
-    assert await _ids(inbox.api(garage.org, user_id="new"), view="unread") == [threads[2]]
+    assert await conversations_of(inbox.api(garage.org, user_id="new"), view="unread") == [threads[2]]
 
 
 async def test_numbers_are_masked_and_not_searched_without_the_capability(
@@ -303,7 +207,7 @@ async def test_numbers_are_masked_and_not_searched_without_the_capability(
         answer = await technician.get("/v1/conversations", params={"q": q})
         assert answer.status_code == 403, q
         assert answer.headers["content-type"] == "application/problem+json"
-    assert await _ids(technician, q="gearbox") == [thread]
+    assert await conversations_of(technician, q="gearbox") == [thread]
     item = (await technician.get(f"/v1/conversations/{thread}")).json()
     assert item["customer"]["phone"] == "+44 •••• ••• 999"
     assert "7700" not in item["last_message"]["preview"]
@@ -355,9 +259,10 @@ async def test_what_is_published_about_a_conversation_puts_it_into_the_lists(
         await producer.publish([Record(INBOUND_MESSAGES, str(thread).encode(), event.encode())])
     kim = inbox.api(garage.org)
 
-    await eventually_true(lambda: _ids(kim, q="wheel"))  # the head and the name may come from the walk over all threads
+    # the head and the name may come from the walk over all threads
+    await eventually_true(lambda: conversations_of(kim, q="wheel"))
     for asked in ({"view": "unread"}, {"q": "quandt"}, {"q": "wheel"}, {"q": "900999"}):
-        assert await _ids(kim, **asked) == [thread], asked
+        assert await conversations_of(kim, **asked) == [thread], asked
 
 
 async def test_another_organisations_conversation_is_unknown(inbox: RunningInbox, garage: InboxWorld) -> None:
@@ -369,13 +274,13 @@ async def test_another_organisations_conversation_is_unknown(inbox: RunningInbox
         unknown = await other.get(f"/v1/conversations/{uuid4()}{path}")
         assert (answer.status_code, answer.content) == (404, unknown.content)
     assert (await other.post(f"/v1/conversations/{thread}/read")).status_code == 404
-    assert await _ids(other) == []
+    assert await conversations_of(other) == []
 
 
 async def test_a_filter_that_is_empty_is_none(inbox: RunningInbox, garage: InboxWorld) -> None:
     _, thread = await garage.customer()
     await garage.hears(thread)
-    assert await _ids(inbox.api(garage.org), view="", channel="", number="", q="", cursor="") == [thread]
+    assert await conversations_of(inbox.api(garage.org), view="", channel="", number="", q="", cursor="") == [thread]
 
 
 async def test_a_cursor_is_of_one_list_of_one_organisation(inbox: RunningInbox, garage: InboxWorld) -> None:

@@ -13,6 +13,7 @@ from libs.common.sending.status_effects import store_provider_ids
 from libs.common.sending.statuses import ProviderId
 from tests.support import world
 from tests.support.inbox import ADVISOR, OWNER, TECHNICIAN, RunningInbox
+from tests.support.inbox_garage import a_garage
 from tests.support.inbox_world import HOUR, MINUTE, InboxWorld
 from tests.support.written_pages import text_of
 
@@ -22,11 +23,7 @@ CANARY = "447700900999"
 
 @pytest_asyncio.fixture
 async def garage(inbox: RunningInbox) -> InboxWorld:
-    """An organisation of the test's own."""
-    org = await inbox.an_org()
-    async with inbox.pool.acquire() as db:
-        number = await db.fetchval("select phone_number_id from whatsapp_numbers where org_id = $1", org)
-    return InboxWorld(inbox.pool, org, number, inbox.pool.now())
+    return await a_garage(inbox)
 
 
 async def _messages(inbox: RunningInbox, garage: InboxWorld, thread: UUID, **query: Any) -> list[dict[str, Any]]:

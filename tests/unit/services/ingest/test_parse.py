@@ -8,46 +8,19 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
 from libs.common.errors import Undecodable
-from libs.common.events.content import InContent
 from services.ingest import meta
-from services.ingest.fields import recipient_of
 from services.ingest.items import (
     CustomerCall,
     CustomerMessage,
-    GroupMessage,
-    IdentityChange,
     Ignored,
-    Item,
     MessageStatus,
-    Sender,
 )
 from services.ingest.parse import parse
+from tests.support.parsed import AT, CONTENT, all_of, the_message, the_reason
 from tests.support.recordings import recording, recordings
-from tests.support.webhooks import NUMBER, WA_ID, a_contact, a_message, a_status, a_value, a_webhook, of_messages
-
-AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
-CONTENT: TypeAdapter[Any] = TypeAdapter(InContent)
-
-
-def all_of(webhook: Any, *, reaction_opens: bool = False) -> list[Item]:
-    return [parse(record[1], reaction_opens=reaction_opens) for record in meta.split(webhook, AT)]
-
-
-def the_message(**more: Any) -> CustomerMessage:
-    message = {name: value for name, value in (a_message(AT) | more).items() if value is not None}
-    (one,) = all_of(of_messages(message))
-    assert isinstance(one, CustomerMessage)
-    CONTENT.validate_python(one.content)
-    return one
-
-
-def the_reason(webhook: Any) -> str:
-    with pytest.raises(Undecodable) as refused:
-        all_of(webhook)
-    return refused.value.reason
+from tests.support.webhooks import NUMBER, a_contact, a_message, a_status, a_value, a_webhook, of_messages
 
 
 @pytest.mark.parametrize("name", recordings("meta", "a_customer_"))
@@ -277,68 +250,6 @@ def test_a_status_carries_code_and_callback() -> None:
     )  # fmt: skip -- one row
 
 
-@pytest.mark.parametrize(
-    ("system", "now"),
-    [
-        ({"type": "user_changed_number", "wa_id": "447700900111"}, Sender("447700900111", None)),
-        ({"type": "customer_changed_number", "new_wa_id": "447700900111"}, Sender("447700900111", None)),
-        ({"type": "user_changed_user_id", "user_id": "GB.2", "previous_user_id": "GB.1"}, Sender(None, "GB.2")),
-    ],
-)
-def test_a_new_number_or_user_id_is_a_change_of_identity(system: Any, now: Sender) -> None:
-    (one,) = all_of(of_messages(a_message(AT, None, type="system", system=system)))
-    assert isinstance(one, IdentityChange)
-    assert one.notice is not None
-    assert (one.now, one.sender.wa_id, one.notice.opens, one.alarm) == (now, WA_ID, False, False)
-
-
-def test_a_new_user_id_is_the_customers_whom_the_notice_names_by_the_one_before_alone() -> None:
-    system = {"type": "user_changed_user_id", "user_id": "GB.2", "previous_user_id": "GB.1"}
-    webhook = of_messages(a_message(AT, None, **{"from": None}, type="system", system=system), contacts=[])
-    (one,) = all_of(webhook)
-    assert isinstance(one, IdentityChange)
-    assert (one.sender, one.now) == (Sender(None, "GB.1"), Sender(None, "GB.2"))
-    (record,) = meta.split(webhook, AT)
-    assert record[0] == f"{NUMBER}:GB.1".encode()
-
-
-@pytest.mark.parametrize("kind", ["text", "system", "reaction"])
-def test_what_is_said_in_a_group_is_told_as_the_groups(kind: str) -> None:
-    (one,) = all_of(of_messages(a_message(AT, "See you all at nine", type=kind, group_id="g")))
-    assert isinstance(one, GroupMessage)
-    assert (one.group_id, one.sender.wa_id) == ("g", WA_ID)
-
-
-def test_the_own_number_is_taken_from_what_was_shared_on_request() -> None:
-    card = {"name": {"formatted_name": "Kim"}, "phones": [{"phone": "+44 7700 900777"}]}
-    shared: dict[str, Any] = {"from": None, "from_user_id": "GB.1", "type": "contacts", "contacts": [card]}
-    (asked,) = all_of(of_messages(a_message(AT, **shared, origin="contact_request")))
-    (forwarded,) = all_of(of_messages(a_message(AT, **shared)))
-    assert isinstance(asked, CustomerMessage)
-    assert isinstance(forwarded, CustomerMessage)
-    assert (asked.shared, forwarded.shared) == ("+447700900777", None)
-
-
-def test_a_number_that_may_be_in_other_hands_is_an_alarm_and_nobodys_message() -> None:
-    system = {"type": "customer_identity_changed", "body": "User identity changed"}
-    (one,) = all_of(of_messages(a_message(AT, None, type="system", system=system)))
-    assert isinstance(one, IdentityChange)
-    assert (one.sender.wa_id, one.now.ids, one.alarm) == (WA_ID, (None, None), True)
-    assert one.notice is not None
-    assert (one.notice.content["kind"], one.notice.content["type"], one.notice.opens) == (
-        "unsupported",
-        "system",
-        False,
-    )
-
-
-@pytest.mark.parametrize("group", [None, ""])
-def test_a_message_of_no_group_is_the_customers_own(group: str | None) -> None:
-    (one,) = all_of(of_messages(a_message(AT, "Hello") | {"group_id": group}))
-    assert isinstance(one, CustomerMessage)
-    assert (one.content, one.opens) == ({"kind": "text", "text": "Hello"}, True)
-
-
 def test_a_message_from_the_future_counts_as_now_and_an_old_one_stays_old() -> None:
     assert the_message(timestamp=str(int((AT + timedelta(days=9)).timestamp()))).at == AT + timedelta(seconds=60)
     assert the_message(timestamp=str(int((AT - timedelta(days=9)).timestamp()))).at == AT - timedelta(days=9)
@@ -367,32 +278,6 @@ def test_a_message_from_the_future_counts_as_now_and_an_old_one_stays_old() -> N
 def test_nothing_in_a_record_raises_anything_but_a_reason(record: dict[str, Any]) -> None:
     with suppress(Undecodable):
         parse(orjson.dumps(record), reaction_opens=False)
-
-
-def test_a_sender_keeps_the_number_on_the_card_beside_that_of_the_message() -> None:
-    message = a_message(AT, **{"from": "5511990000001"})
-    (one,) = all_of(of_messages(message, contacts=[a_contact("551190000001", "BR.1", "Ana")]))
-    assert isinstance(one, CustomerMessage)
-    assert one.sender == Sender("5511990000001", "BR.1", "Ana", "551190000001")
-
-
-@pytest.mark.parametrize(
-    ("told", "contacts", "recipient"),
-    [
-        ({}, None, Sender(WA_ID, None)),
-        ({"recipient_user_id": "GB.1"}, None, Sender(WA_ID, "GB.1")),
-        ({"recipient_id": "GB.1"}, None, Sender(None, "GB.1")),
-        ({"recipient_id": None}, None, None),
-        ({"recipient_id": None}, [{"wa_id": WA_ID}], Sender(WA_ID, None)),
-        ({"recipient_id": None}, [{"user_id": "GB.1"}], Sender(None, "GB.1")),
-        ({}, [a_contact(WA_ID, "GB.1")], Sender(WA_ID, "GB.1", "Kim")),
-    ],
-)
-def test_a_status_says_whom_the_message_reached(told: dict[str, Any], contacts: Any, recipient: Sender | None) -> None:
-    status = {name: value for name, value in (a_status("w", "failed", AT) | told).items() if value is not None}
-    (one,) = all_of(a_webhook(a_value(statuses=[status], **({} if contacts is None else {"contacts": contacts}))))
-    assert isinstance(one, MessageStatus)
-    assert recipient_of(one) == recipient
 
 
 @pytest.mark.parametrize(("reason", "told"), [("too_many_items", "too_many_items"), ("unreadable", "not_a_webhook")])
