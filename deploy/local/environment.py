@@ -185,8 +185,11 @@ def _lines(folder: Path, *, given: bool = True) -> dict[str, str]:
     """The variables of the file; without ``given`` only the generated ones."""
     try:
         lines = (folder / FILE_NAME).read_text().splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
+    except OSError as error:
+        why = f"{error.filename}: {error.strerror}"
+        raise ConfigurationError(f"{folder} cannot be the data folder ({why}): choose another one") from error
     chosen = (line for line in lines if given or not line.endswith(_GIVEN))
     words = (word for line in chosen for word in shlex.split(line, comments=True) if "=" in word)
     return {name: value for name, _, value in (word.partition("=") for word in words)}

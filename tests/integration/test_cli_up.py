@@ -243,6 +243,13 @@ async def test_one_run_at_a_time_has_a_folder(open_folder: Path) -> None:
         await first.ends(signal.SIGKILL)
 
 
+async def test_a_folder_that_cannot_be_made_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "data"
+    told = await asyncio.to_thread(complaint, "up", "--data", str(folder), env=environment())
+    assert f"{folder} cannot be the data folder ({folder}: Not a directory): choose another one" in told
+
+
 async def demo(env: Mapping[str, str]) -> tuple[int | None, str]:
     """Its exit code and what it told; it does not outlive the test."""
     outputs = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.STDOUT}

@@ -117,8 +117,12 @@ class LocalServers:
     def start(self) -> Servers:
         """Start the servers that are not given, at the same time. A failure stops those that had started."""
         with contextlib.ExitStack() as starting:
-            self._take_folder()
-            starting.enter_context(self._lock())
+            try:
+                self._take_folder()
+                starting.enter_context(self._lock())
+            except OSError as error:
+                why = f"{error.filename}: {error.strerror}"
+                raise ServerError(f"{self.folder} cannot be the data folder ({why}): choose another one") from error
             self._watchdog = starting.enter_context(Watchdog())
             if self.scratch is not None:
                 self._watchdog.scratch(self.scratch)
