@@ -278,6 +278,8 @@ class Talk:
     thread: Thread
     is_held: bool = False
     may_send: bool = False
+    is_on_its_way: bool = False
+    """Whether what this person just sent does not stand in the thread yet."""
 
     @property
     def title(self) -> str | None:

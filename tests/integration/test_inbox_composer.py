@@ -1,7 +1,9 @@
 """The composer over HTTP, as a browser without scripts uses it: nothing typed is lost, nothing is sent twice."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from uuid import UUID
 
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
@@ -27,10 +29,13 @@ async def test_a_text_goes_to_the_router_once_however_often_the_form_is_posted(
     desk = await a_desk(inbox, producer)
     fields = desk.form | {"text": "Your Corsa is ready."}
     assert fields["via"] == "whatsapp"
+    led_to = set[str]()
     for _ in range(2):
         answer = await desk.staff.post(f"{desk.path}/messages", fields)
-        assert (answer.status_code, answer.headers["location"]) == (303, desk.path)
+        assert answer.status_code == 303
+        led_to |= {answer.headers["location"]}
     [intent] = await intents(desk)
+    assert led_to == {f"{desk.path}?sent={intent['intent_id']}"}
     assert intent["content"]["text"] == "Your Corsa is ready."
     assert intent["channel"] == "whatsapp"
     assert intent["actor"] == {"kind": "staff", "user_id": "priya", "capabilities": ["messages.send"]}
@@ -50,7 +55,22 @@ async def test_a_sent_text_leads_back_to_the_page_with_its_list(inbox: RunningIn
     ):
         headers = ours | {"referer": referer}
         answer = await desk.staff.post(f"{desk.path}/messages", fields, headers)
-        assert (answer.status_code, answer.headers["location"]) == (303, desk.path + leads_to)
+        assert answer.status_code == 303
+        assert re.sub(r"[?&]sent=[^&]+$", "", answer.headers["location"]) == desk.path + leads_to
+
+
+async def test_a_sent_text_is_said_to_be_on_its_way_until_it_stands_in_the_thread(
+    inbox: RunningInbox, producer: Producer
+) -> None:
+    desk = await a_desk(inbox, producer)
+    answer = await desk.presses("messages", text="Your Corsa is ready.")
+    assert "<noscript><p" in desk.page.text  # scripts show the text at once
+    assert "Your message is on its way. <a" in desk.page.text
+    [intent] = await intents(desk)
+    await desk.thread.is_answered("Your Corsa is ready.", actor="staff", message_id=UUID(intent["intent_id"]))
+    again = await desk.staff.get(answer.headers["location"])
+    assert "on its way" not in again.text
+    assert "Your Corsa is ready." in again.text
 
 
 async def test_the_address_of_a_form_that_was_answered_leads_back_to_the_thread(

@@ -99,7 +99,7 @@ class Desk:
     async def presses(self, action: str, **fields: str) -> httpx.Response:
         """Press a button of the form, having typed ``fields``. A redirect is followed, as a browser does."""
         answer = await self.staff.post(f"{self.path}/{action}", self.form | fields)
-        self.page = await self.staff.get(self.path) if answer.status_code == 303 else answer
+        self.page = await self.staff.get(answer.headers["location"]) if answer.status_code == 303 else answer
         return answer
 
 

@@ -107,9 +107,14 @@ class InboxThread:
         notification_type: str | None = None,
         at: datetime | None = None,
         publish: bool = True,
+        message_id: UUID | None = None,
     ) -> UUID:
         """A message of ours, as the router stores it."""
-        message_id, said, now = uuid4(), content or {"kind": "text", "text": text}, at or self.inbox.pool.now()
+        message_id, said, now = (
+            message_id or uuid4(),
+            content or {"kind": "text", "text": text},
+            at or self.inbox.pool.now(),
+        )
         await self.run(
             _OUT,
             *(self.org_id, message_id, self.conversation_id, channel, said["kind"], said, actor),

@@ -114,7 +114,8 @@ async def _answer(visit: Visit, action: Action) -> Response:
         result = Result(draft, "away")
     is_part = visit.request.headers.get("x-part") == "composer"
     if not is_part and result.refusal is None and result.draft == Draft(seen=result.draft.seen):
-        return RedirectResponse(address_of(visit, conversation.conversation_id), HTTPStatus.SEE_OTHER)
+        sent = None if action in _WITHOUT_BUBBLE else result.message_id
+        return RedirectResponse(address_of(visit, conversation.conversation_id, sent), HTTPStatus.SEE_OTHER)
     if action is not _compose:
         conversation = await visit.deps.conversations.one(visit.person, conversation.conversation_id)
     composer = await composer_of(visit, conversation, result.draft, refusal=result.refusal)
@@ -341,3 +342,7 @@ def _said(refusal: ParkedRefusal) -> Refusal:
             return "too_many_kept"
         case "unknown" | "dropped" | "expired" | "arrived" | "differs":
             return "gone"
+
+
+_WITHOUT_BUBBLE = _ask_by_sms, _park
+"""What these leave is in no thread under its own id."""

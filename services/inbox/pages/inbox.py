@@ -27,7 +27,7 @@ from services.inbox.pages.frame import framed
 from services.inbox.present import row_of, talk_of, thread_of
 from services.inbox.problems import Problem, not_found
 from services.inbox.shell import VIEWS
-from services.inbox.views import Filter, Held, Listing, Talk
+from services.inbox.views import Filter, Held, Listing, Talk, Thread
 from services.inbox.visits import Visit, language_of, signed_in
 
 _MESSAGES = 50
@@ -144,9 +144,19 @@ async def inbox_page(
     )
 
 
-def address_of(visit: Visit, conversation_id: UUID) -> str:
-    """The page of the conversation, beside the list that the page of this request has or comes from."""
-    return _Asked.of(visit.request).filter.address(f"/inbox/{conversation_id}")
+def address_of(visit: Visit, conversation_id: UUID, sent: UUID | None = None) -> str:
+    """The page of the conversation, beside the list that the page of this request has or comes from.
+
+    ``sent``: a message that was just taken, and may not stand in the thread yet.
+    """
+    more = {} if sent is None else {"sent": str(sent)}
+    return _Asked.of(visit.request).filter.address(f"/inbox/{conversation_id}", **more)
+
+
+def _is_on_its_way(request: Request, thread: Thread) -> bool:
+    """Whether the message that the page comes from is taken, and the router has not recorded it yet."""
+    sent = request.query_params.get("sent")
+    return sent is not None and thread.later is None and sent not in [str(one.message_id) for one in thread.messages]
 
 
 def clock_of(visit: Visit, conversation: Conversation) -> Clock:
@@ -169,7 +179,8 @@ async def _talk(visit: Visit, conversation: Conversation, language: Language) ->
         later=shown.address(path) if before else None,
         reached=None if before else visit.deps.pool.now(),
     )
-    return talk_of(conversation, thread, may_send=visit.person.may("messages.send"))
+    talk = talk_of(conversation, thread, may_send=visit.person.may("messages.send"))
+    return replace(talk, is_on_its_way=_is_on_its_way(visit.request, thread))
 
 
 async def _listing(visit: Visit, asked: _Asked, language: Language) -> Listing:
