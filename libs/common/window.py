@@ -124,6 +124,6 @@ def customer_instant(provider_seconds: float, received_at: datetime) -> datetime
         raise ValueError("a provider timestamp must be a finite number of seconds")
     latest = received_at + CLOCK_SKEW
     seconds = provider_seconds
-    while seconds > latest.timestamp() * 100:
+    while seconds > max(latest.timestamp() * 100, 1):  # a receipt before 1970 must not make this endless
         seconds /= 1000
     return min(datetime.fromtimestamp(max(seconds, 0), tz=received_at.tzinfo), latest)

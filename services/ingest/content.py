@@ -101,7 +101,7 @@ def opens_window(message: Mapping[str, Any], *, reaction_opens: bool) -> bool:
     ):
         return reply.get("response_source") == "user_action"
     if kind == "unsupported" and isinstance(inner, dict):
-        return inner.get("type") not in _NOT_OPENING
+        return type_of(inner) not in _NOT_OPENING
     return True
 
 

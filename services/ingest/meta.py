@@ -176,10 +176,11 @@ def _items(webhook: Any) -> Iterator[_Fields]:
         for change in changes:
             value = change.get("value") if isinstance(change, dict) else None
             if isinstance(value, dict):
-                if change.get("field") in _DATED and "time" in entry:
+                field = _text(change.get("field"))
+                if field in _DATED and "time" in entry:
                     value = value | {"entry_time": entry["time"]}
                 # the field's own name, or where one example of Meta's has it: beside the list of changes
-                yield from _of_change(waba_id, _text(change.get("field")) or _text(entry.get("field")), value)
+                yield from _of_change(waba_id, field or _text(entry.get("field")), value)
             else:
                 yield _fields("body", waba_id, None, None, change)
 

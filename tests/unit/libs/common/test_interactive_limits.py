@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from libs.common.interactive_limits import faults
+from tests.support.odd_values import with_odd_values
 
 
 def buttons(*titles: str, body: str = "Shall we?", **more: Any) -> dict[str, Any]:
@@ -85,3 +86,10 @@ def test_what_meta_takes_has_no_fault(taken: dict[str, Any]) -> None:
 )
 def test_what_meta_refuses_is_named(refused: dict[str, Any], found: list[tuple[str, str]]) -> None:
     assert faults(refused) == found
+
+
+@pytest.mark.parametrize("message", [buttons("Yes", "No"), rows(2), link("See")], ids=["buttons", "rows", "link"])
+def test_any_type_in_any_place_is_read(message: dict[str, Any]) -> None:
+    for odd in with_odd_values(message):
+        if isinstance(odd, dict):
+            assert all(isinstance(code, str) for _, code in faults(odd))

@@ -110,6 +110,11 @@ def test_milliseconds_are_brought_to_seconds() -> None:
     assert customer_instant(T0.timestamp() * 1000, T0) == T0
 
 
+def test_a_receipt_before_1970_ends_too() -> None:
+    long_ago = datetime(1960, 1, 1, tzinfo=UTC)
+    assert customer_instant(T0.timestamp(), long_ago) == long_ago + timedelta(seconds=60)
+
+
 @pytest.mark.parametrize("odd", [float("inf"), float("nan"), float("-inf")])
 def test_a_timestamp_that_is_no_number_is_refused(odd: float) -> None:
     with pytest.raises(ValueError, match="finite"):
