@@ -25,6 +25,7 @@ FaultCode = Literal["missing", "empty", "layout", "too_long", "format", "unexpec
 """``layout``: a newline, a tab or five spaces in a row. ``format``: another shape or type than the template's."""
 
 MAX_CODE = 20  # Meta: the code of a copy code button
+MAX_HEADER = 60  # Meta: a text in a header
 
 _PLACE = re.compile(r"\{\{\s*([A-Za-z0-9_]+)\s*\}\}")
 _LAYOUT = re.compile(r"[\n\r\t]| {5}")
@@ -290,7 +291,7 @@ def _spoken_fault(parameter: Mapping[str, Any], name: str | None) -> FaultCode |
     text = parameter.get("text")
     if text is not None and not isinstance(text, str):
         return "format"
-    return _text_fault(text or "")
+    return _text_fault(text or "", MAX_HEADER)
 
 
 def _media_fault(parameter: Mapping[str, Any], kind: PlaceKind) -> FaultCode | None:

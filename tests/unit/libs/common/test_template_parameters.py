@@ -68,6 +68,8 @@ HEADERS: list[tuple[Any, str, Any, str | None]] = [
     (TITLE, "POSITIONAL", {"type": "text", "text": "A-7", "parameter_name": "order_id"}, "format"),
     (TITLE, "POSITIONAL", {"type": "text", "text": "A\t7"}, "layout"),
     (TITLE, "POSITIONAL", {"type": "text", "text": ""}, "empty"),
+    (TITLE, "POSITIONAL", {"type": "text", "text": "A" * 60}, None),
+    (TITLE, "POSITIONAL", {"type": "text", "text": "A" * 61}, "too_long"),
     (TITLE, "POSITIONAL", {"type": "text", "text": 7}, "format"),
     (TITLE, "POSITIONAL", {"type": "currency", "currency": {"fallback_value": "7 GBP"}}, None),
     (NAMED_TITLE, "NAMED", {"type": "text", "text": "A-7", "parameter_name": "order_id"}, None),
