@@ -162,7 +162,7 @@ def _body(item: Any) -> _Fields:
 
 def _items(webhook: Any) -> Iterator[_Fields]:
     entries = (
-        webhook.get("entry") if isinstance(webhook, dict) and webhook.get("object", WHATSAPP) == WHATSAPP else None
+        webhook.get("entry") if isinstance(webhook, dict) and (webhook.get("object") or WHATSAPP) == WHATSAPP else None
     )
     if not isinstance(entries, list):
         yield _body(webhook)
@@ -212,7 +212,9 @@ def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) ->
         yield _fields("status", waba_id, field, number, status, contact=cards.of(status))
     if not (messages or statuses):
         yield _fields("change", waba_id, field, number, value)
-    elif rest := {name: part for name in ("errors", "message_echoes") if (part := inner.get(name))}:
+    elif rest := {
+        name: part for name in _BESIDE if (part := inner.get(name)) and part is not messages and part is not statuses
+    }:
         yield _fields("change", waba_id, field, number, rest)
 
 
@@ -224,6 +226,9 @@ def _standby(value: dict[str, Any]) -> dict[str, Any]:
     inner = value.get("standby")
     return value | inner if isinstance(inner, dict) else value
 
+
+# What may stand beside messages and statuses; also one of the two that is no list.
+_BESIDE = ("errors", "message_echoes", "messages", "statuses")
 
 # Changes whose value is a list of things about one customer each.
 _ONE_BY_ONE = {

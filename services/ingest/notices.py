@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from libs.common.directory.reports import TemplateNews
+from libs.common.errors import Undecodable
 from libs.common.phone import same_line
 from services.ingest.fields import user_id_of, wa_id_of
 from services.ingest.items import Sender
@@ -60,7 +61,7 @@ def read_id_notice(item: Mapping[str, Any], card: object) -> IdNotice:
     found = item.get("system")
     system: Mapping[str, Any] = found if isinstance(found, dict) else {}
     contact: Mapping[str, Any] = card if isinstance(card, dict) else {}
-    kind = system.get("type")
+    kind = str(system.get("type"))
     number = wa_id_of(item.get("from")) or wa_id_of(contact.get("wa_id"))
     bsuid = user_id_of(item.get("from_user_id")) or user_id_of(contact.get("user_id"))
     if bsuid is None and number is None:
@@ -97,13 +98,11 @@ def _same_number(one: str, other: str) -> bool:
     return same_line(f"+{one}", f"+{other}")
 
 
-def read_template_news(
-    waba_id: str | None, field: str, item: Mapping[str, Any], received_at: datetime
-) -> TemplateNews | None:
-    """The news in a webhook; None where it names no template."""
+def read_template_news(waba_id: str | None, field: str, item: Mapping[str, Any], received_at: datetime) -> TemplateNews:
+    """The news in a webhook. Raises Undecodable where it names no template."""
     name, language = item.get("message_template_name"), item.get("message_template_language")
     if waba_id is None or not isinstance(name, str) or not isinstance(language, str):
-        return None
+        raise Undecodable("bad_change", "the webhook names no account, no template or no language")
     news = TemplateNews(waba_id, name, language, TEMPLATE_FIELDS[field], None, _at(item, received_at))
     match news.kind:
         case "status":

@@ -64,7 +64,7 @@ IGNORED_FIELDS = frozenset(
         "partner_solutions",
         *("payment_configuration_update", "phone_number_name_update", "phone_number_quality_update", "security"),
         *("smb_app_state_sync", "smb_message_echoes", "standby", "template_correct_category_detection"),
-        *("tracking_events", "user_id_update", "user_preferences"),
+        "tracking_events",
     }
 )
 _STATUSES = frozenset({"sent", "delivered", "read", "failed"})
@@ -212,7 +212,7 @@ def _user_id_update(webhook: Mapping[str, Any], item: dict[str, Any], received_a
                 number, Sender(None, before), Sender(None, now), at, received_at, None, waba_id=waba_of(webhook)
             )
         case _:
-            return Ignored("user_id_update")
+            raise Undecodable("bad_change", "no old and new user id can be read in it")
 
 
 def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Item:
@@ -252,18 +252,29 @@ def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
             return _call_status(webhook, status, received_at)
         case "user_preferences", {"user_preferences": [dict(preference)]}:
             return _preference(webhook, preference, received_at)
+        case "messages" | "standby", _ if _has_unread(item):
+            raise Undecodable("bad_change", "its messages or statuses are no list")
         case "messages", {"errors": [_, *_]}:
             return Ignored("errors")
         case str(), _ if field in notices.TEMPLATE_FIELDS:
-            return notices.read_template_news(waba_of(webhook), field, item, received_at) or Ignored(field)
-        case None, {"event": str()}:
+            return notices.read_template_news(waba_of(webhook), field, item, received_at)
+        case None, {"event": str()} if "message_template_name" not in item:
             return Ignored("account_update")  # an example of Meta's has lost the name of its field
         case str(), _ if field in IGNORED_FIELDS:
             return Ignored(field)
-        case str(), _ if field in ("messages", "calls"):
-            raise Undecodable("bad_change", "neither messages nor statuses nor errors can be read in it")
+        case "messages" | "calls" | "user_preferences", _:
+            raise Undecodable("bad_change", "nothing that the field stands for can be read in it")
         case _:
             raise Undecodable("unknown_field", "the webhook's field is not known here")
+
+
+def _has_unread(item: Mapping[str, Any]) -> bool:
+    """Whether messages or statuses stand in a change, from which all that are in a list were taken out."""
+    inner = item.get("standby")
+    places = (item, inner) if isinstance(inner, dict) else (item,)
+    return any(place.get(name) for place in places for name in ("messages", "statuses")) or (
+        bool(inner) and not isinstance(inner, dict)
+    )
 
 
 def _call(webhook: Mapping[str, Any], call: Mapping[str, Any], received_at: datetime) -> Item:
@@ -284,8 +295,10 @@ def _call(webhook: Mapping[str, Any], call: Mapping[str, Any], received_at: date
             at = instant_of({"timestamp": start}, received_at)
         case {"direction": "BUSINESS_INITIATED", "event": "accept" | "accepted"}:
             at = instant_of(call, received_at)
-        case _:
+        case {"direction": str(), "event": str()}:
             return Ignored("call")
+        case _:
+            raise Undecodable("bad_change", "the call has no direction or no event")
     return _opened(webhook, call, at, received_at, number="to", bsuid="to_user_id")
 
 
@@ -294,7 +307,10 @@ def _called(webhook: Mapping[str, Any], call: Mapping[str, Any], at: datetime, r
 
 
 def _call_status(webhook: Mapping[str, Any], status: Mapping[str, Any], received_at: datetime) -> Item:
-    if str(status.get("status")).upper() != "ACCEPTED":
+    told = status.get("status")
+    if not isinstance(told, str):
+        raise Undecodable("bad_status", "the status has no name")
+    if told.upper() != "ACCEPTED":
         return Ignored("call")  # it rings, or was rejected
     return _opened(
         webhook, status, instant_of(status, received_at), received_at, number="recipient_id", bsuid="recipient_user_id"
@@ -314,9 +330,14 @@ _SWITCHES = {"stop": False, "resume": True, "signup": True}
 
 
 def _preference(webhook: Mapping[str, Any], preference: Mapping[str, Any], received_at: datetime) -> Item:
-    marketing = _SWITCHES.get(str(preference.get("value")))
-    if preference.get("category") != "marketing_messages" or marketing is None:
+    category, value = preference.get("category"), preference.get("value")
+    if not isinstance(category, str) or not isinstance(value, str):
+        raise Undecodable("bad_change", "the preference has no category or no value")
+    if category.lower() != "marketing_messages":
         return Ignored("user_preferences")
+    marketing = _SWITCHES.get(value.lower())
+    if marketing is None:
+        raise Undecodable("unknown_value", "the preference's value is not known here")
     customer = person_of(preference, webhook.get("contact"), number="wa_id", bsuid="user_id")
     if customer is None:
         raise Undecodable("no_sender", "the preference names no customer")

@@ -43,7 +43,7 @@ NEARLY = st.fixed_dictionaries(
                     "changes": st.lists(
                         st.fixed_dictionaries(
                             {
-                                "field": st.sampled_from(["messages", "standby", "calls", "x", None]),
+                                "field": st.sampled_from(["messages", "standby", "calls", "x", None]) | JSON,
                                 "value": st.dictionaries(
                                     st.sampled_from(
                                         ["messages", "statuses", "standby", "calls", "contacts", "errors", "metadata"]
@@ -169,6 +169,20 @@ def test_standby_without_that_level_is_read_too() -> None:
         ("message", message, a_contact()),
         ("status", status, a_contact()),
     ]
+
+
+@pytest.mark.parametrize("field", ["messages", "standby"])
+def test_what_stands_beside_messages_and_is_no_list_is_a_change(field: str) -> None:
+    message, status = a_message(AT), a_status("wamid.1", "read", AT)
+    records = split(a_webhook(a_value(messages=[message], statuses=status), field=field))
+    assert [(r.item_kind, r.item) for r in records] == [("message", message), ("change", {"statuses": status})]
+
+
+@pytest.mark.parametrize("field", [[], {}, ["messages"], 1])
+def test_a_field_of_another_type_stops_no_neighbour(field: Any) -> None:
+    webhook = of_messages(a_message(AT))
+    webhook["entry"][0]["changes"].insert(0, {"field": field, "value": {"messages": [a_message(AT)]}})
+    assert [r.item_kind for r in split(webhook)] == ["change", "message"]
 
 
 def test_history_and_echoes_are_changes_and_never_messages() -> None:

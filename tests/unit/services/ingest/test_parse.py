@@ -20,7 +20,7 @@ from services.ingest.items import (
 from services.ingest.parse import parse
 from tests.support.parsed import AT, CONTENT, all_of, the_message, the_reason
 from tests.support.recordings import recording, recordings
-from tests.support.webhooks import NUMBER, a_contact, a_message, a_status, a_value, a_webhook, of_messages
+from tests.support.webhooks import NUMBER, WA_ID, a_contact, a_message, a_status, a_value, a_webhook, of_messages
 
 
 @pytest.mark.parametrize("name", recordings("meta", "a_customer_"))
@@ -173,6 +173,25 @@ def test_without_a_usable_timestamp_a_message_is_dead(told: Any) -> None:
         (a_webhook(a_value(statuses=[{"id": "w", "timestamp": "1"}])), "bad_status"),
         (a_webhook(a_value(messages=[1])), "bad_item"),
         (a_webhook(a_value(messages=[])), "bad_change"),
+        (a_webhook(a_value(messages={"0": a_message(AT)}, errors=[{"code": 1}])), "bad_change"),
+        (a_webhook(a_value(standby={"messages": a_message(AT)}), field="standby"), "bad_change"),
+        (a_webhook(a_value(standby=[a_message(AT)]), field="standby"), "bad_change"),
+        (a_webhook(a_value(calls=[{"event": "connect", "from": WA_ID}]), field="calls"), "bad_change"),
+        (a_webhook(a_value(statuses=[{"id": "w", "type": "call"}]), field="calls"), "bad_status"),
+        (
+            a_webhook(a_value(user_preferences=[{"wa_id": WA_ID, "value": "stop"}]), field="user_preferences"),
+            "bad_change",
+        ),
+        (a_webhook(a_value(user_preferences={"wa_id": WA_ID}), field="user_preferences"), "bad_change"),
+        (
+            a_webhook(
+                a_value(user_preferences=[{"category": "marketing_messages", "value": "pause"}]),
+                field="user_preferences",
+            ),
+            "unknown_value",
+        ),
+        (a_webhook(a_value(user_id_update=[{"user_id": "GB.1"}]), field="user_id_update"), "bad_change"),
+        (a_webhook({"event": "PAUSED"}, field="message_template_status_update"), "bad_change"),
         (a_webhook(a_value(x=1), field="brand_new"), "unknown_field"),
         ({"object": "page", "entry": []}, "not_a_webhook"),
     ],
@@ -210,7 +229,8 @@ def test_what_is_nested_as_far_as_anybody_could_want_and_numbers_of_any_size_are
         a_webhook(a_value(statuses=[a_status("w", "RINGING", AT, type="call")]), field="calls"),
         a_webhook(a_value(statuses=[a_status("w", "played", AT)])),
         a_webhook(a_value(statuses=[a_status("w", "read", AT, recipient_type="group")])),
-        a_webhook(a_value(user_preferences=[{"value": "stop"}]), field="user_preferences"),
+        a_webhook(a_value(user_preferences=[{"category": "other", "value": "stop"}]), field="user_preferences"),
+        a_webhook(a_value(standby={"message_echoes": [{}]}), field="standby"),
     ],
 )
 def test_what_is_known_and_not_for_us_is_counted(webhook: Any) -> None:
