@@ -163,8 +163,8 @@ class Bisection(Generic[T, R, K]):
                     yield found
 
     async def _retry_suspects(self, suspects: Sequence[T]) -> AsyncIterator[Passed[T, R] | Faulty[T] | TooSlow[T]]:
-        """Try each suspect that is due, alone."""
-        for item in suspects:
+        """Try the suspects that are due, alone, until one is slow again: no longer do the others wait for them."""
+        for item in sorted(suspects, key=lambda one: self.suspects.failures(self.key(one))):
             key = self.key(item)
             if not self.suspects.is_due(key, self.clock()) or not self.allowed([item]):
                 continue
@@ -179,7 +179,7 @@ class Bisection(Generic[T, R, K]):
                     self.suspects.passes(key, self.clock())
                     yield found
                 case _:
-                    continue
+                    return
 
     async def _attempt(self, part: Sequence[T]) -> Passed[T, R] | Faulty[T] | TooSlow[T] | list[Sequence[T]] | None:
         """The result. A list holds the parts to split it into. None: a suspect, or ``transient_error``."""

@@ -275,6 +275,20 @@ async def test_after_the_partitions_were_given_out_anew_everything_is_handled_ag
     assert world.done == [(0, 1), (0, 2), (0, 1), (0, 2)]
 
 
+async def test_the_others_wait_for_one_of_those_that_are_locked_at_a_time_and_each_of_these_has_its_turn() -> None:
+    held = [(f"held {n}", LOCKING) for n in range(6)]
+    world = World([[one for key in held for one in (key, (key[0] + " not", GOOD))], [("k", GOOD)] * 99], arrives={1: 2})
+    await world.until(LOCKED / 2)
+    waits, before = list[float](), world.now
+    while world.now < LOCKED:
+        await world.until(world.now + 0.01)
+        waits.append(world.now - before)
+        before = world.now
+    assert max(waits) < 2 * STATEMENT
+    await world.until(4 * LOCKED)
+    assert sorted(letter.record.offset for letter in world.dead) == [0, 2, 4, 6, 8, 10]
+
+
 async def test_a_server_that_does_not_answer_costs_one_call() -> None:
     calls = 0
 
