@@ -37,6 +37,7 @@ from services.router.decide import Bridge, Decision, Rejected, Session, Silent, 
 from services.router.facts import Attempt, Facts, facts_from_json, facts_to_json
 
 VERSION = 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RecordedDecision(NamedTuple):
@@ -155,13 +156,21 @@ def record_of(attempt: Attempt, decision: Decision, now: datetime) -> RecordedDe
         sequence=attempt.sequence,
         content=None if content is None else stored(content),
         reply_to=reply_to,
-        occurred_at=utc(intent.created_at or now),
+        occurred_at=_occurred(intent.created_at, now),
         status=status,
         seq=0 if status == "pending" else 1,
         failure=failure,
         provider_code=None,
         status_at=None if status == "pending" else now,
     )
+
+
+def _occurred(created_at: datetime | None, now: datetime) -> datetime:
+    """When the thread says that the message was written.
+
+    Before 1970 is a clock that was never set, and not every zone can show the ends of the calendar.
+    """
+    return utc(created_at) if created_at is not None and _EPOCH <= created_at <= now else now
 
 
 def _content(content: IntentContent) -> str:

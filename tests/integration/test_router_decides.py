@@ -253,6 +253,17 @@ async def test_a_portal_message_is_sent_by_being_stored(router: Router) -> None:
     )
 
 
+@pytest.mark.parametrize("created_at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+async def test_a_clock_that_was_never_set_puts_the_message_where_it_was_decided(
+    router: Router, created_at: str
+) -> None:
+    garage = await stored(router, Garage())
+    intent = garage.intent(created_at=created_at)
+    [decision] = (await router.decide(intent))["outbound.decisions.v1"]
+    assert decision["route"] == "session"
+    assert (await router.message(intent))["occurred_at"] == NOW
+
+
 async def test_text_on_sms_goes_as_it_is(router: Router) -> None:
     garage = await stored(router, Garage(last_inbound_channel="sms"))
     published = await router.decide(garage.intent())
