@@ -35,7 +35,7 @@ PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "memory": memory.part,
     "rest": rest.part,
     "processes": processes.part,
-    # last: after it the router answers these customers by SMS, and the other parts wait for WhatsApp
+    # last: after it the router answers the large population by SMS, and the other parts wait for WhatsApp
     "inbound SMS": partial(throughput.rate, name="inbound SMS", work=rates.INBOUND_SMS),
 }
 

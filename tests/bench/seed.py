@@ -168,6 +168,22 @@ async def database(server_dsn: str, population: int) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def of_a_run(server_dsn: str, dsn: str, population: int) -> AsyncIterator[str]:
+    """The DSN of a copy of this seeded database for one run, dropped afterwards; the database itself from ``LARGE`` on.
+
+    What a run leaves behind, such as calls without an answer, would be work for the services of the next one.
+    """
+    if population >= LARGE:
+        yield dsn
+        return
+    name = f"transom_bench_{uuid4().hex[:12]}"
+    async with AsyncExitStack() as done:
+        await execute(server_dsn, f"create database {name} template {urlsplit(dsn).path.lstrip('/')}")
+        done.push_async_callback(_drop, server_dsn, name)
+        yield urlsplit(dsn)._replace(path=f"/{name}").geturl()
+
+
+@asynccontextmanager
 async def empty_database(server_dsn: str) -> AsyncIterator[str]:
     """The DSN of a database with every migration and no row; dropped afterwards."""
     name = f"transom_bench_{uuid4().hex[:12]}"

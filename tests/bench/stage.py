@@ -25,7 +25,7 @@ from libs.common.clock import utc_now
 from libs.common.events.topics import Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.settings import KafkaSettings
-from tests.bench import pipe
+from tests.bench import pipe, seed
 from tests.bench.figures import interpolated
 from tests.bench.floors.raw import READY
 from tests.bench.machine import CpuClock, tree_seconds
@@ -108,24 +108,25 @@ class Stage:
 
     @contextlib.asynccontextmanager
     async def ground(self, population: int, topics: Sequence[Topic]) -> AsyncIterator["Ground"]:
-        """Topics under a prefix of their own, on the database of that population."""
-        prefix = f"bench-{uuid4().hex[:8]}."
+        """Topics under a prefix of their own, on a database of that population."""
         addresses = self.servers.addresses
-        given = {
-            "TRANSOM_POSTGRES_DSN": self.databases[population],
-            "TRANSOM_TOPIC_PREFIX": prefix,
-            "TRANSOM_META_APP_SECRETS": SECRET,
-            "TRANSOM_GRAPH_BASE_URL": self.sandbox,
-            "TRANSOM_TWILIO_BASE_URL": self.sandbox,
-            "TRANSOM_PORTAL_URL": str(PORTAL),
-            "TRANSOM_PORTAL_LINK_KEYS": PORTAL_KEYS,
-        } | SANDBOX_KEYS
-        env = environment(addresses, Ports.choose(None), {k: v for k, v in given.items() if v}, {})
-        connection = KafkaSettings(kafka_bootstrap=addresses.kafka_bootstrap, topic_prefix=prefix).kafka_connection(
-            "transom-bench"
-        )
-        async with pipe.topics(connection, topics):
-            yield Ground(self, population, env, connection)
+        async with seed.of_a_run(addresses.postgres_dsn, self.databases[population], population) as dsn:
+            prefix = f"bench-{uuid4().hex[:8]}."
+            given = {
+                "TRANSOM_POSTGRES_DSN": dsn,
+                "TRANSOM_TOPIC_PREFIX": prefix,
+                "TRANSOM_META_APP_SECRETS": SECRET,
+                "TRANSOM_GRAPH_BASE_URL": self.sandbox,
+                "TRANSOM_TWILIO_BASE_URL": self.sandbox,
+                "TRANSOM_PORTAL_URL": str(PORTAL),
+                "TRANSOM_PORTAL_LINK_KEYS": PORTAL_KEYS,
+            } | SANDBOX_KEYS
+            env = environment(addresses, Ports.choose(None), {k: v for k, v in given.items() if v}, {})
+            connection = KafkaSettings(kafka_bootstrap=addresses.kafka_bootstrap, topic_prefix=prefix).kafka_connection(
+                "transom-bench"
+            )
+            async with pipe.topics(connection, topics):
+                yield Ground(self, population, env, connection)
 
     @contextlib.asynccontextmanager
     async def spending(self) -> AsyncIterator[list[tuple[float, float]]]:
