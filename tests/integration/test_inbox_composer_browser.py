@@ -317,6 +317,7 @@ async def test_keys_lead_everywhere_send_nothing_by_themselves_and_can_be_switch
     await expect(tab.locator("#keys")).to_be_visible()
     await tab.keyboard.press("Escape")
     await expect(tab.locator("#keys")).to_be_hidden()
+    await expect(tab.locator("#keys-off")).not_to_be_focused()  # the browser takes the focus away with its next frame
     await tab.keyboard.press("r")
     await expect(tab.locator("#text")).to_be_focused()
     await tab.keyboard.type("rtb?")
