@@ -54,7 +54,7 @@ def test_everything_published_is_an_event_of_the_contract_and_the_intent_ends_or
         case Session() | Template():
             assert topic == OUTBOUND_WHATSAPP.name
             assert second.to.startswith("+")
-        case Silent(reason="intent_expired" | "whatsapp_consent_off") | Rejected():
+        case Silent(reason="intent_expired" | "conversation_held" | "whatsapp_consent_off") | Rejected():
             assert (second.status, second.reason) == ("failed", decision.reason)
         case Silent():
             why = "whatsapp_unreachable" if facts.open(NOW) and facts.unreachable(NOW) else "window_expired"
