@@ -103,6 +103,29 @@ async def test_when_reading_raises_nothing_that_was_taken_in_the_same_breath_is_
     assert sorted(seen) == EVERYTHING
 
 
+async def test_partitions_take_turns_while_more_waits_than_one_call_returns(
+    kafka_bootstrap: str, two_partitions: str
+) -> None:
+    """aiokafka alone gives all that it has of one partition before anything of the next."""
+    first, second = (TopicPartition(two_partitions, partition) for partition in range(2))
+    async with RewindingConsumer(bootstrap_servers=kafka_bootstrap, auto_offset_reset="earliest") as consumer:
+        consumer.assign([first, second])
+        consumer.pause(second)
+        await eventually(lambda: consumer.highwater(first), "the first partition is fetched")
+        consumer.resume(second)
+        await eventually(lambda: consumer.highwater(second), "the second partition is fetched, behind the first")
+        calls = [await consumer.getmany(timeout_ms=1000, max_records=4) for _ in range(5)]
+    assert [{place.partition: len(records) for place, records in call.items()} for call in calls] == [
+        {0: 4},
+        {1: 4},
+        {0: 4},
+        {1: 4},
+        {0: 2, 1: 2},
+    ]
+    seen = [(record.value or b"").decode() for call in calls for records in call.values() for record in records]
+    assert sorted(seen) == EVERYTHING
+
+
 @pytest.mark.parametrize("end", [KafkaServer.stop, KafkaServer.kill], ids=["stopped", "killed"])
 async def test_consumer_and_producer_survive_a_broker_that_goes_and_comes_back(
     own_kafka: KafkaServer, end: Callable[[KafkaServer], None]

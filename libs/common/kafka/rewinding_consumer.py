@@ -44,6 +44,10 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
     partition goes back to where it was, whatever the reason (a checksum, for instance), and ``failures`` says for how
     long reading has failed. At rest it waits for ``IDLE_SECONDS``, however often FastStream wants to look: looking 100
     times a second costs a service more than anything else at rest.
+
+    aiokafka gives what it has fetched of one partition to its end before it goes on to the next. Here the partitions
+    take turns while more waits than one call returns. So a flood of some delays the others by one round, and a
+    conversation's next records come when those before them are worked off.
     """
 
     in_flight: InFlight | None = None
@@ -53,6 +57,7 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
         super().__init__(*topics, **options)
         self.fail = fail
         self.failures = FailureStreak()
+        self._had_their_turn: set[TopicPartition] = set()
 
     def positions(self) -> dict[TopicPartition, int]:
         """The next offset to read of each assigned partition that has one."""
@@ -66,7 +71,7 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
             if found := await self._read_beside(self.in_flight, free, max_records):
                 return found
         idle_ms = round(until_beat(IDLE_SECONDS) * 1000)
-        return await self.read_or_rewind(*partitions, timeout_ms=max(timeout_ms, idle_ms), max_records=max_records)
+        return await self._read_in_turn(*partitions, timeout_ms=max(timeout_ms, idle_ms), max_records=max_records)
 
     async def _read_beside(
         self, in_flight: InFlight, free: Sequence[TopicPartition], max_records: int | None
@@ -79,9 +84,27 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
         async with in_flight.until_given_back():
             if free:
                 idle_ms = round(IDLE_SECONDS * 1000)
-                return await self.read_or_rewind(*free, timeout_ms=idle_ms, max_records=max_records)
+                return await self._read_in_turn(*free, timeout_ms=idle_ms, max_records=max_records)
             await asyncio.sleep(IDLE_SECONDS)
         return {}
+
+    async def _read_in_turn(
+        self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None
+    ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
+        """What has come on partitions that still have their turn in this round, or else on any."""
+        found: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]] = {}
+        if self._had_their_turn:
+            others = {*(partitions or self.assignment())} - self._had_their_turn
+            if others:
+                found = await self.read_or_rewind(*others, timeout_ms=0, max_records=max_records)
+            if not found:
+                self._had_their_turn.clear()
+        if not found:
+            found = await self.read_or_rewind(*partitions, timeout_ms=timeout_ms, max_records=max_records)
+            if max_records is None or sum(map(len, found.values())) < max_records:
+                return found  # nothing is left that waits
+        self._had_their_turn |= found.keys()
+        return found
 
     async def read_or_rewind(
         self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None
