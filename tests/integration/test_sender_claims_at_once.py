@@ -81,6 +81,23 @@ async def test_of_one_conversation_a_run_is_stored_as_claimed_and_the_rest_waits
     assert sent == [callback_data(one.org_id, one.message_id, 1) for one in commands]
 
 
+async def test_a_run_has_one_place_from_its_first_call_to_its_last_answer(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    garage.now.go_on()
+    people = [await kim(garage, sandbox) for _ in range(3)]
+    async with a_sender(garage, producer, sandbox.url, concurrency=16) as line, line:  # half of it for one account
+        for round_ in (1, 2):
+            await sandbox.fault("meta", "slow", seconds=60, calls=3)
+            for to in people:
+                run = [await garage.command(to) for _ in range(5)]
+                await accept(line, *run)
+                assert await garage.states(*run) == ["claimed"] * 5
+            await sandbox.clear_faults()
+            await ended(garage, sandbox, round_ * 15)
+    assert len({message["callback"] for message in await sandbox.messages()}) == 30
+
+
 SECOND_OF_A_RUN: dict[str, tuple[Mode, int | None, list[str], Sequence[int]]] = {
     "the customer is throttled": ("throttle", 131056, ["accepted"] * RUN, range(RUN)),
     "the number is throttled": ("throttle", 130429, ["accepted"] * RUN, range(RUN)),

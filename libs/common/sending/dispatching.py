@@ -50,8 +50,8 @@ _BEHIND = RetryLater("pair", _TOO_LATE.curve, "behind", after=timedelta(0), call
 class Dispatcher(Generic[PreparedT]):
     """Claims and sends until ``end``.
 
-    At most ``concurrency`` calls run at a time, and at most twice as many claims are open: an answer in hand frees the
-    place of its call, and its claim stays open until it is recorded.
+    At most ``concurrency`` calls run at a time, and at most twice as many claims are open: an answer in hand gives the
+    place of its call to the next of its run, or frees it, and its claim stays open until it is recorded.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Dispatcher(Generic[PreparedT]):
                     async with self._pool.acquire(kept_plans=True) as db, db.transaction():
                         found = await claim_new(db, self._adapter, commands, room, now, timings=self._timings)
                     claims = found  # committed
-                    self._turns.opened(Counter(claim.row.account for claim in claims))
+                    self._open(claims)
         except Exception as error:
             if is_retryable(error) and not is_statement_timeout(error):
                 raise
@@ -217,7 +217,7 @@ class Dispatcher(Generic[PreparedT]):
                 db, self._adapter, budgets, self._now(), self._timings, choice=choice, called=called
             )
         self._log_strange(found.strange)
-        self._turns.opened(Counter(claim.row.account for claim in found.claims))
+        self._open(found.claims)
         if choice.only is None:
             self._turns.emptied(budgets.keys() - found.held - found.more)
         await self._begin(found.claims, began)
@@ -229,12 +229,18 @@ class Dispatcher(Generic[PreparedT]):
             await self._adapter.committed(found.applied.settled)
         return len(found.claims)
 
+    def _open(self, claims: Sequence[Claim[PreparedT]]) -> None:
+        runs = Counter(claim.row.account for claim in claims if claim.after is None)
+        self._turns.opened(runs, Counter(claim.row.account for claim in claims))
+
     async def _begin(self, claims: Sequence[Claim[PreparedT]], began: float) -> None:
         """Begin the calls of one claim, which was made from ``began`` on."""
         calls: dict[SendKey, asyncio.Task[bool]] = {}
+        followed = {claim.after for claim in claims}
         for number, claim in enumerate(claims, 1):
             before = None if claim.after is None else calls[claim.after]
-            task = calls[claim.row.key] = asyncio.create_task(self._send(claim, began, before))
+            ends_run = claim.row.key not in followed
+            task = calls[claim.row.key] = asyncio.create_task(self._send(claim, began, before, ends_run=ends_run))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
             if number % _BEGUN_AT_ONCE == 0:
@@ -281,7 +287,9 @@ class Dispatcher(Generic[PreparedT]):
         self._looked_to = found[-1][0] if len(found) == _ACCOUNTS_AT_ONCE else ""
         self.wake([account for account, ready in found if ready])
 
-    async def _send(self, claim: Claim[PreparedT], claimed: float, before: "asyncio.Task[bool] | None") -> bool:
+    async def _send(
+        self, claim: Claim[PreparedT], claimed: float, before: "asyncio.Task[bool] | None", *, ends_run: bool
+    ) -> bool:
         """Make one call, after the call ``before``. Returns whether it was accepted.
 
         The recorder always gets an outcome, also after a bug in the call. Where the call before was not accepted, this
@@ -310,7 +318,7 @@ class Dispatcher(Generic[PreparedT]):
             labels = {"channel": self._adapter.transport.channel, "provider": claim.row.provider or "none"}
             metrics.SEND_SECONDS.labels(**labels).observe(loop.time() - began)
         self._recorder.add(claim, outcome)
-        if self._turns.answered(claim.row.account):
+        if ends_run and self._turns.answered(claim.row.account):
             self._wake.set()
         return isinstance(outcome, Accepted)
 

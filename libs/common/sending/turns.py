@@ -4,9 +4,10 @@ Rule 1: an account that has had its turn and has more to do stands behind the ot
 Rule 2: an account may have half of the room that the others leave, never all of it, so the next account finds some.
 Rule 3: an account with open claims waits while little room is left, of its own or of all, because a claim of a few
         rows costs as much as a large one.
-Rule 4: a call has its place until its answer is in hand. A claim is open until the answer is recorded, and at most
-        twice as many claims are open as there are places. So recording never keeps a place, and a slow database stops
-        the claiming before memory fills with answers.
+Rule 4: a call has its place until its answer is in hand. Rows of one conversation that are claimed together have one
+        place, because their calls follow each other. A claim is open until the answer is recorded, and at most twice as
+        many claims are open as there are places. So recording never keeps a place, and a slow database stops the
+        claiming before memory fills with answers.
 Rule 5: a row that is being stored may have a place at once, unless its account waits for a turn, or little room is
         left: that belongs to the accounts whose turn it is.
 Rule 6: room that a claim may use is reserved until the claim is made, because two may be under way.
@@ -139,7 +140,7 @@ class Turns:
     @contextmanager
     def reserved(self, room: Mapping[str, int]) -> Iterator[None]:
         """Within the block nobody else takes this room. The claim counts what it opens itself."""
-        self.opened(room)
+        self.opened(room, room)
         try:
             yield
         finally:
@@ -151,13 +152,13 @@ class Turns:
         """Those of these accounts that have open claims."""
         return {account for account in accounts if self._claims.of[account]}
 
-    def opened(self, claims: Mapping[str, int]) -> None:
-        """Rows of these accounts are claimed, and their calls begin."""
-        self._calls.take(claims)
+    def opened(self, runs: Mapping[str, int], claims: Mapping[str, int]) -> None:
+        """Rows of these accounts are claimed, and their calls begin. ``runs``: how many begin at once."""
+        self._calls.take(runs)
         self._claims.take(claims)
 
     def answered(self, account: str) -> bool:
-        """The answer to a call of this account is in hand. Returns whether a waiting account may claim now."""
+        """The last answer of a run of this account is in hand. Returns whether a waiting account may claim now."""
         was_full, was_crowded = self.free <= 0, self.is_crowded
         self._calls.give_back(account, 1)
         if not self._ready or self.free <= 0:

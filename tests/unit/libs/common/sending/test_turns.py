@@ -16,7 +16,7 @@ OPEN = st.dictionaries(st.sampled_from("abcdefghij"), st.integers(1, 60), max_si
 
 def some_turns(*accounts: str, calls: dict[str, int] | None = None) -> Turns:
     found = Turns(ROOM)
-    found.opened(calls or {})
+    found.opened(calls or {}, calls or {})
     found.wake(accounts)
     return found
 
@@ -35,7 +35,7 @@ def test_no_more_is_claimed_than_there_is_room_and_everybody_has_a_share(
 def test_one_account_alone_has_half_of_the_room_and_whoever_comes_next_half_of_the_rest() -> None:
     turns = some_turns("busy")
     assert turns.take(500) == {"busy": 160}
-    turns.opened({"busy": 160})
+    turns.opened({"busy": 160}, {"busy": 160})
     turns.wake(["busy", "another", "a third"])
     taken = turns.take(500)
     assert taken == {"another": 80, "a third": 80}
@@ -48,7 +48,7 @@ def test_accounts_whose_calls_hang_leave_room_for_the_next_until_there_is_none(a
         turns.wake([account])
         taken = turns.take(500)
         assert taken or opened.total() >= ROOM
-        turns.opened(taken)
+        turns.opened(taken, taken)
         opened.update(taken)
     assert opened.total() <= ROOM
 
@@ -77,7 +77,7 @@ def test_answers_that_wait_to_be_recorded_take_no_place_and_are_no_more_than_pla
         taken = turns.take(data.draw(st.integers(1, 600)))
         assert running.total() + sum(taken.values()) <= ROOM
         assert claimed.total() + sum(taken.values()) <= 2 * ROOM
-        turns.opened(taken)
+        turns.opened(taken, taken)
         running.update(taken)
         claimed.update(taken)
         for account, calls in list(running.items()):
@@ -95,7 +95,7 @@ def test_while_nothing_is_recorded_claiming_stops_at_twice_the_room_and_leaves_a
     for _ in range(20):
         turns.wake(["busy"])
         taken = turns.take(500)
-        turns.opened(taken)
+        turns.opened(taken, taken)
         claimed.update(taken)
         for _ in range(sum(taken.values())):
             turns.answered("busy")
@@ -117,7 +117,7 @@ def test_whoever_waits_for_a_place_is_woken_by_the_first_one() -> None:
 def test_the_room_that_is_left_is_what_no_call_takes(steps: list[dict[str, int]], data: st.DataObject) -> None:
     turns, opened = Turns(ROOM), Counter[str]()
     for step in steps:
-        turns.opened(step)
+        turns.opened(step, step)
         opened.update(step)
         ended = {a: data.draw(st.integers(0, n)) for a, n in opened.items()}
         for account, calls in ended.items():
