@@ -83,10 +83,12 @@ class TransientFault:
     """A fault of the provider itself.
 
     In a status the message was certainly not delivered, so it is sent once more. In a response it was perhaps accepted,
-    unless ``certain``.
+    unless ``certain``. ``outage``: the provider says that it serves nobody now. In a response that is as good as
+    silence.
     """
 
     certain: bool = False
+    outage: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ Rule 2: Meta knows no idempotency key, so an answer that may hide an acceptance 
         another send.
 Rule 3: a fault of the account (token, payment, lock, registration) is no fault of a message: messages wait until
         people have mended it.
-Rule 4: a JSON error is an answer of Meta, whatever its code. Any other error page comes from a proxy on the way: it
-        delays this message alone and counts as silence. Several in a row pause the account.
+Rule 4: a JSON error is an answer of Meta, unless it says that Meta serves nobody now. Any other error page comes from a
+        proxy on the way: it delays this message alone. Both count as silence. Several in a row pause the account.
 
 Source: https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes; every answer ever seen is a file in
 ``tests/data/graph``.
@@ -91,7 +91,9 @@ def _of(fault: Fault, code: str, after: timedelta | None, template: bool) -> Sen
             limit = backoff_policies.MEDIA_TRIES
             later = RetryLater("message", backoff_policies.MEDIA, code, after, limit)
             return replace(later, reroute="template_refused") if template else later
-        case TransientFault() | UnknownFault():
+        case TransientFault(outage=outage):
+            return Unknown(code, answered=not outage)
+        case UnknownFault():
             return Unknown(code, answered=True)
         case (
             WindowClosed() | TemplateGone() | TemplateNeedsSync() | RecipientFault() | ContentFault() | CountryClosed()

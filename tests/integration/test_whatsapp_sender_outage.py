@@ -44,12 +44,15 @@ async def arrive(line: Line, garage: Garage, conversations: list[Conversation], 
     return commands
 
 
-@pytest.mark.parametrize("mode", ["page", "stall", "reset"])
+@pytest.mark.parametrize(
+    ("mode", "code"), [("page", None), ("fail", 131016), ("fail", 2), ("stall", None), ("reset", None)]
+)
 async def test_an_outage_costs_no_message_and_few_of_them_a_call(
-    garage: Garage, producer: Producer, sandbox: SandboxClient, mode: Mode
+    garage: Garage, producer: Producer, sandbox: SandboxClient, mode: Mode, code: int | None
 ) -> None:
     conversations = [await kim(garage, sandbox) for _ in range(10)]
-    await sandbox.fault("meta", mode, http_status=503 if mode == "page" else None, seconds=60)
+    status = 503 if mode in {"page", "fail"} else None
+    await sandbox.fault("meta", mode, code=code, http_status=status, seconds=60)
     timings = quicker(timeout=timedelta(milliseconds=400)) if mode == "stall" else TIMINGS
     async with a_sender(garage, producer, sandbox.url, timings=timings) as line:
         commands = await arrive(line, garage, conversations, 30)

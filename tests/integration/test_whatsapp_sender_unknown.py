@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
+from deploy.local.sandbox.faults import Mode
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
@@ -256,11 +257,12 @@ async def test_a_refusal_that_overtook_a_late_answer_is_remembered_until_it_is_t
     assert (kept["intent_id"], kept["reason"]) == (str(command.message_id), "window_closed")
 
 
+@pytest.mark.parametrize("mode", ["page", "server_error"])
 async def test_an_outage_of_minutes_costs_the_messages_that_tried_it_out_and_no_others(
-    line: Line, garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient, mode: Mode
 ) -> None:
     commands = [await garage.command(await kim(garage, sandbox)) for _ in range(20)]
-    await sandbox.fault("meta", "page", http_status=503)
+    await sandbox.fault("meta", mode, http_status=503)
     await accept(line, *commands)
 
     async def minutes_pass(number: int) -> None:

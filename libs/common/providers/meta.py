@@ -68,7 +68,8 @@ FAULTS: Final[dict[int, Fault]] = {
     131063: _NOT_AS_TEMPLATE,  # marketing templates are disabled on this API
     131056: Throttled("pair"),
     **dict.fromkeys((4, 17, 32, 341, 613, 80007, 80008, 130429, 131057), Throttled("account")),
-    **dict.fromkeys((1, 2, 131000, 131016, 133004), TransientFault()),
+    **dict.fromkeys((1, 131000), TransientFault()),
+    **dict.fromkeys((2, 131016, 133004), TransientFault(outage=True)),  # "temporarily unavailable"
     131053: TransientFault(certain=True),  # media could not be fetched; now and then it can a moment later
     **dict.fromkeys(_CONTENT, ContentFault()),
 }

@@ -1,13 +1,15 @@
 """Whether a provider is silent, and which calls wait because of that. Pure.
 
-A provider's own error is an answer. An error page of a proxy on the way to the provider is none: one page may concern
-its message alone, several in a row for different messages do not.
+A provider's own error is an answer, unless it says that the provider serves nobody now. An error page of a proxy on the
+way to the provider is none: one page may concern its message alone, several in a row for different messages do not.
 
 A call without an answer leaves a send of unknown outcome, and a send has two calls. So silence stops two things:
 
 1. After ``UNRESPONSIVE_AFTER`` calls of one account in a row the account is paused for all replicas. Then one call at a
    time probes it, after growing waits, until one is answered. The waiting rows were never sent and lose nothing.
-2. After as many calls in a row of any accounts this process releases second calls one a minute, until one is answered.
+2. After as many calls in a row of any accounts, of which none has a known outcome, this process releases second calls
+   one a minute, until a call has one. Here an error of the provider's own counts too: it may be an outage, and the
+   second call is the last.
 """
 
 from collections.abc import Mapping
@@ -75,7 +77,7 @@ class ResendLimit:
 
     def add(self, outcome: SendOutcome) -> None:
         """A call ended with this outcome. A call that never left says nothing."""
-        if is_silence(outcome):
+        if isinstance(outcome, Unknown) or is_silence(outcome):
             self.unanswered += 1
         elif not (isinstance(outcome, RetryLater) and outcome.code == _NEVER_LEFT):
             self.unanswered = 0

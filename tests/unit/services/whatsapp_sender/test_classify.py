@@ -119,10 +119,10 @@ MEANINGS: dict[str, SendOutcome] = {
     "the_address_has_moved": stray("302"),
     # may have been processed
     "an_unknown_error_occurred": answered("1"),
-    "the_service_is_temporarily_unavailable": answered("2"),
+    "the_service_is_temporarily_unavailable": Unknown("2"),
     "something_went_wrong": answered("131000"),
-    "the_service_is_unavailable": answered("131016"),
-    "the_server_is_temporarily_unavailable": answered("133004"),
+    "the_service_is_unavailable": Unknown("131016"),
+    "the_server_is_temporarily_unavailable": Unknown("133004"),
     "a_transient_code_that_nobody_knows_yet": answered("139998"),
     "a_server_error_with_a_code_that_nobody_knows_yet": answered("139997"),
     "an_unknown_error_comes_with_success": answered("139999"),
