@@ -23,6 +23,7 @@ ago is measured by this process, and what is stored is the database's time.
 | delivered free-form messages of a number's month | 400 days | people can see why one cost nothing |
 | numbers and accounts that organisations have left | 30 days | customers answer, and say STOP, at the old number |
 | refusals of the edge, edges that are gone, resends | 8 days | people can see why a message went twice or late |
+| pauses of numbers that no organisation has | 1 hour after their end | nothing is sent there that could end them |
 """
 
 import math
@@ -42,7 +43,7 @@ from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.parked import forget_parked
 from libs.common.periodic import Task
 from libs.common.retryable import is_statement_timeout
-from libs.common.sending import merge_slices, sms_caps, whatsapp_charges
+from libs.common.sending import merge_slices, pause_queries, sms_caps, whatsapp_charges
 from libs.common.sending.coverage_queries import forget_edges, forget_refusals, store_caught_up
 from libs.common.sending.resending import forget_resends
 from libs.common.sending.statuses import forget_early, forget_nameless
@@ -62,7 +63,29 @@ LINKS_KEPT = timedelta(days=1)
 ANSWERS_KEPT = timedelta(days=2)
 MARKS_KEPT = timedelta(days=1)
 MONTHS_KEPT = timedelta(days=400)
+PAUSES_KEPT = timedelta(hours=1)
 _AT_ONCE = 2000
+
+_Forget = Callable[[Connection, datetime, int], Awaitable[int]]
+_FORGOTTEN: tuple[tuple[_Forget, timedelta], ...] = (
+    (forget_early, KEPT),
+    (forget_nameless, NAMELESS_KEPT),
+    (purge_notices, KEPT),
+    (purge_links, LINKS_KEPT),
+    (purge_sessions, LINKS_KEPT),
+    (purge_joins, PARTS_KEPT),
+    (purge_marks, MARKS_KEPT),
+    (sms_caps.forget_days, KEPT),
+    (sms_caps.forget_answers, ANSWERS_KEPT),
+    (whatsapp_charges.forget_months, MONTHS_KEPT),
+    (forget_former_numbers, FORMER_KEPT),
+    (forget_parked, OUTBOUND_INTENTS.dlq.retention),
+    (forget_edges, KEPT),
+    (forget_refusals, KEPT),
+    (forget_resends, KEPT),
+    (pause_queries.forget, PAUSES_KEPT),
+)
+"""What deletes up to so many rows of before then, and how long they are kept."""
 
 
 def tasks_of(deps: Deps, consumer: BatchConsumer) -> Mapping[str, Task]:
@@ -102,24 +125,20 @@ async def renew_watermarks(pool: Pool, watermarks: Watermarks, clock: Clock) -> 
 
 
 async def purge(pool: Pool, now: Clock) -> None:
-    """Delete all rows whose time has passed."""
-    await _purge(pool, forget_early, now() - KEPT)
-    await _purge(pool, forget_nameless, now() - NAMELESS_KEPT)
-    await _purge(pool, purge_notices, now() - KEPT)
-    await _purge(pool, purge_links, now() - LINKS_KEPT)
-    await _purge(pool, purge_sessions, now() - LINKS_KEPT)
-    await _purge(pool, purge_joins, now() - PARTS_KEPT)
-    await _purge(pool, purge_marks, now() - MARKS_KEPT)
-    await _purge(pool, sms_caps.forget_days, now() - KEPT)
-    await _purge(pool, sms_caps.forget_answers, now() - ANSWERS_KEPT)
-    await _purge(pool, whatsapp_charges.forget_months, now() - MONTHS_KEPT)
-    await _purge(pool, forget_former_numbers, now() - FORMER_KEPT)
-    await _purge(pool, forget_parked, now() - OUTBOUND_INTENTS.dlq.retention)
-    for some in (forget_edges, forget_refusals, forget_resends):
-        await _purge(pool, some, now() - KEPT)
+    """Delete all rows whose time has passed. A table on which that is too slow keeps none of the others waiting."""
+    slow: Exception | None = None
+    for some, kept in _FORGOTTEN:
+        try:
+            await _purge(pool, some, now() - kept)
+        except Exception as error:
+            if not is_statement_timeout(error):
+                raise
+            slow = error
+    if slow is not None:
+        raise slow
 
 
-async def _purge(pool: Pool, some: Callable[[Connection, datetime, int], Awaitable[int]], before: datetime) -> None:
+async def _purge(pool: Pool, some: _Forget, before: datetime) -> None:
     portion = AdaptiveBatchSize(_AT_ONCE)
     while True:
         try:

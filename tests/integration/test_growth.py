@@ -14,6 +14,7 @@ from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import purge_notices
 from libs.common.directory.organisations import forget_former_numbers
 from libs.common.directory.sms_stops import stopped_lines
+from libs.common.directory.touched import take, touch
 from libs.common.kafka import parked
 from libs.common.providers import WHATSAPP_BY_META
 from libs.common.providers.accounts import AccountKey
@@ -23,6 +24,7 @@ from libs.common.sending import (
     pause_queries,
     refusals,
     resending,
+    sms_caps,
     whatsapp_charges,
 )
 from libs.common.sending import coverage_queries as coverage
@@ -47,7 +49,7 @@ from services.inbox import (
 from services.inbox.feed import Change
 from services.inbox.notices import NEWEST
 from services.ingest import sms_queries as inbound_queries
-from services.ingest.queries import purge_links
+from services.ingest.queries import purge_links, purge_sessions
 from services.router import portal_unread_queries, reconcile_queries
 from services.sms_bridge import evidence_queries as sms_queries
 from services.sms_bridge import missed_queries
@@ -179,6 +181,13 @@ async def _feed(db: Any) -> None:
     await feed_queries.turned(db, [(ORG, now() + DAY)], now() + DAY + MINUTE, length=DAY, closing_soon=MINUTE)
 
 
+async def _touched(db: Any) -> None:
+    assert await take(db, "", 5, TAKEN)
+    await touch(
+        db, [tuple(row) for row in await db.db.fetch("select org_id, customer_id from customers limit $1", TAKEN)]
+    )
+
+
 async def _read_marks(db: Any) -> None:
     (kim,) = await read_queries.members_after(db, ("", ""), TAKEN, TAKEN)
     assert kim.crowded
@@ -189,6 +198,7 @@ WORKS: dict[str, Work] = {
     "heads": _heads,
     "feed": _feed,
     "read marks": _read_marks,
+    "touched": _touched,
     "account of templates": lambda db: template_sync_queries.claim(db, now(), MINUTE),
     "forget changes": lambda db: feed_queries.forget(db, now() - DAY, TAKEN),
     "forget sessions": lambda db: session_queries.purge_sessions(db, now() - DAY, TAKEN),
@@ -210,6 +220,7 @@ WORKS: dict[str, Work] = {
     "pauses": _paused,
     "early statuses": _statuses,
     "reconcile": _reconciled,
+    "overdue of nobody": lambda db: reconcile_queries.find_overdue(db, now(), now(), TAKEN),
     "unread in the portal": _unread_in_portal,
     "inbound sms": _sms,
     "cover": _covered,
@@ -230,6 +241,9 @@ WORKS: dict[str, Work] = {
     "forget notices": lambda db: purge_notices(db, now() - DAY, TAKEN),
     "forget parts of sms": lambda db: inbound_queries.purge_joins(db, now() - DAY, TAKEN),
     "forget links": lambda db: purge_links(db, now() - DAY, TAKEN),
+    "forget sessions of the portal": lambda db: purge_sessions(db, now() - DAY, TAKEN),
+    "forget days": lambda db: sms_caps.forget_days(db, now() - DAY, TAKEN),
+    "forget answers": lambda db: sms_caps.forget_answers(db, now() - DAY, TAKEN),
     "forget former numbers": lambda db: forget_former_numbers(db, now() - DAY, TAKEN),
     "forget marks": lambda db: purge_marks(db, now() - DAY, TAKEN),
     "forget parked records": lambda db: parked.forget_parked(db, now() - DAY, TAKEN),

@@ -127,6 +127,27 @@ async def test_what_the_directory_learnt_later_stays(ingest: Ingest) -> None:
     await standing(ingest, {"marketing": True})
 
 
+async def test_a_stop_counts_at_once_though_the_directory_dated_its_yes_ahead(ingest: Ingest) -> None:
+    """A platform that calls its local time UTC dates everything an hour ahead."""
+    await kim(ingest, marketing=None)
+    ahead = now() + timedelta(hours=1)
+    yes = ConsentChanged(org_id=ORG, at=ahead, customer_id=KIM, category="marketing", allowed=True)
+    await ingest.publish_changes(yes)
+    await standing(ingest, {"marketing": True})
+    for _ in range(2):
+        await ingest.post(of_messages(a_message(now(), "STOP")))
+        await standing(ingest, {"marketing": False})
+    (published, *again) = await published_consents(ingest, 1)
+    assert again == []
+    assert ConsentChanged.model_validate(published).at > ahead  # whoever has the platform's word takes it for newer
+    await ingest.publish_changes(yes)
+    late = yes.model_copy(update={"at": now(), "category": "transactional"})
+    await ingest.publish_changes(late)
+    await standing(ingest, {"marketing": False, "transactional": True})
+    lines = await ingest.rows("select detail ->> 'allowed' as allowed from audit_log where action = 'consent'")
+    assert sorted(line["allowed"] for line in lines) == ["false", "true", "true"]
+
+
 @pytest.mark.parametrize("text", ["STOP", " stop. ", "Unsubscribe", "STOPP"])
 async def test_a_typed_stop_switches_marketing_off_and_nothing_else(ingest: Ingest, text: str) -> None:
     await kim(ingest)

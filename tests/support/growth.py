@@ -215,6 +215,21 @@ insert into service_months (org_id, phone_number_id, month, delivered)
 select 'acme', 100000 + n, '2020-01-01', 1 from generate_series(1, $1::int) n
 """,
     """
+insert into sms_days (org_id, day, segments) select 'acme', date '2020-01-01' - n, 1 from generate_series(1, $1::int) n
+""",
+    """
+insert into sms_answers (conversation_id, org_id, decided_at, last_at)
+select uuidv7(), 'acme', '{}', now() - interval '9 days' from generate_series(1, $1::int) n
+""",
+    """
+insert into portal_sessions (session_hash, org_id, conversation_id, host, phone, created_at, seen_at, ends_at)
+select sha256(n::text::bytea), 'acme', uuidv7(), 'x.link', '+4477', now(), now(), now() - interval '9 days'
+  from generate_series(1, $1::int) n
+""",
+    """
+insert into touched_customers (org_id, customer_id) select 'acme', customer_id from customers
+""",
+    """
 insert into conversations (org_id, customer_id) select 'acme', customer_id from customers
 """,
     """

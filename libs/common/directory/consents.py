@@ -3,7 +3,7 @@
 Every change adds a line to ``audit_log``.
 
 Rule 1: a consent holds by the time at which it was said; an older one never overwrites a newer one. Of two in the same
-        second, "no" counts.
+        second, "no" counts. A customer's "no" counts at once, also where the directory's clock is ahead.
 Rule 2: what a customer says is stored as not published, in the transaction that records where it was said. A task of
         ingest publishes it from there (``unpublished``). So a sender and ingest store it alike, and a crash in between
         loses nothing.
@@ -62,7 +62,8 @@ class SaidConsent(NamedTuple):
 
 
 # What is off by default for everybody is given back by no START: marketing. SMS is allowed by default. A STOP by SMS
-# narrows no opt-out that holds for every number.
+# narrows no opt-out that holds for every number. A "yes" whose time has not come yet would outlive every "no" until
+# then: the "no" takes the place right behind it.
 _STORE_SAID = """
 with said as materialized (
     select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[], $6::text[], $7::text[],
@@ -85,22 +86,24 @@ select org_id, customer_id, category, allowed, at, source, cause, address,
  where not (cause = 'keyword' and allowed)
  order by 2, 3
 on conflict (customer_id, category) do update
-   set allowed = excluded.allowed, at = excluded.at, source = excluded.source, cause = excluded.cause,
-       published = false,
+   set allowed = excluded.allowed, source = excluded.source, cause = excluded.cause, published = false,
+       at = case when c.at > excluded.at then c.at + interval '1 microsecond' else excluded.at end,
        address = case when c.allowed or c.address is not null then excluded.address end,
        lifts = case when excluded.cause = 'keyword'
                     then c.allowed or c.cause = 'keyword' and c.lifts
                          or c.category = 'sms' and c.cause = 'refusal' and c.address is not null end
- where c.org_id = excluded.org_id and (c.at < excluded.at or c.at = excluded.at and c.allowed and not excluded.allowed)
+ where c.org_id = excluded.org_id
+   and (c.at < excluded.at or c.allowed and not excluded.allowed and (c.at = excluded.at or c.at > now()))
 """
 
 _STORED = """
-select u.place
+select u.place, c.at
   from unnest($1::text[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[], $6::text[], $7::text[],
               $8::text[]) with ordinality
     as u (org_id, customer_id, category, allowed, at, source, cause, address, place)
   join consents c on c.org_id = u.org_id and c.customer_id = u.customer_id and c.category = u.category
- where c.allowed = u.allowed and c.at = u.at and c.source = u.source and c.cause = u.cause
+ where c.allowed = u.allowed and c.source = u.source and c.cause = u.cause
+   and (c.at = u.at or c.at > u.at and c.at > now() and not c.allowed)
 """
 
 
@@ -112,7 +115,8 @@ async def store_said(db: Connection, said: Iterable[SaidConsent]) -> None:
     for consents in _conflict_free_rounds(said):
         columns = as_columns(consents)
         await db.execute(_STORE_SAID, *columns)
-        stored = [consents[row["place"] - 1] for row in await db.fetch(_STORED, *columns)]
+        rows = await db.fetch(_STORED, *columns)
+        stored = [consents[row["place"] - 1]._replace(at=row["at"]) for row in rows]
         await add_lines(db, [audit_line(one.org_id, one.customer_id, one._asdict()) for one in stored])
         await touch(db, [(one.org_id, one.customer_id) for one in stored])
 

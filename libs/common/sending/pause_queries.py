@@ -107,6 +107,21 @@ delete from pauses p
  where p.channel = $1 and p.account = u.account and p.scope = u.scope
 """
 
+# Nothing is sent by such a number any more, so no call would ever end its pause. Pauses are few: some for each account.
+_FORGET = """
+delete from pauses
+ where ctid = any (array(
+       select p.ctid
+         from pauses p
+        cross join lateral (select split_part(p.account, '@', 1) as sender) t
+        where p.until_at < $1 and t.sender <> $3
+          and not exists (select from whatsapp_numbers w
+                           where p.channel = 'whatsapp' and w.phone_number_id = t.sender and w.org_id is not null)
+          and not exists (select from orgs o where p.channel = 'sms' and o.sms_number = t.sender)
+        limit $2
+          for update of p skip locked))
+"""
+
 # Of the rows that wait one says whose the account is: the first in the order of their index, however many rows were
 # settled before.
 _TAKE_DUE_FOR_LOG = """
@@ -211,6 +226,11 @@ async def clear(db: Connection, by: Transport, awake: Iterable[PauseKey]) -> Non
     rows = sorted(awake)
     if rows:
         await db.execute(_CLEAR, by.channel, *as_columns(rows))
+
+
+async def forget(db: Connection, ended_before: datetime, limit: int) -> int:
+    """Delete up to ``limit`` pauses that were over then, of numbers that no organisation has; returns how many."""
+    return int((await db.execute(_FORGET, ended_before, limit, EVERY_ACCOUNT)).split()[-1])
 
 
 async def take_due_for_log(db: Connection, by: Transport, now: datetime) -> list[PausedAccount]:

@@ -128,12 +128,14 @@ update sms_answers a
 
 _FORGET_DAYS = """
 delete from sms_days
- where (org_id, day) in (select org_id, day from sms_days where day < $1::date order by day limit $2)
+ where ctid = any (array(select ctid from sms_days where day < $1::date order by day limit $2 for update skip locked))
 """
 
+# A row that a router writes at this moment has a newer answer by then, and waits for nobody.
 _FORGET_ANSWERS = """
 delete from sms_answers
- where conversation_id in (select conversation_id from sms_answers where last_at < $1 order by last_at limit $2)
+ where ctid = any (array(
+       select ctid from sms_answers where last_at < $1 order by last_at limit $2 for update skip locked))
 """
 
 
