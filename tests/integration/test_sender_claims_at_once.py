@@ -18,9 +18,10 @@ from libs.common.sending.claiming import claim_new
 from libs.common.sending.outcomes import Rerouted
 from libs.common.sending.rows import RUN, Pause, SendRow
 from services.whatsapp_sender.worker import new_send
+from tests.support import world
 from tests.support.logs import LogLines
 from tests.support.sandbox import HookInbox
-from tests.support.sending import TIMINGS, Garage, a_sender, accept, kim, statuses_in
+from tests.support.sending import ORG, TIMINGS, WABA, Garage, a_sender, accept, kim, quicker, statuses_in
 from tests.support.waiting import eventually
 
 PATIENCE = 30.0
@@ -96,6 +97,50 @@ async def test_a_run_has_one_place_from_its_first_call_to_its_last_answer(
             await sandbox.clear_faults()
             await ended(garage, sandbox, round_ * 15)
     assert len({message["callback"] for message in await sandbox.messages()}) == 30
+
+
+async def test_a_run_of_two_numbers_gives_its_place_back(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    """As of one whose organisation has changed its number meanwhile."""
+    garage.now.go_on()
+    to, other = await kim(garage, sandbox), f"{garage.number}9"
+    async with garage.pool.acquire() as db:
+        await world.a_number(db, ORG, other, waba=WABA, display_number="+447700900124")
+    await sandbox.customer_writes(other, to.phone)
+    async with a_sender(garage, producer, sandbox.url, concurrency=16) as line, line:  # half of it for one account
+        for round_ in range(1, 11):
+            first = await garage.command(to)
+            second = (await garage.command(to)).model_copy(update={"phone_number_id": other})
+            await accept(line, first, second)
+            await ended(garage, sandbox, 2 * round_)
+    assert len(await sandbox.messages()) == 20
+
+
+async def test_a_run_keeps_its_place_while_a_call_goes_on_that_the_rest_of_it_has_waited_too_long_for(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    garage.now.go_on()
+    people = [await kim(garage, sandbox) for _ in range(9)]
+    runs = [[await garage.command(to) for _ in range(2)] for to in people]
+    next_run = runs.pop()
+    calls = len(runs)
+    await sandbox.fault("meta", "slow", seconds=60, calls=calls)
+    timings = quicker(lease=TIMINGS.timeout + timedelta(seconds=3))  # after 3 s no call may begin
+    async with a_sender(garage, producer, sandbox.url, timings=timings, concurrency=2 * calls) as line, line:
+        for run in runs:
+            await accept(line, *run)
+
+        async def the_rest_is_given_back() -> bool:
+            return [await garage.states(*run) for run in runs] == [["claimed", "pending"]] * calls
+
+        await sandbox.until(the_rest_is_given_back, PATIENCE)
+        await accept(line, *next_run)
+        await line.begin_calls()
+        assert await garage.states(*next_run) == ["pending"] * 2
+        await sandbox.clear_faults()
+        await ended(garage, sandbox, 2 * len(people))
+    assert len(await sandbox.messages()) == 2 * len(people)
 
 
 SECOND_OF_A_RUN: dict[str, tuple[Mode, int | None, list[str], Sequence[int]]] = {

@@ -230,7 +230,9 @@ class Dispatcher(Generic[PreparedT]):
         return len(found.claims)
 
     def _open(self, claims: Sequence[Claim[PreparedT]]) -> None:
-        runs = Counter(claim.row.account for claim in claims if claim.after is None)
+        """A run has its place of the account of its last row, which gives it back: its rows may have several."""
+        followed = {claim.after for claim in claims}
+        runs = Counter(claim.row.account for claim in claims if claim.row.key not in followed)
         self._turns.opened(runs, Counter(claim.row.account for claim in claims))
 
     async def _begin(self, claims: Sequence[Claim[PreparedT]], began: float) -> None:
@@ -318,6 +320,10 @@ class Dispatcher(Generic[PreparedT]):
             labels = {"channel": self._adapter.transport.channel, "provider": claim.row.provider or "none"}
             metrics.SEND_SECONDS.labels(**labels).observe(loop.time() - began)
         self._recorder.add(claim, outcome)
+        if before is not None and not before.done():
+            await asyncio.wait(
+                [before]
+            )  # this row waited too long for a call that goes on, and that call has the place
         if ends_run and self._turns.answered(claim.row.account):
             self._wake.set()
         return isinstance(outcome, Accepted)
