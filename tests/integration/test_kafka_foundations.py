@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -100,6 +101,36 @@ async def test_when_reading_raises_nothing_that_was_taken_in_the_same_breath_is_
             while len(seen) < 20:
                 taken = await consumer.getmany(timeout_ms=200)
                 seen += [(record.value or b"").decode() for records in taken.values() for record in records]
+    assert sorted(seen) == EVERYTHING
+
+
+async def test_a_partition_that_cannot_be_read_holds_up_no_other(kafka_bootstrap: str, two_partitions: str) -> None:
+    raising = [True]
+
+    def value(raw: bytes | None) -> bytes | None:
+        if raising and raw == b"1-5":
+            raise ValueError("cannot be unpacked")
+        return raw
+
+    seen: list[str] = []
+    async with RewindingConsumer(
+        bootstrap_servers=kafka_bootstrap, auto_offset_reset="earliest", value_deserializer=value
+    ) as consumer:
+        consumer.assign([TopicPartition(two_partitions, partition) for partition in range(2)])
+
+        async def read() -> None:
+            with suppress(ValueError):
+                taken = await consumer.getmany(timeout_ms=200, max_records=3)
+                seen.extend((record.value or b"").decode() for records in taken.values() for record in records)
+            await asyncio.sleep(0.05)  # what was put back is fetched again, as after FastStream's wait
+
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while len([each for each in seen if each.startswith("0")]) < 10:
+                await read()
+            assert consumer.failures.cause == "ValueError"
+            raising.clear()
+            while len(seen) < 20:
+                await read()
     assert sorted(seen) == EVERYTHING
 
 

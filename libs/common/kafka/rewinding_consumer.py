@@ -14,6 +14,8 @@ from libs.common.periodic import until_beat
 QUIET_SECONDS = 60.0
 IDLE_SECONDS = 2.0
 """How long a consumer waits for records at once while none is in flight. It wakes when one comes."""
+BETWEEN_ROUNDS_SECONDS = 0.1
+"""The wait between two rounds that read the partitions one by one."""
 
 
 @dataclass(slots=True)
@@ -32,9 +34,12 @@ class FailureStreak:
             self._since = at
         self._last, self.cause = at, cause
 
+    def goes_on(self, now: float) -> bool:
+        return self._last is not None and now - self._last <= QUIET_SECONDS
+
     def seconds(self, now: float) -> float:
         """How long the streak has lasted; 0 when it is over."""
-        return 0.0 if self._last is None or now - self._last > QUIET_SECONDS else now - self._since
+        return now - self._since if self.goes_on(now) else 0.0
 
 
 class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no types
@@ -47,7 +52,8 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
 
     aiokafka gives what it has fetched of one partition to its end before it goes on to the next. Here the partitions
     take turns while more waits than one call returns. So a flood of some delays the others by one round, and a
-    conversation's next records come when those before them are worked off.
+    conversation's next records come when those before them are worked off. After a failure they are read one by one for
+    ``QUIET_SECONDS``, so that one which fails each time holds up no other.
     """
 
     in_flight: InFlight | None = None
@@ -92,6 +98,8 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
         self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None
     ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
         """What has come on partitions that still have their turn in this round, or else on any."""
+        if self.failures.goes_on(asyncio.get_running_loop().time()):
+            return await self._read_one_by_one(*partitions, timeout_ms=timeout_ms, max_records=max_records)
         found: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]] = {}
         if self._had_their_turn:
             others = {*(partitions or self.assignment())} - self._had_their_turn
@@ -106,12 +114,24 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
         self._had_their_turn |= found.keys()
         return found
 
+    async def _read_one_by_one(
+        self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None
+    ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
+        """What has come on the first partition that has anything and still has its turn."""
+        for partition in {*(partitions or self.assignment())} - self._had_their_turn:
+            self._had_their_turn.add(partition)
+            if found := await self.read_or_rewind(partition, timeout_ms=0, max_records=max_records):
+                return found
+        self._had_their_turn.clear()
+        await asyncio.sleep(min(timeout_ms / 1000, BETWEEN_ROUNDS_SECONDS))
+        return {}
+
     async def read_or_rewind(
         self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None
     ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
         """What aiokafka's ``getmany`` returns.
 
-        When it raises, the assigned partitions are read again from where they were.
+        When it raises, these partitions are read again from where they were.
         """
         before = self.positions()
         try:
@@ -124,7 +144,7 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
             self.failures.failed(asyncio.get_running_loop().time(), type(error).__name__)
             ours = self.assignment()
             for partition, position in before.items():
-                if partition in ours:
+                if partition in ours and (not partitions or partition in partitions):
                     self.seek(partition, position)
             raise
         return found
