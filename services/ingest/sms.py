@@ -27,6 +27,7 @@ from libs.common.phone import canonical
 from libs.common.thread.newest import newest_of
 from services.ingest import sms_queries
 from services.ingest.events import inbound_record
+from services.ingest.forms import number_of
 from services.ingest.items import SmsMedia
 from services.ingest.queries import Place
 from services.ingest.sms_parts import AT_ONCE, ROUNDS, WAIT, OrgSms, country_called, join_parts, joined
@@ -148,7 +149,7 @@ async def _places(messages: Sequence[OrgSms], deps: Deps) -> list[Place]:
 
 
 def _is_number(one: OrgSms) -> bool:
-    return one.sms.sender.startswith("+")
+    return number_of(one.sms.sender) is not None
 
 
 def _at(one: OrgSms) -> Any:

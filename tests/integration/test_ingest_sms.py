@@ -165,7 +165,7 @@ async def test_an_organisation_without_a_whatsapp_number_has_conversations_witho
     assert row["phone_number_id"] is None
 
 
-@pytest.mark.parametrize("sender", ["60777", "HMRC"])
+@pytest.mark.parametrize("sender", ["60777", "+60777", "HMRC", "+HMRC"])
 async def test_a_short_code_or_a_name_has_a_thread_and_no_phone(ingest: Ingest, sender: str) -> None:
     await text(ingest, "STOP", From=sender)
     await text(ingest, From=sender)
