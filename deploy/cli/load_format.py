@@ -20,6 +20,7 @@ from libs.common.events.directory import (
     ConsentCategory,
     Country,
     Currency,
+    Name,
     Phone,
     Policy,
     PortalHost,
@@ -44,7 +45,7 @@ class NumberEntry(_Entry):
 
 class CustomerEntry(_Entry):
     customer_id: UUID
-    name: str | None = None
+    name: Name | None = None
     phone: Phone | None = None
     consents: dict[ConsentCategory, bool] = Field(default_factory=dict)
 
@@ -66,7 +67,7 @@ class OrgEntry(_Entry):
     """An organisation with everything that belongs to it."""
 
     org_id: OrgId
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[Name, Field(min_length=1)]
     sms_number: Phone | None = None
     sms_active: bool = False
     portal_host: PortalHost | None = None

@@ -42,7 +42,7 @@ with asked as (
       from unnest($3::text[], $4::uuid[], $5::text[], $6::text[], $7::timestamptz[])
         as u (org_id, customer_id, name, phone, at)
 ), newest as (
-    select distinct on (customer_id) * from asked order by customer_id, at desc nulls last
+    select distinct on (org_id, customer_id) * from asked order by org_id, customer_id, at desc nulls last
 )
 select k.org_id, k.customer_id, case when n.at > coalesce(k.upserted_at, '-infinity') then coalesce(n.name, k.name)
                                      else k.name end as name,

@@ -19,11 +19,11 @@ from typing import Any
 from libs.common import phone
 from libs.common.errors import Undecodable
 from libs.common.events.content import MAX_ID
+from libs.common.events.directory import MAX_NAME
 from libs.common.phone import canonical
 from libs.common.window import customer_instant
 from services.ingest.items import MessageStatus, Sender
 
-MAX_NAME = 1_000
 CONTACT_REQUEST = "contact_request"
 _LONGEST_NUMBER = 16  # E.164 with the plus
 _LONGEST_TIME = 64

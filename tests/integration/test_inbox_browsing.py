@@ -1,13 +1,16 @@
 """The inbox's pages over HTTP, on real servers: what each person gets, and what they do not."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
 
+from libs.common.directory import holds
+from libs.common.directory.changes import apply
+from libs.common.events.directory import ConsentChanged, ConversationHeld
 from services.inbox.heads import refresh
 from tests.support.inbox import ADVISOR, ROLES, TECHNICIAN, RunningInbox, Staff, token_of
 from tests.support.inbox_world import RULE, InboxWorld
@@ -203,3 +206,16 @@ async def test_the_thread_says_since_when_staff_hold_the_ai(garage: InboxWorld, 
     assert (await priya.post(f"/inbox/{kim}/hold", {"token": token_of(page)})).status_code == 303
     held = text_of((await priya.get(f"/inbox/{kim}")).text)
     assert "has taken over: the AI holds ·" in held
+
+
+async def test_no_time_at_an_end_of_the_calendar_breaks_a_page(garage: InboxWorld, priya: Staff) -> None:
+    customer, kim = await garage.customer("Kim Larsen", KIM)
+    begin, end = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    said = ConsentChanged(org_id=garage.org, at=begin, customer_id=customer, category="sms", allowed=True)
+    held = ConversationHeld(org_id=garage.org, at=begin, conversation_id=kim, user_id="crm", until=end)
+    async with garage.pool.acquire() as db, db.transaction():
+        await apply(db, [said])
+    async with garage.pool.acquire() as db, db.transaction():
+        await holds.apply(db, [held])
+    for path in ("", "/panel"):
+        assert (await priya.get(f"/inbox/{kim}{path}")).status_code == 200, path

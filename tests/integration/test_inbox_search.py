@@ -3,14 +3,20 @@
 import asyncio
 from dataclasses import replace
 
+import orjson
 import pytest
 import pytest_asyncio
 
+from libs.common.events.directory import CustomerUpserted
+from libs.common.events.topics import DIRECTORY_CHANGES
+from libs.common.kafka.producer import Producer, Record
 from services.inbox.conversation_queries import ListQuery, is_found_often, page
+from services.inbox.word_queries import write_customers
 from services.inbox.words import text_query
 from tests.support.inbox import RunningInbox
 from tests.support.inbox_garage import a_garage, conversations_of
 from tests.support.inbox_world import HOUR, InboxWorld
+from tests.support.waiting import eventually_true
 
 PHONE = "+447700900999"
 
@@ -93,3 +99,29 @@ async def test_words_that_stand_everywhere_are_looked_for_from_the_newest_conver
             assert walked == collected
             assert await is_found_often(db, garage.org, query.text or "", 0) == bool(collected)
             assert not await is_found_often(db, garage.org, query.text or "", 20)
+
+
+async def test_a_name_is_found_without_what_no_database_can_store(inbox: RunningInbox, garage: InboxWorld) -> None:
+    customer, thread = await garage.customer("Old Name")
+    await garage.hears(thread)
+    at = (garage.now + HOUR).isoformat()
+    change = {"type": "customer.upserted.v1", "org_id": garage.org, "at": at, "customer_id": customer}
+    async with Producer(inbox.kafka) as producer:
+        value = orjson.dumps(change | {"name": "Zo\0 Quandt"})
+        await producer.publish([Record(DIRECTORY_CHANGES, garage.org.encode(), value)])
+    kim = inbox.api(garage.org)
+    await eventually_true(lambda: conversations_of(kim, q="quandt"))
+
+
+async def test_a_change_of_another_organisation_takes_nobody_out_of_the_search(
+    inbox: RunningInbox, garage: InboxWorld
+) -> None:
+    customer, thread = await garage.customer("Old Name")
+    await garage.hears(thread)
+    changes = [
+        CustomerUpserted(org_id=org, at=garage.now + hours * HOUR, customer_id=customer, name="Zoë Quandt")
+        for hours, org in enumerate((garage.org, await inbox.an_org()), 1)
+    ]
+    async with inbox.pool.acquire() as db, db.transaction():
+        await write_customers(db, [], changes)
+    assert await conversations_of(inbox.api(garage.org), q="quandt") == [thread]

@@ -25,7 +25,6 @@ from libs.common.directory.phone_claims import claim, give_up, inherit
 from libs.common.directory.touched import touch
 from libs.common.events.directory import CustomerUpserted
 from libs.common.phone import canonical, same_line
-from libs.common.sanitize import sanitize
 
 
 class CustomerId(NamedTuple):
@@ -89,7 +88,7 @@ def _apply(register: Register, person: Person, change: CustomerUpserted) -> None
     named = change.model_fields_set
     person.origin, person.upserted_at = "directory", change.at
     if "name" in named:
-        person.name = None if change.name is None else sanitize(change.name)
+        person.name = change.name
     if "phone" not in named:
         return
     before, person.directory_phone = person.directory_phone, change.phone

@@ -305,7 +305,7 @@ def _row(org: OrgUpserted) -> tuple[Any, ...]:
     sms = org.sms_number, line, org.sms_active, org.sms_provider, org.sms_account
     place = sanitize(org.portal_host), org.country, org.currency
     sign_in = _sign_in(org) or (None, None)
-    return org.org_id, sanitize(org.name), *sms, *place, sanitize(org.policy), *sign_in, org.at
+    return org.org_id, org.name, *sms, *place, sanitize(org.policy), *sign_in, org.at
 
 
 def _credit_line(change: OrgCredit) -> AuditLine:

@@ -13,9 +13,10 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from libs.common import phone
 from libs.common.errors import Undecodable
 from libs.common.events.base import Event, Part, event_type, misfit, read_json_object
-from libs.common.events.content import passable
+from libs.common.events.content import at_most, passable
 from libs.common.events.fields import MAX_USER_ID, Instant, MetaId, OrgId
 from libs.common.portal_host import organisation_host
+from libs.common.sanitize import sanitize
 
 ConsentCategory = Literal["transactional", "service_reminders", "marketing", "whatsapp", "sms"]
 ConsentSource = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]  # whatsapp, sms, or one of a later version
@@ -29,10 +30,14 @@ def _e164(raw: str) -> str:
     return found
 
 
+MAX_NAME = 1_000
+MAX_POLICY = 16 * 1024  # bytes of JSON
+Name = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(sanitize)]
+"""The name of an organisation or a customer. It is read with every message, and stored with every decision."""
 Phone = Annotated[str, AfterValidator(_e164)]
 PortalHost = Annotated[str, AfterValidator(organisation_host)]
 """A host alone, in the one spelling of ``libs.common.portal_host``."""
-Policy = Annotated[dict[str, Any], AfterValidator(passable)]
+Policy = Annotated[dict[str, Any], AfterValidator(passable), AfterValidator(at_most(MAX_POLICY))]
 SmsProviderName = Literal["twilio", "vonage"]
 SmsAccountName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
@@ -59,7 +64,7 @@ class OrgUpserted(_Change):
     TYPE: ClassVar[str] = "org.upserted.v1"
 
     type: Literal["org.upserted.v1"] = "org.upserted.v1"
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[Name, Field(min_length=1)]
     sms_number: Phone | None = None
     sms_active: bool = False
     sms_provider: SmsProviderName | None = None  # None: the one of the settings
@@ -107,7 +112,7 @@ class CustomerUpserted(_Change):
 
     type: Literal["customer.upserted.v1"] = "customer.upserted.v1"
     customer_id: UUID
-    name: str | None = None
+    name: Name | None = None
     phone: Phone | None = None
 
 

@@ -5,13 +5,15 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field
 
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
-def _in_utc_too(instant: datetime) -> datetime:
+
+def _within_the_calendar(instant: datetime) -> datetime:
     try:
         instant.astimezone(UTC)
     except OverflowError:  # within hours of the calendar's ends
         raise ValueError("a time is needed that the calendar has in UTC too") from None
-    return instant
+    return min(max(instant, _FIRST), _LAST)
 
 
 OrgId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")]
@@ -29,5 +31,8 @@ ConsentPurpose = Literal["transactional", "service_reminders", "marketing"]
 MAX_USER_ID = 200
 """Characters of the id by which an identity provider knows a member of staff."""
 
-Instant = Annotated[AwareDatetime, AfterValidator(_in_utc_too)]
-"""A time with its zone that PostgreSQL can store."""
+Instant = Annotated[AwareDatetime, AfterValidator(_within_the_calendar)]
+"""A time with its zone, brought between 1970 and 9000.
+
+Not every zone can show the ends of the calendar: the zero time of Go is before the first one of London.
+"""

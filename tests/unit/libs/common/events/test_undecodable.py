@@ -1,6 +1,7 @@
 """Why a record cannot be understood, in one word."""
 
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
@@ -120,6 +121,26 @@ def test_a_policy_that_cannot_be_stored_is_a_dead_letter(number: bytes) -> None:
     with pytest.raises(Undecodable) as found:
         decode_directory_change(told % number)
     assert (found.value.reason, found.value.detail[:24]) == ("bad_fields", "org.upserted.v1.policy: ")
+
+
+ORG = {"type": "org.upserted.v1", "org_id": "a", "at": "2026-11-22T10:00:00Z", "name": "A"}
+KIM = {"type": "customer.upserted.v1", "org_id": "a", "at": "2026-11-22T10:00:00Z", "customer_id": str(UUID(int=1))}
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "most", "beyond"),
+    [
+        (ORG, "name", "A" * 1_000, "A" * 1_001),
+        (KIM, "name", "A" * 1_000, "A" * 1_001),
+        (ORG, "policy", {"note": "x" * 16_000}, {"note": "x" * 17_000}),
+    ],
+)
+def test_names_and_policies_have_an_end(change: dict[str, Any], field: str, most: Any, beyond: Any) -> None:
+    """They are read with every message and stored with every decision of the organisation."""
+    assert getattr(decode_directory_change(orjson.dumps(change | {field: most})), field) == most
+    with pytest.raises(Undecodable) as found:
+        decode_directory_change(orjson.dumps(change | {field: beyond}))
+    assert (found.value.reason, found.value.detail.partition(":")[0]) == ("bad_fields", f"{change['type']}.{field}")
 
 
 def test_a_fault_names_declared_fields_and_no_key_of_the_payload() -> None:
