@@ -19,6 +19,7 @@ from libs.common.db.pool import Connection
 from libs.common.events.outbound import Channel
 from libs.common.pages.entries import entry_of
 from libs.common.pages.languages import Language
+from libs.common.sanitize import sanitize
 from services.inbox import conversation_queries as queries
 from services.inbox import feed_queries
 from services.inbox.contact_log import ContactLog
@@ -236,7 +237,7 @@ class Conversations:
             limit=wanted.limit + 1,
             place=self._place(person, wanted),
             channel=wanted.channel,
-            phone_number_id=wanted.number,
+            phone_number_id=sanitize(wanted.number),
             text=text,
             number=number,
         )

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from libs.common.directory.template_parts import parameters_of, parts_of
 from libs.common.pages.entries import N_
+from libs.common.sanitize import sanitize
 from services.inbox.template_limits import FORMATS, Check, Content, Fault, Part, variables
 
 QUICK_REPLIES = 3
@@ -232,6 +233,7 @@ def form_of(identity: TemplateForm, category: str, components: object) -> Templa
 
 def read_form(fields: Mapping[str, str], base: TemplateForm, *, is_new: bool) -> TemplateForm:
     """What was posted. Account, name, language and format are fixed once the template exists."""
+    fields = sanitize(dict(fields))
 
     def given(name: str, before: str) -> str:
         return fields.get(name, before).replace("\r\n", "\n")

@@ -21,6 +21,7 @@ from uuid import UUID
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory.templates import SYNC_GAP
 from libs.common.pages.entries import N_
+from libs.common.sanitize import sanitize
 from services.inbox import template_queries as queries
 from services.inbox import template_sync_queries as sync_queries
 from services.inbox.people import Person
@@ -69,7 +70,13 @@ class Templates:
         """Templates by name, language and WABA; see ``template_queries.listed``."""
         async with self._pool.acquire() as db:
             return await queries.listed(
-                db, person.org_id, status=status, waba_id=waba_id, language=language, after=after, limit=limit
+                db,
+                person.org_id,
+                status=sanitize(status),
+                waba_id=waba_id,
+                language=sanitize(language),
+                after=after,
+                limit=limit,
             )
 
     async def one(self, person: Person, template_id: UUID) -> TemplateRow | None:

@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from libs.common.log_throttle import LogThrottle
 from libs.common.logging import get_logger
-from libs.common.pages.cookies import Kind, as_bytes, cookie_name
+from libs.common.pages.cookies import Kind, as_bytes, cookie_in, cookie_name
 from libs.common.pages.forms import FEW_BYTES, FEW_FIELDS, form_of
 from libs.common.pages.languages import Language
 from libs.common.pages.origins import from_our_page
@@ -86,7 +86,7 @@ def is_on_our_page(request: Request) -> bool:
 
 def cookie(request: Request, kind: Kind) -> bytes | None:
     """The id in this cookie, where it has the right form."""
-    return as_bytes(request.cookies.get(cookie_name(kind, origin_of(request))))
+    return as_bytes(cookie_in(request.headers.getlist("cookie"), cookie_name(kind, origin_of(request))))
 
 
 def available(deps: Deps, endpoint: Endpoint) -> Endpoint:

@@ -24,6 +24,8 @@ MOST_LETTERS = 40
 SHORTEST_QUERY, LONGEST_QUERY = 2, 100
 _FEWEST_DIGITS = 4
 _MOST_TEXT = 20_000
+_PIECE = 256
+"""Characters that are normalised at once: the time grows with the square of a run of combining marks."""
 _WORD = re.compile(r"[a-z0-9]+")
 # a writing system without spaces between words: each sign is a word
 _IDEOGRAM = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af])")
@@ -84,7 +86,8 @@ def number_query(org_id: str, query: str) -> str | None:
 
 def _plain(text: str) -> str:
     """The text in plain small letters and digits, with spaces around signs that are words."""
-    spaced = _IDEOGRAM.sub(r" \1 ", unicodedata.normalize("NFKC", text))
+    pieces = (text[at : at + _PIECE] for at in range(0, len(text), _PIECE))
+    spaced = _IDEOGRAM.sub(r" \1 ", "".join(unicodedata.normalize("NFKC", piece) for piece in pieces))
     return (spaced if spaced.isascii() else anyascii(spaced)).lower()
 
 

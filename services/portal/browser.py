@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from libs.common.bridge.link_codes import LinkCodes
 from libs.common.bridge.portal_keys import PurposeKeys
-from libs.common.pages.cookies import FormTokens, Kind, as_bytes, cookie_name
+from libs.common.pages.cookies import FormTokens, Kind, as_bytes, cookie_in, cookie_name
 from libs.common.pages.origins import client_address, from_our_page
 from services.portal.guard import SITE
 from services.portal.sites import Site
@@ -35,7 +35,7 @@ class Browser:
         site: Site = request.scope[SITE]
 
         def cookie(kind: Kind) -> bytes | None:
-            return as_bytes(request.cookies.get(cookie_name(kind, site.origin)))
+            return as_bytes(cookie_in(request.headers.getlist("cookie"), cookie_name(kind, site.origin)))
 
         return cls(request, site, cookie("visit"), cookie("session"))
 

@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
+import pytest
 import pytest_asyncio
 
 from libs.common.events.content import InText
@@ -313,3 +314,14 @@ async def test_a_conversation_without_a_head_is_there_all_the_same(inbox: Runnin
 def _utc(at: Any) -> str:
     text: str = at.isoformat()
     return text.replace("+00:00", "Z")
+
+
+@pytest.mark.parametrize("path", ["conversations?number=", "templates?status=", "templates?language="])
+async def test_a_filter_that_no_stored_text_can_be_finds_nothing(inbox: RunningInbox, path: str) -> None:
+    answer = await inbox.api(await inbox.an_org()).get(f"/v1/{path}%00")
+    assert (answer.status_code, answer.json()["items"]) == (200, [])
+
+
+async def test_the_page_of_such_a_filter_is_an_empty_list(inbox: RunningInbox, garage: InboxWorld) -> None:
+    staff = await inbox.staff(garage.org)
+    assert (await staff.get("/inbox?number=%00")).status_code == 200

@@ -315,6 +315,11 @@ async def test_what_is_no_template_is_refused_by_its_field(garage: Garage, body:
 async def test_a_text_that_no_database_can_store_is_stored_without_what_it_cannot(garage: Garage) -> None:
     answer = await garage.create(submit=False, components=[{"type": "BODY", "text": "a\0b"}])
     assert (answer.status_code, answer.json()["components"][0]["text"]) == (201, "a\ufffdb")
+    staff = await garage.inbox.staff(garage.org_id)
+    fields = {"token": token_of(await staff.get("/templates/new")), "name": "car_done", "body": "a\0b"}
+    saved = await staff.post("/templates/new", fields | {"action": "draft"})
+    assert saved.status_code == 303
+    assert "a\ufffdb" in (await staff.get(saved.headers["location"])).text
 
 
 async def test_pages_write_refuse_submit_and_delete_without_scripts(garage: Garage) -> None:

@@ -8,7 +8,7 @@ Rule 3: the id of a session stands in its cookie, and nowhere else. The database
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from libs.common.bridge.portal_keys import PurposeKeys
@@ -24,6 +24,21 @@ _STRICT: frozenset[Kind] = frozenset({"visit", "session"})
 def cookie_name(kind: Kind, origin: PortalOrigin) -> str:
     """The name of the cookie on this address."""
     return f"__Host-transom-{kind}" if origin.scheme == "https" else f"transom-{kind}"
+
+
+def cookie_in(headers: Iterable[str], name: str) -> str | None:
+    """The value of a cookie, of several the last. ``headers``: the Cookie headers of a request.
+
+    None of ours is quoted, so none is unquoted: before Python 3.11.10 and 3.12.6 that takes a time that grows with the
+    square of the length, seconds for one header (CVE-2024-7592).
+    """
+    found = None
+    for header in headers:
+        for part in header.split(";"):
+            given, is_pair, value = part.partition("=")
+            if is_pair and given.strip() == name:
+                found = value.strip()
+    return found
 
 
 def set_cookie(kind: Kind, value: str, origin: PortalOrigin, *, max_age: int | None = None) -> str:

@@ -16,13 +16,13 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from libs.common.logging import get_logger
-from libs.common.pages.cookies import cookie_name, set_cookie
+from libs.common.pages.cookies import cookie_in, cookie_name, set_cookie
 from services.inbox.admission import has_full_access
 from services.inbox.deps import Deps
 from services.inbox.oidc import CALLBACK, Attempt, Provider, SignInRefused
 from services.inbox.org_queries import names_of
 from services.inbox.pages.sign_in import Trouble, begin, good_form, safe_path, sign_in_page
-from services.inbox.people import CAPABILITIES, Person
+from services.inbox.people import CAPABILITIES, EVERYTHING, Person
 from services.inbox.problems import Problem
 from services.inbox.sealed import LIFE
 from services.inbox.sessions import LONGEST
@@ -113,7 +113,7 @@ class _Door:
         choice = {
             "user_id": person.user_id,
             "name": person.name,
-            "capabilities": sorted(person.capabilities),
+            "capabilities": sorted(person.capabilities.intersection((EVERYTHING, *CAPABILITIES))),  # a cookie is small
             "ends_at": person.ends_at.timestamp(),
             "org_ids": list(org_ids),
             "leads_to": leads_to,
@@ -132,7 +132,7 @@ class _Door:
         answer.headers.append("set-cookie", set_cookie("attempt", sealed, origin_of(request), max_age=life))
 
     def _kept(self, request: Request) -> str | None:
-        return request.cookies.get(cookie_name("attempt", origin_of(request)))
+        return cookie_in(request.headers.getlist("cookie"), cookie_name("attempt", origin_of(request)))
 
     def _now(self) -> datetime:
         return self._deps.pool.now()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.pages.cookies import FormTokens, Kind, as_bytes, as_text, cookie_name, set_cookie
+from libs.common.pages.cookies import FormTokens, Kind, as_bytes, as_text, cookie_in, cookie_name, set_cookie
 from libs.common.portal_host import PortalOrigin
 
 HTTPS, HTTP = PortalOrigin("https", "tflow.link"), PortalOrigin("http", "localhost:8085")
@@ -47,3 +47,19 @@ def test_a_token_of_an_older_key_is_good_and_a_missing_one_never() -> None:
     assert TOKENS.is_good(before, "visit", COOKIE, "h")
     for token in (None, "", "x" * 43):
         assert not TOKENS.is_good(token, "visit", COOKIE, "h")
+
+
+@pytest.mark.parametrize(
+    ("headers", "value"),
+    [
+        ([], None),
+        (["b=2; a=1"], "1"),
+        (["b=2", " a = 1 ;"], "1"),
+        (["a=1; a=2"], "2"),
+        (["a; aa=1; =a"], None),
+        (["a=x=y"], "x=y"),
+        ([r'a="\"1\""'], r'"\"1\""'),
+    ],
+)
+def test_a_cookie_is_taken_as_it_was_sent(headers: list[str], value: str | None) -> None:
+    assert cookie_in(headers, "a") == value
