@@ -44,11 +44,11 @@ _is_uuid, _UUID_LENGTH = _UUID.fullmatch, 36
 _QUIET = frozenset(
     (
         *("event", "reason", "route", "channel", "outcome", "topic", "org_id", "phone_number_id", "status", "logger"),
-        *("line", "kind", "source", "provider", "dependency"),
+        *("line", "kind", "source", "provider", "dependency", "waba_id"),
     )
 )
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.:<>-]{0,80}|\d{1,6}")
-_ID_NUMBER = re.compile(r"\d{1,20}")
+_OF_META, _ID_NUMBER = frozenset(("phone_number_id", "waba_id")), re.compile(r"\d{1,20}")
 _SHORT = 80
 _HARMLESS = (UUID, float, datetime)
 
@@ -186,7 +186,7 @@ def _is_harmless(name: str, value: str) -> bool:
     return (
         _WORD.fullmatch(value) is not None
         or _is_uuid(value) is not None
-        or (name == "phone_number_id" and _ID_NUMBER.fullmatch(value) is not None)
+        or (name in _OF_META and _ID_NUMBER.fullmatch(value) is not None)
     )
 
 

@@ -201,8 +201,9 @@ def test_a_phone_number_in_an_id_field_is_masked() -> None:
     assert redact(None, "info", {"conversation_id": "+447700900999"})["conversation_id"] == MASK
 
 
-def test_metas_id_of_a_number_is_no_phone_number() -> None:
-    assert redact(None, "info", {"phone_number_id": "106400000000001"})["phone_number_id"] == "106400000000001"
+@pytest.mark.parametrize("name", ["phone_number_id", "waba_id"])
+def test_metas_id_of_a_number_or_of_an_account_is_no_phone_number(name: str) -> None:
+    assert redact(None, "info", {name: "106400000000001"})[name] == "106400000000001"
 
 
 def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
