@@ -31,15 +31,18 @@ import signal
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
 import aiohttp
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 log = logging.getLogger("agent")
 
@@ -56,6 +59,10 @@ _READABLE = frozenset({"text", "button", "interactive", "image", "video", "audio
 
 Context = Mapping[str, Any]
 Event = Mapping[str, Any]
+
+
+class SettingError(Exception):
+    """A setting is missing or cannot be used. The text names it and says what it should be."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +87,17 @@ class Rules:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> "Rules":
-        """Those of the file in AGENT_RULES, where it is set."""
+        """Those of the file in AGENT_RULES, where it is set. Raises SettingError."""
         file = environ.get("AGENT_RULES")
-        return cls(json.loads(Path(file).read_text())) if file else cls()
+        if not file:
+            return cls()
+        try:
+            replies = json.loads(Path(file).read_text())
+            for when, _say in chain.from_iterable(replies.values()):
+                re.compile(when)
+        except (OSError, ValueError, AttributeError, TypeError, re.error) as error:
+            raise SettingError(f"AGENT_RULES: {file} holds no rules ({error})") from error
+        return cls(replies)
 
     def answer(self, org_id: str, context: Context) -> str:
         """The answer to the customer's newest message. What they missed since their last one stands before it."""
@@ -159,20 +174,30 @@ class Tokens:
     """A token for each organisation. The organisation stands in the token, which the inbox checks."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
+        """Raises SettingError where there is none, or one that is no token."""
         self._environ = environ
         self.of_org: dict[str, str] = {}
         self.read()
+        if not self.of_org:
+            raise SettingError("set AGENT_TOKENS: a token for each organisation (transom token makes one)")
 
     def read(self) -> None:
-        """Read them, again where they are in a file."""
+        """Read them, again where they are in a file. Raises SettingError."""
         file = self._environ.get("AGENT_TOKENS_FILE")
-        given = Path(file).read_text() if file else self._environ["AGENT_TOKENS"]
-        self.of_org = {_org_of(token): token for token in re.split(r"[\s,]+", given) if token}
+        try:
+            given = Path(file).read_text() if file else self._environ.get("AGENT_TOKENS", "")
+            self.of_org = {_org_of(token): token for token in re.split(r"[\s,]+", given) if token}
+        except (OSError, ValueError) as error:
+            raise SettingError(f"{'AGENT_TOKENS_FILE' if file else 'AGENT_TOKENS'}: {error}") from error
 
 
 def _org_of(token: str) -> str:
-    payload = token.split(".")[1]
-    return str(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["org_id"])
+    """The organisation that the token names. Raises ValueError, without the token."""
+    try:
+        payload = token.split(".")[1]
+        return str(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["org_id"])
+    except (IndexError, KeyError, TypeError, ValueError):
+        raise ValueError("a word in it is no token of the inbox") from None
 
 
 class Agent:
@@ -261,10 +286,12 @@ def _object(value: bytes | None) -> Event:
 
 
 async def run(environ: Mapping[str, str]) -> None:
-    """Answer until SIGTERM or SIGINT. Raises KeyError with the name of a setting that is missing."""
+    """Answer until SIGTERM or SIGINT. Raises SettingError, and KafkaError where no broker can be reached."""
     bootstrap = environ.get("TRANSOM_KAFKA_BOOTSTRAP", "localhost:9092")
-    prefix, url = environ.get("TRANSOM_TOPIC_PREFIX", ""), environ["TRANSOM_INBOX_URL"]
-    tokens = Tokens(environ)
+    prefix, url = environ.get("TRANSOM_TOPIC_PREFIX", ""), environ.get("TRANSOM_INBOX_URL")
+    if not url:
+        raise SettingError("set TRANSOM_INBOX_URL (the transom.env of transom up has it)")
+    tokens, rules = Tokens(environ), Rules.of(environ)
     consumer = AIOKafkaConsumer(
         prefix + INBOUND,
         bootstrap_servers=bootstrap,
@@ -277,8 +304,13 @@ async def run(environ: Mapping[str, str]) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as http, consumer, producer:
-        agent = Agent(http, url, producer, tokens=tokens, prefix=prefix, rules=Rules.of(environ))
+    async with AsyncExitStack() as opened:
+        http = await opened.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)))
+        opened.push_async_callback(producer.stop)
+        opened.push_async_callback(consumer.stop)
+        await consumer.start()
+        await producer.start()
+        agent = Agent(http, url, producer, tokens=tokens, prefix=prefix, rules=rules)
         await _keep_place(consumer)
         log.info("ready")
         while not stopping.is_set():
@@ -296,13 +328,16 @@ async def _keep_place(consumer: AIOKafkaConsumer) -> None:
 
 
 def main() -> int:
-    """0 after a signal, 2 where a setting is missing."""
+    """0 after a signal, 2 where a setting is missing or wrong, or Kafka cannot be reached."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     try:
         asyncio.run(run(os.environ))
-    except KeyError as missing:
-        log.error("set %s", missing.args[0])  # noqa: TRY400 -- no stack for an operator's slip
+    except SettingError as slip:
+        log.error("%s", slip)  # noqa: TRY400 -- no stack for an operator's slip
+        return 2
+    except KafkaError as error:
+        log.error("Kafka cannot be used: %s. Is TRANSOM_KAFKA_BOOTSTRAP right?", error)  # noqa: TRY400 -- the same
         return 2
     return 0
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from uuid import UUID, uuid4
@@ -191,12 +192,37 @@ async def test_the_process_answers_survives_a_kill_and_says_the_same_again(
     assert len({one.intent_id for one in await of(kim, intents)}) == 1
 
 
-async def test_a_missing_setting_is_named(inbox: RunningInbox) -> None:
-    for given, missing in (({}, b"TRANSOM_INBOX_URL"), ({"TRANSOM_INBOX_URL": "http://127.0.0.1:9"}, b"AGENT_TOKENS")):
-        env = environment() | given
-        async with running(sys.executable, str(FILE), env=env, stderr=asyncio.subprocess.PIPE) as process:
-            _, said = await process.communicate()
-            assert (process.returncode, said) == (2, b"set " + missing + b"\n")
+A_TOKEN = a_token("acme", "agent", ["messages.view"])
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"TRANSOM_INBOX_URL": ""}, "set TRANSOM_INBOX_URL"),
+        ({"AGENT_TOKENS": ""}, "set AGENT_TOKENS"),
+        ({"AGENT_TOKENS": f"{A_TOKEN},s3cret"}, "AGENT_TOKENS: a word in it is no token of the inbox"),
+        ({"AGENT_TOKENS_FILE": "/nowhere/tokens"}, "AGENT_TOKENS_FILE: [Errno 2] No such file or directory"),
+        ({"AGENT_RULES": "/nowhere/rules"}, "AGENT_RULES: /nowhere/rules holds no rules"),
+        ({"AGENT_RULES": str(FILE)}, f"AGENT_RULES: {FILE} holds no rules"),
+        ({"TRANSOM_KAFKA_BOOTSTRAP": "127.0.0.1:9"}, "Is TRANSOM_KAFKA_BOOTSTRAP right?"),
+    ],
+)
+async def test_a_setting_that_is_missing_or_wrong_is_named_in_one_line(given: dict[str, str], named: str) -> None:
+    env = environment() | {"TRANSOM_INBOX_URL": "http://127.0.0.1:9", "AGENT_TOKENS": A_TOKEN} | given
+    async with running(sys.executable, str(FILE), env=env, stderr=asyncio.subprocess.PIPE) as process:
+        _, said = await process.communicate()
+    assert process.returncode == 2
+    assert named in said.decode().splitlines()[-1]
+    assert "Traceback" not in said.decode()
+    assert "s3cret" not in said.decode()
+
+
+@pytest.mark.parametrize("rules", ['["acme"]', '{"acme": "ready"}', '{"acme": [["(", "Your Golf is ready."]]}'])
+def test_a_file_without_rules_is_refused_before_the_first_message(tmp_path: Path, rules: str) -> None:
+    file = tmp_path / "rules.json"
+    file.write_text(rules)
+    with pytest.raises(agent.SettingError, match=r"AGENT_RULES: .*rules\.json holds no rules"):
+        agent.Rules.of({"AGENT_RULES": str(file)})
 
 
 async def _until(process: asyncio.subprocess.Process, line: bytes) -> None:
