@@ -1,5 +1,6 @@
 """``python -m deploy.local.demo [--keep]``: start everything, play the story, print each step, stop everything."""
 
+import argparse
 import asyncio
 import logging
 import os
@@ -68,7 +69,9 @@ class Timeline:
 
 def main() -> int:
     """0 if every step was observed, 1 if one was not, 2 if the system could not be started, 130 after Ctrl-C."""
-    keep = "--keep" in sys.argv[1:]
+    parser = argparse.ArgumentParser("python -m deploy.local.demo", description="Play the whole story on real servers.")
+    parser.add_argument("--keep", action="store_true", help="leave the system running until Ctrl-C")
+    keep = parser.parse_args().keep
     console = Console(highlight=False)
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # its errors are raised too
     interrupt_on_signals()
