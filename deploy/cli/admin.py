@@ -62,6 +62,7 @@ async def create_topics(
     """Create the topics that are missing and say a line per topic.
 
     With ``partitions``, topics that have fewer get more once everything is read and stopped (see ``add_partitions``).
+    Topics of dead letters keep what they have, and no difference of theirs is named then.
     """
     connection = load_settings(KafkaSettings).kafka_connection("transom-topics")
     declared = await declare(
@@ -74,9 +75,9 @@ async def create_topics(
         say(f"created {name}")
     for name in declared.existing:
         say(f"exists  {name}")
-    growing = {connection.name(topic.name) for topic in TOPICS} if partitions is not None else set()
+    growing = {connection.name(topic.name) for topic in TOPICS}
     for one in declared.differing:
-        if one.found > one.declared or one.name not in growing:
+        if partitions is None or (one.name in growing and one.found > one.declared):
             say(f"differs {one.name}: {one.found} partitions, declared are {one.declared}")
     if partitions is not None:
         await add_partitions(connection, partitions, wait=wait, ignored=ignored, say=say)
