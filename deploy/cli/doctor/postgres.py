@@ -96,7 +96,7 @@ async def _connected(dsn: str, tell: Tell) -> AsyncIterator[Any]:
                 "statement_timeout": str(int(CALL_SECONDS * 900)),
             },
         )
-    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, ValueError, OverflowError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         tell(_why_not(error))
     try:
         yield db

@@ -257,7 +257,7 @@ async def _connected(dsn: str) -> AsyncIterator[Any]:
             timeout=_CONNECT_SECONDS,
             server_settings={"application_name": "transom-migrate", "timezone": "UTC", "statement_timeout": "0"},
         )
-    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, ValueError, OverflowError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise ConfigurationError(unreachable(dsn, error)) from error
     try:
         with suppress(asyncpg.PostgresError):  # where the system lacks it, a killed runner's statement runs to its end

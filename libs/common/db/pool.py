@@ -165,7 +165,7 @@ async def open_pool(
                 **({} if role is None else {"role": role}),
             },
         )
-    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, ValueError, OverflowError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         hint = f", or run transom migrate, which makes the role {role}" if role and _refuses_role(error) else ""
         raise ConfigurationError(unreachable(dsn, error) + hint) from error
     try:
@@ -181,9 +181,12 @@ async def open_pool(
 def unreachable(dsn: str, error: BaseException) -> str:
     """One line on why PostgreSQL could not be used at start. Of the address it has host and port alone."""
     sqlstate = error.sqlstate if isinstance(error, asyncpg.PostgresError) else None
+    mend = "start it, or set TRANSOM_POSTGRES_DSN to where it listens"
+    if isinstance(error, asyncpg.ClientConfigurationError | OverflowError):  # the latter: a port beyond 65535
+        mend = "write TRANSOM_POSTGRES_DSN as postgresql://USER:PASSWORD@HOST:5432/DATABASE, with options of libpq"
     return (
         f"postgres{at(dsn)} cannot be used ({type(error).__name__}{f' {sqlstate}' if sqlstate else ''}): "
-        f"{_why(dsn, error) or 'start it, or set TRANSOM_POSTGRES_DSN to where it listens'}"
+        f"{_why(dsn, error) or mend}"
     )
 
 

@@ -3,11 +3,20 @@
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qsl
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.setting_types import AdminPort, Instance, OptionalText
 from libs.common.settings.base import PREFIX, Settings
+
+_LAST_PORT = 65_535
+
+
+def _with_ports(servers: str) -> str:
+    ports = [server.strip().rpartition(":")[2] for server in servers.split(",")]
+    if any(port.isdecimal() and int(port) > _LAST_PORT for port in ports):
+        raise ValueError(f"must be host:port, several joined by commas, and no port is above {_LAST_PORT}")
+    return servers
 
 
 class LogSettings(Settings):
@@ -32,7 +41,7 @@ class ServiceSettings(LogSettings, HttpSettings):
 
 
 class KafkaSettings(Settings):
-    kafka_bootstrap: Annotated[str, Field(min_length=1)] = "localhost:9092"
+    kafka_bootstrap: Annotated[str, Field(min_length=1), AfterValidator(_with_ports)] = "localhost:9092"
     topic_prefix: str = ""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
