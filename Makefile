@@ -54,6 +54,7 @@ check: $(STAMP) ## What CI runs: format, lint, types, import contracts, the imag
 	$(BIN)/python -m pytest $(TOGETHER)
 
 proofs: $(STAMP) ## Hold the laws against many examples and sizes, which takes long; PROFILE=ci takes fewer, as CI does
+	@case "$(PROFILE)" in transom|ci|proofs) ;; *) echo "make: PROFILE=$(PROFILE) is none of proofs, ci and transom" >&2; exit 2;; esac
 	$(BIN)/python -m pytest $(TOGETHER) -m "proof or hypothesis" --hypothesis-profile=$(PROFILE) --timeout=3600
 
 bench: $(STAMP) ## Measure, beside the floors of the same run
