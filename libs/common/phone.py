@@ -34,15 +34,14 @@ _OPENING, _CLOSING = "([\uff08\uff3b", ")]\uff09\uff3d"
 _PLUS = "+\uff0b\ufe62"
 
 
-def normalise(raw: object, region: str | None = None) -> str | None:
+def normalise(raw: object) -> str | None:
     """``+447700900999`` from any way of writing it; None when it is no possible international number.
 
-    ``region`` (ISO 3166-1 alpha-2) is the country of a number without a country code. Without a region such a number is
-    None.
+    A number without its country code is none.
     """
     if not isinstance(raw, str) or len(raw) > MAX_RAW:
         return None
-    return _normalise(raw, region)
+    return _normalise(raw)
 
 
 def from_wa_id(wa_id: object) -> str | None:
@@ -62,7 +61,7 @@ def digits(phone: str) -> str:
 
 
 @lru_cache(maxsize=1 << 14)
-def _normalise(raw: str, region: str | None) -> str | None:
+def _normalise(raw: str) -> str | None:
     if _TEL.match(raw):
         raw = _of_uri(raw)
     bare = _bare(raw)
@@ -70,7 +69,7 @@ def _normalise(raw: str, region: str | None) -> str | None:
         return None
     # Italy and a few others keep the 0 also from abroad, and some write it in brackets as well
     readings = dict.fromkeys((_TRUNK.sub("", bare), _TRUNK.sub("0", bare)))
-    found = [number for reading in readings if (number := _read(reading.translate(_NO_BRACKETS), region)) is not None]
+    found = [number for reading in readings if (number := _read(reading.translate(_NO_BRACKETS))) is not None]
     return next((n for n in found if len(found) > 1 and _is_in_use(n)), found[0] if found else None)
 
 
@@ -118,19 +117,19 @@ def _bare(raw: str) -> str | None:
 _NO_BRACKETS = str.maketrans("", "", "()")
 
 
-def _read(bare: str, region: str | None) -> str | None:
+def _read(bare: str) -> str | None:
     if bare.startswith("00"):
         bare = "+" + bare[2:]
-    if "+" in bare[1:] or (region is None and not bare.startswith("+")):
+    if bare.rfind("+") != 0:
         return None
     try:
-        found = phonenumbers.parse(bare, region)
+        found = phonenumbers.parse(bare)
     except phonenumbers.NumberParseException:
         return None
     e164 = phonenumbers.format_number(found, phonenumbers.PhoneNumberFormat.E164)
     if not _E164.fullmatch(e164):
         return None
-    if e164 != bare and (again := _read(e164, None)) != e164:
+    if e164 != bare and (again := _read(e164)) != e164:
         return again  # several trunk zeros: a stored number must be read again as itself
     if phonenumbers.is_possible_number_with_reason(found) == phonenumbers.ValidationResult.IS_POSSIBLE:
         return e164

@@ -160,16 +160,15 @@ def picker_of(
     *,
     consent: bool = True,
     marketing: bool = False,
-    spoken: str | None = None,
 ) -> Picker:
     """The picker for a customer.
 
     ``known`` are values by the usual names of fields, such as ``customer_name``. ``consent`` is the customer's for
-    WhatsApp, ``marketing`` that for marketing. ``spoken`` is the customer's language, which is shown first.
+    WhatsApp, ``marketing`` that for marketing.
     """
     shown = [one for one in templates if one.status in SHOWN_STATUSES]
     languages = sorted({one.language for one in shown})
-    language = _language(choice.language, languages, spoken, shown)
+    language = _language(choice.language, languages, shown)
     chosen = next((one for one in shown if one.key == choice.template), None)
     found = [one for one in shown if _is_found(one, choice.search) and (not language or one.language == language)]
     found.sort(key=lambda one: (_why_not(one, consent, marketing) is not None, one.title))
@@ -296,14 +295,9 @@ def _is_found(template: PickTemplate, search: str) -> bool:
     return all(word in text for word in words)
 
 
-def _language(asked: str, languages: Sequence[str], spoken: str | None, templates: Sequence[PickTemplate]) -> str:
-    """The language whose templates are listed: the asked one, else the customer's, else that with most templates."""
+def _language(asked: str, languages: Sequence[str], templates: Sequence[PickTemplate]) -> str:
+    """The language whose templates are listed: the asked one, else that with most templates."""
     if asked in languages:
         return asked
-    if spoken is not None:
-        wanted = spoken.replace("-", "_").casefold()
-        for one in languages:
-            if one.casefold() == wanted or one.casefold().split("_")[0] == wanted.split("_")[0]:
-                return one
     counts = {one: sum(t.language == one and t.status == "APPROVED" for t in templates) for one in languages}
     return max(languages, key=lambda one: counts[one], default="")

@@ -69,7 +69,7 @@ select h.event, h.word, h.reason, h.source, h.user_id, m.name as user_name, h.at
   left join members m on m.org_id = h.org_id and m.user_id = h.user_id
  where h.org_id = $1 and h.template_id = $2
  order by h.history_id desc
- limit $3
+ limit 100
 """
 
 # A row that Meta lists no more begins anew, under the same id.
@@ -193,9 +193,9 @@ async def one(db: Connection, org_id: str, template_id: UUID) -> TemplateRow | N
     return None if row is None else TemplateRow(**row)
 
 
-async def history(db: Connection, org_id: str, template_id: UUID, limit: int = 100) -> list[Event]:
-    """The newest lines first."""
-    return [Event(**row) for row in await db.fetch(_HISTORY, org_id, template_id, limit)]
+async def history(db: Connection, org_id: str, template_id: UUID) -> list[Event]:
+    """The newest hundred lines, the newest first."""
+    return [Event(**row) for row in await db.fetch(_HISTORY, org_id, template_id)]
 
 
 class NewDraft(NamedTuple):

@@ -11,8 +11,6 @@ READ, WRITE, DESCRIBE = 3, 4, 8
 """Numbers of AclOperation."""
 UNKNOWN_TOPIC, TOPIC_FORBIDDEN, GROUP_FORBIDDEN = 3, 29, 30
 """Error codes."""
-JOIN_GROUP = 11
-"""The number of an API."""
 
 
 def may(operations: int, operation: int) -> bool:

@@ -87,9 +87,9 @@ class SandboxClient:
             "POST", "templates/decided", {"waba_id": waba_id, "name": name, "language": language, **what}
         )
 
-    async def template_calls(self, *, after: int = 0) -> list[Json]:
+    async def template_calls(self) -> list[Json]:
         """Every request about templates: ``n, at, endpoint, node, name, path, body, http_status, code, fault``."""
-        return await self._records("template_calls", after)
+        return await self._records("template_calls")
 
     async def customer_writes(self, phone_number_id: str, phone: str | None = None, **fields: Any) -> Json:
         """A customer sends a message; see ``CustomerWrites`` for ``kind``, ``text``, ``content``, ``bsuid``, ``age``.
@@ -161,12 +161,12 @@ class SandboxClient:
         """What they say about one number; see ``SmsNumber``."""
         await self._call("PUT", f"sms/numbers/{phone}", fields)
 
-    async def calls(self, *, after: int = 0) -> list[Json]:
+    async def calls(self) -> list[Json]:
         """Every request to a provider's endpoint, with its outcome.
 
         ``n, at, provider, endpoint, number, to, http_status`` (null: no answer was given), ``code, fault, subject``.
         """
-        return await self._records("calls", after)
+        return await self._records("calls")
 
     async def messages(self, *, after: int = 0) -> list[Json]:
         """WhatsApp messages that Meta accepted, and so sent, whatever the caller got as an answer.
@@ -183,12 +183,12 @@ class SandboxClient:
         """
         return await self._records("sms", after)
 
-    async def webhooks(self, *, after: int = 0) -> list[Json]:
+    async def webhooks(self) -> list[Json]:
         """Webhooks posted. One webhook is one body, whatever the number of attempts.
 
         ``n, at, provider, url, items[{kind, subject, status}], body, attempts[{at, status, error}], delivered``.
         """
-        return await self._records("webhooks", after)
+        return await self._records("webhooks")
 
     async def hold_webhooks(self) -> None:
         """Keep webhooks back until released."""
@@ -227,7 +227,7 @@ class SandboxClient:
     async def _nothing_under_way(self) -> bool:
         return int((await self.outstanding())["under_way"]) == 0
 
-    async def _records(self, name: str, after: int) -> list[Json]:
+    async def _records(self, name: str, after: int = 0) -> list[Json]:
         records: list[Json] = []
         while True:
             page = (await self._call("GET", f"{name}?after={after}&limit={PAGE}"))["records"]

@@ -5,7 +5,7 @@ An outbound content is stored several times (decision, message, command, send), 
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import orjson
 from pydantic import AfterValidator, Field, model_validator
@@ -168,20 +168,7 @@ IntentContent = Annotated[
 ]
 """An intent's content: what a message may hold, or the wish for a bridge."""
 OUT_KINDS = frozenset(
-    {
-        "text",
-        "image",
-        "video",
-        "audio",
-        "document",
-        "sticker",
-        "location",
-        "contacts",
-        "interactive",
-        "reaction",
-        "template",
-        "bridge",
-    }
+    kind for model in get_args(get_args(IntentContent)[0]) for kind in get_args(model.model_fields["kind"].annotation)
 )
 
 

@@ -29,7 +29,6 @@ _TOPOLOGIES: Mapping[str, Topology[Any]] = {
 _POOL, _POOLS_OF_INBOX, _PODS = 8, 2, 3
 _PLACEHOLDER = "CHANGE-ME"
 _PUBLIC = {"transom-keda"}  # its words are no secrets
-_ADDRESSES = ("dsn", "dsn-edge", "url")
 
 
 def faults(documents: Documents) -> Iterator[str]:

@@ -106,12 +106,6 @@ def test_a_number_that_is_kept_is_read_again_as_itself(raw: str) -> None:
     assert found is None or normalise(found) == found
 
 
-def test_a_number_without_a_country_is_read_where_it_is_at_home() -> None:
-    assert normalise("07700 900999", "GB") == KIM
-    assert normalise(KIM, "US") == KIM
-    assert normalise("555 0123", "US") is None
-
-
 def test_a_wa_id_is_a_phone_without_the_plus_and_a_bsuid_is_none() -> None:
     assert from_wa_id("447700900999") == KIM
     assert from_wa_id("551190000001") == "+551190000001"

@@ -55,12 +55,11 @@ def test_a_long_list_is_cut_and_says_how_many_are_left() -> None:
     assert (len(picker.options), picker.hidden) == (MOST_OPTIONS, 5)
 
 
-def test_the_customers_language_comes_first_and_a_chosen_one_wins() -> None:
+def test_the_language_with_most_templates_comes_first_and_a_chosen_one_wins() -> None:
     templates = [a_template(), a_template(language="de"), a_template("x", language="de"), a_template(language="pl")]
     assert picker_of(templates, Choice(), {}).language == "de"
-    assert picker_of(templates, Choice(), {}, spoken="pl-PL").language == "pl"
-    assert picker_of(templates, Choice(language="en_GB"), {}, spoken="pl").language == "en_GB"
-    assert picker_of(templates, Choice(language="xx"), {}, spoken="en").language == "en_GB"
+    assert picker_of(templates, Choice(language="en_GB"), {}).language == "en_GB"
+    assert picker_of(templates, Choice(language="xx"), {}).language == "de"
 
 
 def test_an_empty_list_says_how_many_are_in_review() -> None:
