@@ -101,7 +101,7 @@ class Message:
 
     ``said``: why it failed, in sentences. ``reply_to`` and ``bridge_for`` are messages of the same thread.
     ``released_by``: the message that carries its text since it was released.
-    ``media``: the address at which its file is fetched. ``read_late``: reported as failed, and read all the same.
+    ``media``: the address at which its file is fetched.
     """
 
     message_id: str

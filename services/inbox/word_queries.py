@@ -1,4 +1,4 @@
-"""The SQL of the words that the search finds. Written by the inbox worker, read by ``search_queries``.
+"""The SQL of the words that the search finds. Written by the inbox worker, read by ``conversation_queries``.
 
 Rule 1: a message's words are written once, under its own id: a thread that is merged or split takes them along.
 Rule 2: a customer's words are written anew when their name or numbers have changed.

@@ -150,7 +150,7 @@ async def _store(placed: Sequence[tuple[Placeable, Place]], deps: Deps) -> list[
 
 
 def _signs_of_life(placed: Sequence[tuple[Placeable, Place]]) -> list[SignOfLife]:
-    """Clear the marks of addresses from which customers wrote or called."""
+    """The addresses from which customers wrote or called: marks on them are cleared."""
     return [
         SignOfLife(place.org_id, "whatsapp", address, item.at)
         for item, place in placed

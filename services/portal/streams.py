@@ -6,7 +6,7 @@ are read, and what a stream has not told yet is told, as ``event: message``. LIS
 of messages a lock that all commits of the database share, and every portal a connection. The question costs an open
 stream some twenty index entries a second (docs/architecture/portal.md).
 
-Rule 1: a stream ends as soon as its session has ended. While PostgreSQL is away it ends after ``UNCHECKED``.
+Rule 1: a stream ends as soon as its session has ended. While PostgreSQL is away it ends after ``UNCHECKED_SECONDS``.
 Rule 2: a session has at most ``OF_A_SESSION`` streams (``seats``), and a process ``AT_ALL``. A page has one.
 Rule 3: an event's id is the mark of the page that has it (``marks``). After a reconnect the stream goes on behind
         Last-Event-ID. ``event: reset`` asks the page to read the conversation again: where it has not exactly what is

@@ -170,7 +170,7 @@ class Twilio:
                 return outcome
 
     async def list_sent(self, *, sender: str, to: str, since: datetime) -> Sequence[ListedSms]:
-        """See ``SmsProvider.list_sent``. Raises Transient when the list cannot be read to its end.
+        """See ``SmsLookup.list_sent``. Raises Transient when the list cannot be read to its end.
 
         There is no filter by date. Twilio can filter and sort by ``DateSent`` alone, which a queued message does not
         have, and it does not document where such a message is sorted. So every page is read, up to the limit of pages.
@@ -186,7 +186,7 @@ class Twilio:
         return found
 
     async def list_obscured(self, *, sender: str, to: Collection[str], since: datetime) -> Sequence[ListedSms]:
-        """See ``SmsProvider.list_obscured``.
+        """See ``SmsLookup.list_obscured``.
 
         Twilio can mask numbers, for a whole account (phone number redaction) or for one message, and writes some lines
         as they are dialled elsewhere. It does not document whether a record is then found by the number that was sent.
@@ -235,7 +235,7 @@ class Twilio:
         raise Transient("the SMS provider's list has no end")
 
     async def recorded_status(self, provider_id: str) -> RecordedStatus:
-        """See ``SmsProvider.recorded_status``. The status of a message without a record is None."""
+        """See ``SmsLookup.recorded_status``. The status of a message without a record is None."""
         path = f"{self._account}/Messages/{segment(provider_id)}.json"
         try:
             async with self._http.get(
