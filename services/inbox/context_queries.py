@@ -38,7 +38,7 @@ select m.message_id, m.direction, m.actor, m.channel, m.kind, m.content, m.notif
                 select g.loser from conversation_merges g where g.org_id = $1 and g.winner = $2) s
          cross join lateral (
                select * from messages y
-                where y.org_id = $1 and y.conversation_id = s.thread
+                where y.org_id || '' = $1 and y.conversation_id = s.thread
                 order by y.sequence desc limit $3 offset 0) y
          order by y.sequence desc limit $3) m
   left join lateral (

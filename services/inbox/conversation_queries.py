@@ -153,7 +153,7 @@ with asked as (
                      where g.org_id = c.org_id and g.winner = c.conversation_id) s
              cross join lateral (
                    select y.message_id, y.sequence from messages y
-                    where y.org_id = c.org_id and y.conversation_id = s.thread
+                    where y.org_id || '' = c.org_id and y.conversation_id = s.thread
                     order by y.sequence desc limit 1 offset 0) t
              order by t.sequence desc limit 1) as last_message_id
       from asked u
@@ -190,7 +190,7 @@ with asked as (
                      where g.org_id = c.org_id and g.winner = c.conversation_id) s
              cross join lateral (
                    select y.sequence from messages y
-                    where y.org_id = c.org_id and y.conversation_id = s.thread
+                    where y.org_id || '' = c.org_id and y.conversation_id = s.thread
                     order by y.sequence desc limit 1 offset 0) t), 0) as newest
       from asked u
       join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}

@@ -47,7 +47,7 @@ select m.message_id, m.parent_id, m.occurred_at, m.status, m.reason, m.provider_
  cross join lateral (
        select * from (
               select * from messages y
-               where y.org_id = $1 and y.conversation_id = s.thread
+               where y.org_id || '' = $1 and y.conversation_id = s.thread
                order by y.sequence desc limit $3) z
         where z.notification_type = 'bridge' offset 0) m
   left join lateral (

@@ -1,7 +1,7 @@
 """The SQL of threads as staff see them: one page of messages in one statement, whatever is in it.
 
 Rule 1: messages stand in the order in which they were decided or stored, newest first. Each of the threads of a merge
-        is read from its end.
+        is read from its end, and found by its conversation alone ("|| ''"), not by all of its organisation.
 Rule 2: a message that another one names by a provider's id is found by the keys of the providers' ids, and only in the
         same organisation.
 """
@@ -91,7 +91,7 @@ with found as materialized (
             select g.loser from conversation_merges g where g.org_id = $1 and g.winner = $2) s
      cross join lateral (
            select * from messages y
-            where y.org_id = $1 and y.conversation_id = s.thread and y.sequence < $4
+            where y.org_id || '' = $1 and y.conversation_id = s.thread and y.sequence < $4
             order by y.sequence desc limit $5 offset 0) y
      order by y.sequence desc limit $5
 )

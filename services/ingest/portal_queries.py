@@ -97,8 +97,10 @@ _STORED = f"""
 select m.provider_id, m.message_id, {current_conversation("m")} as conversation_id, m.content, m.occurred_at as at,
        m.received_at
   from unnest($1::text[], $2::text[]) as i (org_id, provider_id)
-  join messages m on m.provider = 'portal' and m.account = i.org_id and m.provider_id = i.provider_id
-              and m.direction = 'in' and m.org_id = i.org_id
+ cross join lateral ( -- by its key
+       select * from messages x
+        where x.provider = 'portal' and x.account = i.org_id and x.provider_id = i.provider_id and x.direction = 'in'
+          and x.org_id = i.org_id offset 0) m
 """  # noqa: S608 -- a constant
 
 _SHOWN = f"""

@@ -126,14 +126,15 @@ select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.identit
  order by i.place
 """  # noqa: S608 -- the columns are named above
 
-# The message as an earlier try stored it, with its present conversation.
+# The message as an earlier try stored it, with its present conversation. "offset 0": each is looked up by its key.
 _STORED = f"""
 select m.account, m.provider_id, m.message_id, {current_conversation("m")} as conversation_id,
        m.content, m.reply_to, m.occurred_at as at, m.received_at
   from unnest($1::text[], $2::text[], $3::text[]) as i (org_id, account, provider_id)
-  join messages m on m.provider = 'meta' and m.account = i.account and m.provider_id = i.provider_id
-              and m.direction = 'in'
-                 and m.org_id = i.org_id
+ cross join lateral (
+       select * from messages x
+        where x.provider = 'meta' and x.account = i.account and x.provider_id = i.provider_id and x.direction = 'in'
+          and x.org_id = i.org_id offset 0) m
 """  # noqa: S608 -- a constant
 
 

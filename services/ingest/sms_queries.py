@@ -119,9 +119,9 @@ with incoming as materialized (
         as i ({", ".join(IncomingSms._fields)}, place)
 ), unseen as materialized (
     select i.* from incoming i
-     where not exists (select from messages m
+     where not exists (select from messages m -- by its key
                         where m.provider = i.provider and m.account = i.account and m.provider_id = i.provider_id
-                          and m.direction = 'in')
+                          and m.direction = 'in' offset 0)
 ), newest as materialized (
     select u.org_id, u.conversation_id, min(u.identity_version) as identity_version, max(u.at) as at
       from unseen u
@@ -159,8 +159,10 @@ select m.provider, m.account, m.provider_id, m.org_id, m.message_id, c.conversat
        m.reply_to, m.occurred_at as at, m.received_at, c.last_customer_at as opened_at, c.identity_changed_at,
        c.first_refused_at, c.last_refused_at
   from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as i (org_id, provider, account, provider_id)
-  join messages m on m.org_id = i.org_id and m.provider = i.provider and m.account = i.account
-   and m.provider_id = i.provider_id and m.direction = 'in'
+ cross join lateral ( -- by its key
+       select * from messages x
+        where x.provider = i.provider and x.account = i.account and x.provider_id = i.provider_id
+          and x.direction = 'in' and x.org_id = i.org_id offset 0) m
   join conversations c on c.org_id = m.org_id and c.conversation_id = {current_conversation("m")}
 """  # noqa: S608 -- a constant
 

@@ -97,10 +97,11 @@ update customers k set last_seen_at = $2
 _COLUMNS = """m.message_id, m.direction, m.channel, m.kind, m.content, m.actor, m.sequence, m.status, m.read_at,
        m.occurred_at"""
 
+# "|| ''": the messages of a conversation are found by it alone, and not by those of the whole organisation.
 _MESSAGES = f"""
 select {_COLUMNS}
   from portal_messages m
- where m.org_id = $1 and m.conversation_id = $2
+ where m.org_id || '' = $1 and m.conversation_id = $2
    and m.sequence < coalesce((select b.sequence from portal_messages b
                                where b.org_id = $1 and b.message_id = $3 and b.conversation_id = $2),
                              9223372036854775807)
@@ -114,7 +115,7 @@ select u.n, {_COLUMNS}
   from unnest($1::text[], $2::uuid[]) with ordinality as u (org_id, conversation_id, n)
  cross join lateral (
        select * from portal_messages m
-        where m.org_id = u.org_id and m.conversation_id = u.conversation_id and {shown("m")}
+        where m.org_id || '' = u.org_id and m.conversation_id = u.conversation_id and {shown("m")}
         order by m.sequence desc
         limit $3
        ) m
@@ -127,7 +128,7 @@ _DIGESTS = """
 select (select md5(string_agg(concat_ws(' ', m.message_id, m.status, m.reason, m.attempt, m.read_at), ',' order by
                                         m.sequence))
           from (select * from portal_messages x
-                 where x.org_id = u.org_id and x.conversation_id = u.conversation_id
+                 where x.org_id || '' = u.org_id and x.conversation_id = u.conversation_id
                  order by x.sequence desc
                  limit $3) m) as digest
   from unnest($1::text[], $2::uuid[]) with ordinality as u (org_id, conversation_id, n)

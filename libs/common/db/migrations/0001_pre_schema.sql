@@ -675,21 +675,22 @@ create index conversation_heads_by_channel on conversation_heads (org_id, channe
 create index conversation_heads_by_number on conversation_heads (org_id, phone_number_id, last_sequence desc);
 
 -- What the search finds, beside the thread: the words of messages, and the names and numbers of customers. Every word
--- begins with its organisation, so one index serves all, and a word of one organisation is none of another's.
+-- begins with its organisation, so one index serves all, and a word of one organisation is none of another's. Words are
+-- entered as they come (fastupdate): put off, they would be entered by one insert, which runs into its time limit.
 create table message_words (
     org_id     text     not null,
     message_id uuid     not null,
     words      tsvector not null,
     primary key (org_id, message_id)
 );
-create index message_words_by_word on message_words using gin (words);
+create index message_words_by_word on message_words using gin (words) with (fastupdate = off);
 
 create table customer_words (
     org_id      text     not null,
     customer_id uuid     primary key,
     words       tsvector not null
 );
-create index customer_words_by_word on customer_words using gin (words);
+create index customer_words_by_word on customer_words using gin (words) with (fastupdate = off);
 
 -- Staff hold a conversation: AI agents are silent in it until then. A row stays when a hold is over, for its "at".
 create table conversation_holds (
