@@ -57,9 +57,9 @@ SLICE = 500
 ROUNDS = 20
 """The most slices in one round."""
 PUBLISHED = 1_000
-"""The most commands that one round publishes again.
+"""The most commands that one round publishes again, but for those of a slice that failed and is tried in parts.
 
-Where more have no send, a sender is behind, and more records do not help it.
+Where more have no send, a sender is behind, and more records do not help it. The others stay due and are not looked at.
 """
 LONGEST = timedelta(hours=1)
 """The longest pause between two publications of a command that has no send."""
@@ -113,12 +113,15 @@ class Reconciler:
                     return
 
     async def follow(self) -> None:
+        """Follow up what is due. Once the round has published all that it may, only what is due to end."""
         room = _Room(PUBLISHED)
         for _round in range(ROUNDS):
+            ends = room.left <= 0
+            limit = SLICE if ends else min(SLICE, room.left)
             async with self.deps.pool.acquire() as db:
-                keys = await queries.take_due(db, self.deps.now(), SLICE, first=self.after, longest=LONGEST)
+                keys = await queries.take_due(db, self.deps.now(), limit, first=self.after, longest=LONGEST, ends=ends)
             await _in_parts(keys, partial(self._follow, room))
-            if len(keys) < SLICE:
+            if len(keys) < limit:
                 return
 
     async def decide(self) -> None:
@@ -143,9 +146,8 @@ class Reconciler:
         now = self.deps.now()
         steps = [(stale, next_step(stale, now)) for stale in ends]
         again = [stale for stale, what in steps if isinstance(what, Republish)]
-        now_again, later = again[: room.left], again[room.left :]
-        await self._republish(now_again)
-        room.left -= len(now_again)
+        await self._republish(again)
+        room.left -= len(again)
         returned = [_refusal(stale, what, now) for stale, what in steps if isinstance(what, DecideAgain)]
         async with self.deps.pool.acquire() as db:
             await refusals.keep(db, returned, now)  # after a kill they are found there
@@ -154,8 +156,7 @@ class Reconciler:
         over = [(stale, what) for stale, what in steps if isinstance(what, Done)]
         await self._publish_statuses([stale for stale, what in over if what.publish])
         async with self.deps.pool.acquire() as db:
-            waits = [(stale.key, what.until) for stale, what in steps if isinstance(what, WaitUntil)]
-            await queries.postpone(db, waits + [(stale.key, min(now + self.after, stale.deadline)) for stale in later])
+            await queries.postpone(db, [(s.key, what.until) for s, what in steps if isinstance(what, WaitUntil)])
             await queries.forget(db, [stale.key for stale, what in steps if isinstance(what, Done | DecideAgain)])
 
     async def _republish(self, ends: Sequence[StaleAttempt]) -> None:

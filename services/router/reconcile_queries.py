@@ -73,7 +73,7 @@ update stale_attempts e
        due_at = least($1 + least($3::interval * power(3, least(e.tries, 9)), $4::interval),
                       case when e.deadline > $1 then e.deadline else 'infinity' end)
  where e.ctid = any (array(select t.ctid from stale_attempts t
-     where t.due_at <= $1 order by t.due_at limit $2 for update skip locked))
+     where t.due_at <= $1 and (t.deadline <= $1 or not $5::bool) order by t.due_at limit $2 for update skip locked))
 returning e.org_id, e.message_id, e.attempt
 """
 
@@ -173,13 +173,13 @@ async def look_through(
 
 
 async def take_due(
-    db: Connection, now: datetime, limit: int, *, first: timedelta, longest: timedelta
+    db: Connection, now: datetime, limit: int, *, first: timedelta, longest: timedelta, ends: bool
 ) -> list[AttemptKey]:
-    """Stale attempts that are due.
+    """Stale attempts that are due, in the order of their times. ``ends``: only those whose deadline has come.
 
     Each is due again after ``first``, then three times that, and so on, at most ``longest``; and at its deadline.
     """
-    return [_key(row) for row in await db.fetch(_TAKE, now, limit, first, longest)]
+    return [_key(row) for row in await db.fetch(_TAKE, now, limit, first, longest, ends)]
 
 
 async def look(db: Connection, keys: Collection[AttemptKey]) -> list[StaleAttempt]:

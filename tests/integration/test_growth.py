@@ -97,7 +97,7 @@ async def _reconciled(db: Any) -> None:
     passes: tuple[reconcile_queries.Pass, ...] = ("unsent", "unheard")
     for what in passes:
         await reconcile_queries.look_through(db, what, None, now(), now(), lifetime=DAY, limit=TAKEN)
-    keys = await reconcile_queries.take_due(db, now(), TAKEN, first=MINUTE, longest=DAY)
+    keys = await reconcile_queries.take_due(db, now(), TAKEN, first=MINUTE, longest=DAY, ends=False)
     await reconcile_queries.look(db, keys)
     await refusals.take(db, now(), now(), TAKEN)
 

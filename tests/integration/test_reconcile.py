@@ -66,13 +66,20 @@ async def test_a_round_publishes_so_many_again_and_no_more_and_ends_whatever_is_
     garage = await stored(router, Garage())
     brief = garage.intent(expires_at="2026-11-22T12:00:30Z")
     await router.decide(brief, *(garage.intent() for _ in range(PUBLISHED + 100)))
+    await Reconciler(router.at(NOW + AFTER).deps, AFTER).find_unsent()
+    await router.rows(  # it is the last in turn
+        "update stale_attempts set due_at = due_at - interval '1 second' where message_id <> $1",
+        UUID(brief["intent_id"]),
+    )
     published = await reconciled(router, AFTER)
     assert len(published["outbound.whatsapp.v1"]) == PUBLISHED
     assert [update["message_id"] for update in published["delivery.updates.v1"]] == [brief["intent_id"]]
+    not_looked_at = await router.rows("select message_id from stale_attempts where tries = 0")
+    assert len(not_looked_at) == 100
     published = await reconciled(router, 2 * AFTER)
-    assert (
-        len(published["outbound.whatsapp.v1"]) == PUBLISHED
-    )  # those that waited, and of the others as many as there is room for
+    again = {command["message_id"] for command in published["outbound.whatsapp.v1"]}
+    assert len(again) == PUBLISHED  # those that waited, and of the others as many as there is room for
+    assert {str(row["message_id"]) for row in not_looked_at} <= again
 
 
 async def test_a_command_that_its_sender_has_is_left_to_it(router: Router) -> None:
