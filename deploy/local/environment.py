@@ -12,7 +12,7 @@ from deploy.local.servers.local_servers import Servers
 from deploy.local.servers.ports import LOOPBACK, free_port, is_free
 from libs.common.errors import ConfigurationError
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.settings import KafkaSettings
+from libs.common.settings import KafkaSettings, load
 from libs.common.settings.files import SUFFIX, values_of_files
 
 PREFIX = "TRANSOM_"
@@ -148,9 +148,9 @@ def surroundings(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def kafka_connection(env: Mapping[str, str], client_id: str) -> KafkaConnection:
-    """The connection to the brokers of a run, with credentials."""
+    """The connection to the brokers of a run, with credentials. Raises ConfigurationError where a setting is wrong."""
     given = {name: env[PREFIX + name.upper()] for name in KafkaSettings.model_fields if PREFIX + name.upper() in env}
-    return KafkaSettings.model_validate(given).kafka_connection(client_id)
+    return load(lambda: KafkaSettings.model_validate(given)).kafka_connection(client_id)
 
 
 def without_password(address: str) -> str:

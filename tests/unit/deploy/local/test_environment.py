@@ -13,6 +13,7 @@ from deploy.local.environment import (
     SERVICE_PORTS,
     Ports,
     environment,
+    kafka_connection,
     of_service,
     remembered,
     wishes,
@@ -165,3 +166,11 @@ def test_what_was_written_is_remembered_word_for_word(folder: Path, found: dict[
 )
 def test_an_address_is_shown_without_its_password(address: str, shown: str) -> None:
     assert without_password(address) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("KAFKA_BOOTSTRAP", "127.0.0.1:99999"), ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")]
+)
+def test_a_setting_of_the_brokers_that_is_wrong_is_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^configuration: TRANSOM_{name}"):
+        kafka_connection({"TRANSOM_KAFKA_BOOTSTRAP": "127.0.0.1:9092"} | {f"TRANSOM_{name}": value}, "test")
