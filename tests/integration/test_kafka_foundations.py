@@ -1,6 +1,7 @@
 """What we rely on in FastStream and aiokafka, shown on a real broker."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.consumer.fetcher import PartitionRecords
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
@@ -155,6 +157,28 @@ async def test_partitions_take_turns_while_more_waits_than_one_call_returns(
     ]
     seen = [(record.value or b"").decode() for call in calls for records in call.values() for record in records]
     assert sorted(seen) == EVERYTHING
+
+
+async def test_what_was_fetched_and_not_read_is_freed_by_a_rewind(kafka_bootstrap: str, two_partitions: str) -> None:
+    """While a server of the handlers is away the same records are fetched every few seconds."""
+    place = TopicPartition(two_partitions, 0)
+    async with RewindingConsumer(bootstrap_servers=kafka_bootstrap, auto_offset_reset="earliest") as consumer:
+        consumer.assign([place])
+        assert await consumer.getmany(timeout_ms=10_000, max_records=4)
+        gc.collect()
+        gc.disable()
+        try:
+            before = fetched_and_alive()
+            consumer.seek(place, 0)
+            assert fetched_and_alive() == before - 1
+        finally:
+            gc.enable()
+        seen = [await consumer.getone() for _ in range(10)]
+    assert [record.offset for record in seen] == list(range(10))
+
+
+def fetched_and_alive() -> int:
+    return sum(isinstance(one, PartitionRecords) for one in gc.get_objects())
 
 
 @pytest.mark.parametrize("end", [KafkaServer.stop, KafkaServer.kill], ids=["stopped", "killed"])

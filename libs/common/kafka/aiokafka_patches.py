@@ -4,6 +4,7 @@ Reasons, figures and the tests that notice a change: docs/decisions/0008.
 
 - ``install``: consumers read batches with stray header keys, inflate within a bound, and raise FencedError
 - ``positions_of``: where reading stands, without waiting
+- ``fetched_of`` and ``free``: what was fetched of a partition and is not read yet, freed at once
 - ``hang_up``: close a consumer's connections
 - ``fail_batches``: give up what a producer cannot deliver
 - ``enqueue``: hand records to a producer at a quarter of the cost of its ``send``
@@ -53,6 +54,21 @@ def positions_of(reader: AIOKafkaConsumer) -> dict[TopicPartition, int]:
         return {}
     states = {partition: assignment.state_value(partition) for partition in assignment.tps}
     return {partition: state.position for partition, state in states.items() if state.has_valid_position}
+
+
+def fetched_of(reader: AIOKafkaConsumer, partition: TopicPartition) -> Any:
+    """What was fetched of a partition and is not read yet, or None."""
+    waiting = reader._fetcher
+    return None if waiting is None else getattr(waiting._records.get(partition), "_partition_records", None)
+
+
+def free(fetched: Any) -> None:
+    """Break the cycle of what ``fetched_of`` returned. It must not be read any more.
+
+    Its iterator holds it until the last record is read, and the process collects cycles rarely.
+    """
+    if fetched is not None:
+        fetched._records_iterator = None
 
 
 async def hang_up(reader: AIOKafkaConsumer) -> None:

@@ -173,6 +173,7 @@ class BatchRunner(Generic[T]):
                 self._retries, self._cause = 0, ""
                 self._failing_since = asyncio.get_running_loop().time()
             partitions.failing.update(raw.partition for raw in batch)
+            _forget_frames(result.transient_error)
             await self._back_off(result.transient_error, len(batch))
             return
         if result.wait:
@@ -346,3 +347,15 @@ class BatchRunner(Generic[T]):
         if stalled:
             return describe(topic, stalled, self._stall_cause())
         return self.partitions.group_watch.unready(topic, now)
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Let an error, and those that led to it, go without their frames, which hold the batch and the error itself.
+
+    Such cycles are collected rarely (``libs.common.service``), and in an outage a batch is decoded every few seconds.
+    """
+    chain = [error]
+    for one in chain:
+        one.__traceback__ = None
+        inner = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        chain += [e for e in (one.__cause__, one.__context__, *inner) if e is not None and e not in chain]

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from libs.common.kafka.aiokafka_patches import FencedError, positions_of
+from libs.common.kafka.aiokafka_patches import FencedError, fetched_of, free, positions_of
 from libs.common.kafka.in_flight import InFlight
 from libs.common.periodic import until_beat
 
@@ -125,6 +125,12 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
         self._had_their_turn.clear()
         await asyncio.sleep(min(timeout_ms / 1000, BETWEEN_ROUNDS_SECONDS))
         return {}
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Read on from there. What was fetched and is dropped, megabytes at a time in an outage, is freed at once."""
+        fetched = fetched_of(self, partition)
+        super().seek(partition, offset)
+        free(fetched)
 
     async def read_or_rewind(
         self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None

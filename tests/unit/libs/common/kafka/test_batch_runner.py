@@ -1,9 +1,11 @@
 """Trouble that does not end is told again, and what cannot be read makes unready."""
 
 import asyncio
+import gc
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import asyncpg
 import pytest
@@ -17,6 +19,7 @@ from libs.common.kafka.batch_runner import REPORT_INTERVAL, UNREADABLE_AFTER, Ba
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.partitions import Partitions
 from libs.common.kafka.producer import Producer
+from libs.common.kafka.records import RawRecord, Received
 from libs.common.kafka.rewinding_consumer import RewindingConsumer
 from libs.common.kafka.stalls import STALLED_AFTER
 from libs.common.kafka.topology import Subscription
@@ -211,3 +214,43 @@ async def test_a_batch_that_was_read_before_a_rebalance_is_not_committed_though_
     runner.partitions.on_revoked()
     await runner.until_idle(PATIENCE)
     assert (handled.batches, runner.partitions.commits.pending) == ([1], {})
+
+
+class Decoded:
+    """What is made of a record."""
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Cycles stay: a service looks for them so rarely that an outage is over before."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_a_batch_that_is_read_again_leaves_nothing_behind() -> None:
+    """In an outage it is decoded again and again, and nothing but reference counting frees it."""
+    alive = WeakSet[Decoded]()
+
+    def decode(_record: RawRecord) -> Decoded:
+        decoded = Decoded()
+        alive.add(decoded)
+        return decoded
+
+    async def without_a_server(batch: Sequence[Received[Decoded]]) -> None:
+        assert len(alive) == len(batch)
+        async with asyncio.timeout(0):  # its frame keeps the error
+            await asyncio.sleep(PATIENCE)
+
+    async def handle(batch: Sequence[Received[Decoded]]) -> None:
+        try:
+            await without_a_server(batch)
+        except TimeoutError as error:
+            raise Transient("the database is away") from error
+
+    lane = a_lane(Handled())
+    subscription = Subscription(WEBHOOKS, decode, handle)
+    runner = BatchRunner(subscription, lane.partitions, lane.producer, "test", utc_now)
+    await runner.on_batch([*a_batch(), *a_batch(offset=8)])
+    assert list(alive) == []
