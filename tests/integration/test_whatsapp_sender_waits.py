@@ -10,7 +10,6 @@ from libs.common.sending.rows import RUN
 from services.whatsapp_sender.worker import new_send
 from tests.support.published import Published
 from tests.support.sending import Garage, Line, a_sender, accept, begins_to_stop, kim, nobodys_url, quicker
-from tests.support.waiting import eventually
 
 
 async def test_a_throttled_conversation_waits_in_order_and_others_pass(
@@ -46,11 +45,15 @@ async def test_a_row_whose_turn_would_come_too_late_for_its_lease_is_given_back_
     async with a_sender(garage, producer, sandbox.url, timings=timings) as line:
         await accept(line, first, second)
         assert await line.begin_calls() == 2
-        await eventually(lambda: line.calls_running == 1)
-        await line.record()
-        assert await garage.states(first, second) == ["claimed", "pending"]
+
+        async def given_back() -> bool:
+            await line.record()
+            return await garage.states(first, second) == ["claimed", "pending"]
+
+        await sandbox.until(given_back)
         assert (await garage.row(second))["tries"] == 0
-        assert await line.begin_calls() == 1, "it waits for the call before all the same"
+        await line.begin_calls()
+        assert await garage.states(first, second) == ["claimed", "pending"], "it waits for the call before all the same"
         await line.abandon_calls()
 
 

@@ -29,8 +29,8 @@ def cookie_name(kind: Kind, origin: PortalOrigin) -> str:
 def cookie_in(headers: Iterable[str], name: str) -> str | None:
     """The value of a cookie, of several the last. ``headers``: the Cookie headers of a request.
 
-    None of ours is quoted, so none is unquoted: before Python 3.11.10 and 3.12.6 that takes a time that grows with the
-    square of the length, seconds for one header (CVE-2024-7592).
+    Some clients put a value between quotes (RFC 6265, 4.1.1). Ours need no escapes, so none is undone: before Python
+    3.11.10 and 3.12.6 that takes a time that grows with the square of the length, seconds for a header (CVE-2024-7592).
     """
     found = None
     for header in headers:
@@ -38,6 +38,8 @@ def cookie_in(headers: Iterable[str], name: str) -> str | None:
             given, is_pair, value = part.partition("=")
             if is_pair and given.strip() == name:
                 found = value.strip()
+    if found is not None and len(found) > 1 and found[0] == found[-1] == '"':
+        return found[1:-1]
     return found
 
 
