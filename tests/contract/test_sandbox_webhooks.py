@@ -170,7 +170,8 @@ async def test_meta_tries_again_after_growing_pauses_of_minutes_and_hours_in_com
     at = [attempt["at"] for attempt in webhook["attempts"]]
     hours = [(after - before) * 10 for before, after in pairwise(at)]
     asked = [min(60 * 2**n, 6 * 3600) / 3600 for n in range(10)]
-    assert all(waited >= wanted for waited, wanted in zip(hours, asked, strict=True))
+    a_timer = 0.015  # of the event loop is exact to a millisecond, here a hundredth of an hour
+    assert all(waited >= wanted - a_timer for waited, wanted in zip(hours, asked, strict=True)), (hours, asked)
     assert webhook["again_at"] is None
 
 
