@@ -14,7 +14,6 @@ from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import purge_notices
 from libs.common.directory.organisations import forget_former_numbers
 from libs.common.directory.sms_stops import stopped_lines
-from libs.common.directory.touched import take, touch
 from libs.common.kafka import parked
 from libs.common.providers import WHATSAPP_BY_META
 from libs.common.providers.accounts import AccountKey
@@ -181,13 +180,6 @@ async def _feed(db: Any) -> None:
     await feed_queries.turned(db, [(ORG, now() + DAY)], now() + DAY + MINUTE, length=DAY, closing_soon=MINUTE)
 
 
-async def _touched(db: Any) -> None:
-    assert await take(db, "", 5, TAKEN)
-    await touch(
-        db, [tuple(row) for row in await db.db.fetch("select org_id, customer_id from customers limit $1", TAKEN)]
-    )
-
-
 async def _read_marks(db: Any) -> None:
     (kim,) = await read_queries.members_after(db, ("", ""), TAKEN, TAKEN)
     assert kim.crowded
@@ -198,7 +190,6 @@ WORKS: dict[str, Work] = {
     "heads": _heads,
     "feed": _feed,
     "read marks": _read_marks,
-    "touched": _touched,
     "account of templates": lambda db: template_sync_queries.claim(db, now(), MINUTE),
     "forget changes": lambda db: feed_queries.forget(db, now() - DAY, TAKEN),
     "forget sessions": lambda db: session_queries.purge_sessions(db, now() - DAY, TAKEN),

@@ -227,9 +227,6 @@ select sha256(n::text::bytea), 'acme', uuidv7(), 'x.link', '+4477', now(), now()
   from generate_series(1, $1::int) n
 """,
     """
-insert into touched_customers (org_id, customer_id) select 'acme', customer_id from customers
-""",
-    """
 insert into conversations (org_id, customer_id) select 'acme', customer_id from customers
 """,
     """
