@@ -32,6 +32,7 @@ pytest_plugins = [
     "tests.support.logs",
     "tests.support.sandbox",
     "tests.support.ingest",
+    "tests.support.growth",
     "tests.support.people",
     "tests.support.sending",
     "tests.support.before",

@@ -213,7 +213,7 @@ def _incoming(item: CustomerMessage | CustomerCall | IdentityChange, place: Plac
 
 # ── Groups ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-# The thread is stored before its messages. A thread that exists already is not written again.
+# The thread is stored before its messages. A thread that exists already is not written again. "offset 0": as above.
 _GROUP_THREADS = """
 insert into group_threads (org_id, phone_number_id, group_id)
 select n.org_id, n.phone_number_id, u.group_id
@@ -232,7 +232,9 @@ select g.org_id, g.conversation_id, 'in', 'whatsapp', 'meta', u.number, u.provid
               $8::timestamptz[], $9::text[], $10::text[]) with ordinality
     as u (number, group_id, provider_id, kind, content, reply_to, at, received_at, wa_id, bsuid, place)
   join whatsapp_numbers n on n.phone_number_id = u.number
-  join group_threads g on g.org_id = n.org_id and g.phone_number_id = u.number and g.group_id = u.group_id
+ cross join lateral (
+       select * from group_threads t
+        where t.org_id = n.org_id and t.phone_number_id = u.number and t.group_id = u.group_id offset 0) g
  order by u.place
 on conflict (provider, account, provider_id) where direction = 'in' do nothing
 returning account, provider_id
@@ -243,14 +245,21 @@ select m.account, m.provider_id, m.org_id, m.message_id, m.conversation_id, m.co
        m.received_at, g.group_id, coalesce(b.customer_id, w.customer_id) as customer_id
   from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as u (number, provider_id, line, bsuid)
   join whatsapp_numbers n on n.phone_number_id = u.number
-  join messages m on m.provider = 'meta' and m.account = u.number and m.provider_id = u.provider_id
-      and m.direction = 'in'
-                 and m.org_id = n.org_id
-  left join group_threads g on g.org_id = m.org_id and g.conversation_id = m.conversation_id
-  left join customer_identities b on b.org_id = m.org_id and b.kind = 'bsuid' and b.value = u.bsuid
-  left join customer_identities w on w.org_id = m.org_id and w.kind = 'phone' and w.value = u.line
-      and w.since <= m.occurred_at
-   and (u.bsuid is null or w.bsuid is null or w.bsuid = u.bsuid) -- else another person has the line by now
+ cross join lateral (
+       select * from messages x
+        where x.provider = 'meta' and x.account = u.number and x.provider_id = u.provider_id and x.direction = 'in'
+          and x.org_id = n.org_id offset 0) m
+  left join lateral (
+       select t.group_id from group_threads t
+        where t.org_id = m.org_id and t.conversation_id = m.conversation_id offset 0) g on true
+  left join lateral (
+       select i.customer_id from customer_identities i
+        where i.org_id = m.org_id and i.kind = 'bsuid' and i.value = u.bsuid offset 0) b on true
+  left join lateral (
+       select i.customer_id from customer_identities i
+        where i.org_id = m.org_id and i.kind = 'phone' and i.value = u.line and i.since <= m.occurred_at
+          and (u.bsuid is null or i.bsuid is null or i.bsuid = u.bsuid) -- else another person has the line by now
+       offset 0) w on true
 """
 
 

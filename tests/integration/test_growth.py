@@ -1,19 +1,18 @@
 """However many rows wait: the work of every second reads the rows that it takes, and none that wait behind them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-import pytest_asyncio
 
 from libs.common.db.planner_statistics import forget_emptiness
-from libs.common.db.pool import Connection, Pool
+from libs.common.db.pool import Pool
 from libs.common.directory import consents, holds
 from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import purge_notices
 from libs.common.directory.organisations import forget_former_numbers
 from libs.common.directory.sms_stops import stopped_lines
+from libs.common.directory.touched import take, touch
 from libs.common.kafka import parked
 from libs.common.providers import WHATSAPP_BY_META
 from libs.common.providers.accounts import AccountKey
@@ -53,14 +52,21 @@ from services.router import portal_unread_queries, reconcile_queries
 from services.sms_bridge import evidence_queries as sms_queries
 from services.sms_bridge import missed_queries
 from services.whatsapp_sender import queries as whatsapp_queries
-from tests.support.explaining import Explaining
-from tests.support.growth import DAY, MINUTE, TAKEN, a_growing_pool, let_first_flood_wait, let_wait, let_wait_unseen
+from tests.support.growth import (
+    DAY,
+    MINUTE,
+    TAKEN,
+    Work,
+    let_first_flood_wait,
+    let_indexes_lead,
+    let_wait,
+    let_wait_unseen,
+    too_much,
+)
 from tests.support.inbox_world import RULE
 from tests.support.ingest import ORG, now
 
 META, SMS = "106400000000777", "+447700900555"
-
-Work = Callable[[Any], Awaitable[Any]]
 
 
 async def _evidence(db: Any) -> None:
@@ -180,6 +186,13 @@ async def _feed(db: Any) -> None:
     await feed_queries.turned(db, [(ORG, now() + DAY)], now() + DAY + MINUTE, length=DAY, closing_soon=MINUTE)
 
 
+async def _touched(db: Any) -> None:
+    assert await take(db, "", 5, TAKEN)
+    await touch(
+        db, [tuple(row) for row in await db.db.fetch("select org_id, customer_id from customers limit $1", TAKEN)]
+    )
+
+
 async def _read_marks(db: Any) -> None:
     (kim,) = await read_queries.members_after(db, ("", ""), TAKEN, TAKEN)
     assert kim.crowded
@@ -190,6 +203,7 @@ WORKS: dict[str, Work] = {
     "heads": _heads,
     "feed": _feed,
     "read marks": _read_marks,
+    "touched": _touched,
     "account of templates": lambda db: template_sync_queries.claim(db, now(), MINUTE),
     "forget changes": lambda db: feed_queries.forget(db, now() - DAY, TAKEN),
     "forget sessions": lambda db: session_queries.purge_sessions(db, now() - DAY, TAKEN),
@@ -264,71 +278,46 @@ PER_MESSAGE = ("claim", "early statuses", "free nobody", "news")
 """Works with statements of connections that keep their plans."""
 
 
-@pytest_asyncio.fixture
-async def pool(database: str) -> AsyncIterator[Pool]:
-    async with a_growing_pool(database) as pool:
-        yield pool
-
-
 @pytest.mark.parametrize("rows", [5_000, pytest.param(100_000, marks=[pytest.mark.proof, pytest.mark.timeout(600)])])
-async def test_what_is_done_all_the_time_reads_what_it_takes_however_much_waits(pool: Pool, rows: int) -> None:
-    many = rows >= 100_000
-    too_much: dict[str, list[str]] = {}
-    async with pool.acquire() as db:
+async def test_what_is_done_all_the_time_reads_what_it_takes_however_much_waits(growing_pool: Pool, rows: int) -> None:
+    found: list[str] = []
+    async with growing_pool.acquire() as db:
         await let_wait(db, rows)
-        for way in ("seqscan", "mergejoin", "hashjoin"):
-            await db.execute(f"set enable_{way} = {many}")  # tables as small as the others may be read as a whole
-        for believed in ("nothing", "what is so") if many else ("what is so",):
+        await let_indexes_lead(db, rows)
+        for believed in ("nothing", "what is so") if rows >= 100_000 else ("what is so",):
             if believed != "nothing":
                 await db.execute("analyze")
-            for name, work in WORKS.items():
-                if found := await _too_much(db, work):
-                    too_much[f"{name}, while the planner believes {believed}"] = found
-    assert not too_much, _listed(too_much)
+            found += [f"{one}, while the planner believes {believed}" for one in await too_much(db, WORKS)]
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("rows", [5_000, pytest.param(100_000, marks=[pytest.mark.proof, pytest.mark.timeout(600)])])
 async def test_a_sweep_writes_what_it_took_and_looks_for_nothing_else_though_its_table_is_believed_to_be_empty(
-    pool: Pool, rows: int
+    growing_pool: Pool, rows: int
 ) -> None:
-    await let_wait_unseen(pool, rows)
-    async with pool.acquire() as db:
-        too_much = {name: found for name in SWEEPS if (found := await _too_much(db, WORKS[name]))}
-    assert not too_much, _listed(too_much)
+    await let_wait_unseen(growing_pool, rows)
+    async with growing_pool.acquire() as db:
+        found = await too_much(db, {name: WORKS[name] for name in SWEEPS})
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("rows", [5_000, pytest.param(100_000, marks=[pytest.mark.proof, pytest.mark.timeout(600)])])
 async def test_tables_that_were_found_empty_while_they_filled_are_read_by_their_keys_soon_after(
-    pool: Pool, rows: int
+    growing_pool: Pool, rows: int
 ) -> None:
-    await let_wait_unseen(pool, rows)
-    await forget_emptiness(pool)
-    too_much: dict[str, list[str]] = {}
-    async with pool.acquire(kept_plans=True) as db:
-        too_much |= {name: found for name in PER_MESSAGE if (found := await _too_much(db, WORKS[name]))}
+    await let_wait_unseen(growing_pool, rows)
+    await forget_emptiness(growing_pool)
+    async with growing_pool.acquire(kept_plans=True) as db:
+        found = await too_much(db, {name: WORKS[name] for name in PER_MESSAGE})
     if rows >= 100_000:  # a smaller one may be read as a whole
-        async with pool.acquire() as db:
-            too_much |= {name: found for name in WORKS if (found := await _too_much(db, WORKS[name]))}
-    assert not too_much, _listed(too_much)
+        async with growing_pool.acquire() as db:
+            found += await too_much(db, WORKS)
+    assert not found, "\n".join(found)
 
 
-async def test_the_first_flood_of_an_installation_is_read_in_the_order_in_which_it_is_due(pool: Pool) -> None:
-    async with pool.acquire() as db:
+async def test_the_first_flood_of_an_installation_is_read_in_the_order_in_which_it_is_due(growing_pool: Pool) -> None:
+    async with growing_pool.acquire() as db:
         await let_first_flood_wait(db, 250 * TAKEN)
         looks = ("claim", "accounts", "keep behind", "overdue", "waiting", "ended claims", "free in time")
-        too_much = {name: found for name in looks if (found := await _too_much(db, WORKS[name]))}
-    assert not too_much, _listed(too_much)
-
-
-async def _too_much(db: Connection, work: Work) -> list[str]:
-    explaining = Explaining(db)
-    undone = db.transaction()
-    await undone.start()
-    await work(explaining)
-    await undone.rollback()
-    assert explaining.plans
-    return explaining.too_much(TAKEN)
-
-
-def _listed(too_much: dict[str, list[str]]) -> str:
-    return "\n".join(f"{name}: {one}" for name, found in too_much.items() for one in found)
+        found = await too_much(db, {name: WORKS[name] for name in looks})
+    assert not found, "\n".join(found)

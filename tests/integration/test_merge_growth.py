@@ -1,9 +1,6 @@
 """A thread of any length is merged, and asked about, at the same cost."""
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 
 from libs.common.db.pool import Pool
 from libs.common.directory.merge import Merge, merge_customers
@@ -11,16 +8,9 @@ from libs.common.sending.merge_slices import move_some
 from libs.common.thread import conversations
 from libs.common.thread.conversations import SenderFilter
 from tests.support.explaining import Explaining
-from tests.support.growth import DAY, TAKEN, a_growing_pool
+from tests.support.growth import DAY, TAKEN
 from tests.support.ingest import ORG, now
 from tests.support.threads import Threads
-
-
-@pytest_asyncio.fixture
-async def pool(database: str) -> AsyncIterator[Pool]:
-    async with a_growing_pool(database) as pool:
-        yield pool
-
 
 _THREAD = """
 insert into messages (org_id, message_id, conversation_id, direction, channel, provider, account, provider_id, kind,
@@ -42,9 +32,9 @@ select 'acme', uuidv7(), 1, 'whatsapp', $1::uuid, n, '106400000000777', '{}', no
 
 @pytest.mark.parametrize("rows", [5_000, pytest.param(100_000, marks=[pytest.mark.proof, pytest.mark.timeout(600)])])
 async def test_a_thread_of_any_length_is_merged_and_reconcile_progress_for_strangers_at_the_same_cost(
-    pool: Pool, rows: int
+    growing_pool: Pool, rows: int
 ) -> None:
-    async with pool.acquire() as db:
+    async with growing_pool.acquire() as db:
         threads = Threads(db)
         await threads.opened(2)
         await db.execute(_THREAD, threads.conversations[0], rows)

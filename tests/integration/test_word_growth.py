@@ -1,15 +1,11 @@
 """The words of messages are written as they come: no message pays for those before it."""
 
-from collections.abc import AsyncIterator
 from statistics import median
 from typing import Any
-
-import pytest_asyncio
 
 from libs.common.db.pool import Pool
 from services.inbox import word_queries
 from tests.support.explaining import Explaining
-from tests.support.growth import a_growing_pool
 
 BATCH, BATCHES = 100, 16
 
@@ -24,15 +20,9 @@ returning org_id, message_id
 """
 
 
-@pytest_asyncio.fixture
-async def pool(database: str) -> AsyncIterator[Pool]:
-    async with a_growing_pool(database) as pool:
-        yield pool
-
-
-async def test_no_batch_of_messages_enters_the_words_of_earlier_ones(pool: Pool) -> None:
+async def test_no_batch_of_messages_enters_the_words_of_earlier_ones(growing_pool: Pool) -> None:
     """Put off, they would all be entered by one insert, which then runs into its time limit."""
-    async with pool.acquire() as db, db.transaction():
+    async with growing_pool.acquire() as db, db.transaction():
         await db.execute("alter table message_words set (autovacuum_enabled = false)")  # it would enter them, too
         keys = [tuple(row) for row in await db.fetch(_TEXTS, BATCH * BATCHES)]
         pages: list[int] = []

@@ -1,18 +1,24 @@
 """Rows that wait, in every place of the database where rows wait: all of them due, most of them of one account."""
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
+from typing import Any
+
+import pytest_asyncio
 
 from libs.common.db.pool import Connection, Pool, open_pool
 from tests.support import world
+from tests.support.explaining import Explaining
 from tests.support.ingest import ORG
 from tests.support.webhooks import NUMBER
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 TAKEN = 200
 """So many rows are taken at once, of whatever waits."""
+
+Work = Callable[[Any], Awaitable[Any]]
+"""What is done on a connection."""
 
 # $1: how many
 _WAITING = (
@@ -227,6 +233,9 @@ select sha256(n::text::bytea), 'acme', uuidv7(), 'x.link', '+4477', now(), now()
   from generate_series(1, $1::int) n
 """,
     """
+insert into touched_customers (org_id, customer_id) select 'acme', customer_id from customers
+""",
+    """
 insert into conversations (org_id, customer_id) select 'acme', customer_id from customers
 """,
     """
@@ -261,8 +270,8 @@ select 'acme', uuidv7(), 1, 'whatsapp', uuidv7(), n, '106400000000777', '{}',
 """
 
 
-@asynccontextmanager
-async def a_growing_pool(database: str) -> AsyncIterator[Pool]:
+@pytest_asyncio.fixture
+async def growing_pool(database: str) -> AsyncIterator[Pool]:
     """A pool of two on a database with one organisation."""
     async with open_pool(database, application_name="test", size=2, command_seconds=300) as pool:
         async with pool.acquire() as db:
@@ -292,3 +301,23 @@ async def let_first_flood_wait(db: Connection, rows: int) -> None:
     """So many sends of one account, the first ones ever: nothing was analysed yet."""
     await db.execute(_NO_AUTOVACUUM)
     await db.execute(_FIRST_FLOOD, rows)
+
+
+async def let_indexes_lead(db: Connection, rows: int) -> None:
+    """A small table may be read as a whole, and says nothing of a large one. From 100,000 rows on any plan goes."""
+    for way in ("seqscan", "mergejoin", "hashjoin"):
+        await db.execute(f"set enable_{way} = {rows >= 100_000}")
+
+
+async def too_much(db: Connection, works: Mapping[str, Work], rows: int = TAKEN) -> list[str]:
+    """Of each work: its statements that read more than belongs to so many rows. Nothing of it stays."""
+    found: list[str] = []
+    for name, work in works.items():
+        explaining = Explaining(db)
+        undone = db.transaction()
+        await undone.start()
+        await work(explaining)
+        await undone.rollback()
+        assert explaining.plans
+        found += [f"{name}: {one}" for one in explaining.too_much(rows)]
+    return found

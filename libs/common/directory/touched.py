@@ -52,7 +52,10 @@ with recursive organisations as (
     returning org_id, customer_id
 )
 select distinct t.org_id, c.conversation_id
-  from taken t left join conversations c on c.org_id = t.org_id and c.customer_id = t.customer_id
+  from taken t
+  left join lateral (
+       select k.conversation_id from conversations k
+        where k.org_id = t.org_id and k.customer_id = t.customer_id offset 0) c on true
  order by t.org_id, c.conversation_id
 """
 

@@ -78,7 +78,6 @@ create table customers (
     upserted_at     timestamptz,                            -- "at" of the newest customer.upserted.v1; null: not listed
     last_seen_at    timestamptz                             -- of the portal: the latest sign-in or page; null: never
 );
-create index customers_by_org on customers (org_id, customer_id);
 -- Finds the listed customer who gets a line when its holder gives it up.
 create index customers_by_listed_phone on customers (org_id, phone) where origin = 'directory' and phone is not null;
 
@@ -301,7 +300,6 @@ create table conversations (
     unique (phone_number_id, customer_id)
 ) with (fillfactor = 70);                                   -- every inbound message updates a row in its page
 create unique index conversations_without_number on conversations (customer_id) where phone_number_id is null;
-create index conversations_by_org on conversations (org_id, conversation_id);
 create index conversations_by_customer on conversations (customer_id);
 
 -- A conversation that was merged into another one keeps its id as an alias.
