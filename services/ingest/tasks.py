@@ -24,6 +24,7 @@ ago is measured by this process, and what is stored is the database's time.
 | numbers and accounts that organisations have left | 30 days | customers answer, and say STOP, at the old number |
 | refusals of the edge, edges that are gone, resends | 8 days | people can see why a message went twice or late |
 | pauses of numbers that no organisation has | 1 hour after their end | nothing is sent there that could end them |
+| pauses that no call has tried since their end | 7 days more | their account at the provider is used no more |
 """
 
 import math

@@ -9,6 +9,7 @@ import pytest_asyncio
 from libs.common.db.pool import Pool, open_pool
 from libs.common.events.directory import NumberRemoved
 from libs.common.retryable import is_statement_timeout
+from libs.common.sending.pause_queries import UNTRIED
 from services.ingest.tasks import PAUSES_KEPT, purge
 from tests.support import world
 from tests.support.ingest import ORG, now
@@ -60,6 +61,19 @@ async def test_the_pause_of_a_number_ends_once_no_organisation_has_it(pool: Pool
         await world.change(db, NumberRemoved(org_id=ORG, at=now(), phone_number_id=NUMBER))
     await purge(pool, lambda: later)
     assert await paused(pool) == ours.keys() - {NUMBER}
+
+
+async def test_a_pause_that_no_call_has_tried_for_a_week_ends(pool: Pool) -> None:
+    """Its account at the provider is used no more, though the organisation has kept the number."""
+    left = {f"{SMS}@twilio:AC1": "twilio", "*@twilio:AC1": "twilio", NUMBER: "meta"}
+    async with pool.acquire() as db:
+        await db.execute(_PAUSES, [*left.values()], [*left])
+        await db.execute("update pauses set until_at = now() + interval '2 days' where account = $1", NUMBER)
+    later = pool.now() + PAUSES_KEPT + UNTRIED
+    await purge(pool, lambda: later - MINUTE)
+    assert await paused(pool) == left.keys()
+    await purge(pool, lambda: later + MINUTE)
+    assert await paused(pool) == {NUMBER}
 
 
 async def test_a_table_with_a_locked_row_keeps_no_other_from_being_cleared(pool: Pool) -> None:

@@ -6,7 +6,7 @@ account out. A fault that was learned from a late status is ended by a late stat
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from libs.common.db.columns import as_columns
@@ -107,20 +107,26 @@ delete from pauses p
  where p.channel = $1 and p.account = u.account and p.scope = u.scope
 """
 
+UNTRIED = timedelta(days=7)
+"""A call probes a pause that is over. So long after its end nobody uses that account of the provider any more."""
+
 # Nothing is sent by such a number any more, so no call would ever end its pause. Pauses are few: some for each account.
-_FORGET = """
+_FORGET = f"""
 delete from pauses
  where ctid = any (array(
        select p.ctid
          from pauses p
         cross join lateral (select split_part(p.account, '@', 1) as sender) t
-        where p.until_at < $1 and t.sender <> $3
-          and not exists (select from whatsapp_numbers w
-                           where p.channel = 'whatsapp' and w.phone_number_id = t.sender and w.org_id is not null)
-          and not exists (select from orgs o where p.channel = 'sms' and o.sms_number = t.sender)
+        where p.until_at < $1
+          and (p.until_at < $1 - interval '{UNTRIED.days} days'
+               or t.sender <> $3
+                  and not exists (select from whatsapp_numbers w
+                                   where p.channel = 'whatsapp' and w.phone_number_id = t.sender
+                                     and w.org_id is not null)
+                  and not exists (select from orgs o where p.channel = 'sms' and o.sms_number = t.sender))
         limit $2
           for update of p skip locked))
-"""
+"""  # noqa: S608 -- a constant
 
 # Of the rows that wait one says whose the account is: the first in the order of their index, however many rows were
 # settled before.
@@ -229,7 +235,10 @@ async def clear(db: Connection, by: Transport, awake: Iterable[PauseKey]) -> Non
 
 
 async def forget(db: Connection, ended_before: datetime, limit: int) -> int:
-    """Delete up to ``limit`` pauses that were over then, of numbers that no organisation has; returns how many."""
+    """Delete up to ``limit`` pauses that were over then, of numbers that no organisation has; returns how many.
+
+    The others that nobody has tried for ``UNTRIED`` go as well.
+    """
     return int((await db.execute(_FORGET, ended_before, limit, EVERY_ACCOUNT)).split()[-1])
 
 
