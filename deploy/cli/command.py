@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import UUID
 
 import click
@@ -43,10 +43,17 @@ def main() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
 
 
+class _Folder(click.Path):
+    """A folder. An empty name is that of a variable which is not set, not the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):
+            self.fail("it is empty: name a folder, or '.' for this one", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @main.command()
-@click.option(
-    "--data", type=click.Path(path_type=Path, file_okay=False), default=Path(".transom"), help="Folder of all data."
-)
+@click.option("--data", type=_Folder(path_type=Path, file_okay=False), default=".transom", help="Folder of all data.")
 @click.option(
     "--port-base", type=click.IntRange(1024, 65000), default=None, help="First of the ports; free ones otherwise."
 )

@@ -50,7 +50,7 @@ select m.message_id, m.direction, m.actor, m.channel, m.kind, m.content, m.notif
         where m.direction = 'out' and coalesce(d.sent ->> 'name', m.content ->> 'name') is not null
           and t.org_id = m.org_id
           and t.waba_id = (select w.waba_id from conversations c join whatsapp_numbers w using (phone_number_id)
-                            where c.org_id = $1 and c.conversation_id = $2)
+                            where c.org_id = $1 and c.conversation_id = $2 and coalesce(w.org_id, $1) = $1)
           and t.name = coalesce(d.sent ->> 'name', m.content ->> 'name')
           and t.language = coalesce(d.sent ->> 'language', m.content ->> 'language') offset 0) t on true
  order by m.sequence desc

@@ -101,7 +101,7 @@ select p.conversation_id, p.key, p.top, c.customer_id, k.name, k.phone, c.wa_id,
   join conversations c on c.org_id = $1 and c.conversation_id = p.conversation_id
   join customers k on k.org_id = $1 and k.customer_id = c.customer_id
   left join conversation_heads h on h.org_id = $1 and h.conversation_id = p.conversation_id
-  left join whatsapp_numbers n on n.phone_number_id = c.phone_number_id
+  left join whatsapp_numbers n on n.phone_number_id = c.phone_number_id and coalesce(n.org_id, $1) = $1
   left join messages m on m.org_id = $1 and m.message_id = p.last_message_id
        and {current_conversation("m")} = p.conversation_id
   left join members me on me.org_id = $1 and me.user_id = $2

@@ -15,7 +15,7 @@ select c.conversation_id, c.customer_id, k.name, k.phone, c.wa_id, k.last_seen_a
   join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
   join customers k on k.org_id = c.org_id and k.customer_id = c.customer_id
   join orgs o on o.org_id = c.org_id
-  left join whatsapp_numbers n on n.phone_number_id = c.phone_number_id
+  left join whatsapp_numbers n on n.phone_number_id = c.phone_number_id and coalesce(n.org_id, c.org_id) = c.org_id
 """  # noqa: S608 -- a constant
 
 _CONSENTS = """

@@ -28,7 +28,7 @@ select c.conversation_id, c.phone_number_id, k.name, k.phone, c.wa_id, o.name as
   join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
   join customers k on k.org_id = c.org_id and k.customer_id = c.customer_id
   join orgs o on o.org_id = c.org_id
-  left join whatsapp_numbers n on n.phone_number_id = c.phone_number_id
+  left join whatsapp_numbers n on n.phone_number_id = c.phone_number_id and coalesce(n.org_id, c.org_id) = c.org_id
   left join conversation_holds h on h.org_id = c.org_id and h.conversation_id = c.conversation_id and h.until_at > $3
   left join members s on s.org_id = h.org_id and s.user_id = h.user_id
   left join bridge_slots b on b.org_id = c.org_id and b.conversation_id = c.conversation_id and b.held_until > $3
@@ -74,7 +74,8 @@ select m.message_id, m.sequence, m.direction, m.channel, m.kind, m.content, m.ac
        select t.body, t.status from templates t
         where m.direction = 'out' and coalesce(d.sent ->> 'name', m.content ->> 'name') is not null
           and t.org_id = $1
-          and t.waba_id = (select n.waba_id from whatsapp_numbers n where n.phone_number_id = $3)
+          and t.waba_id = (select n.waba_id from whatsapp_numbers n
+                            where n.phone_number_id = $3 and coalesce(n.org_id, $1) = $1)
           and t.name = coalesce(d.sent ->> 'name', m.content ->> 'name')
           and t.language = coalesce(d.sent ->> 'language', m.content ->> 'language') offset 0) t on true
   left join lateral (

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from starlette.responses import Response
 
+from libs.common import content_limits
 from libs.common.errors import TransomError
+from libs.common.events.content import IntentContent
 from libs.common.web import problem
 
 
@@ -57,3 +59,18 @@ def away(dependency: str) -> Problem:
         f"{dependency} cannot be reached at the moment: try again",
         headers={"Retry-After": "2"},
     )
+
+
+_LIMITS = {
+    "missing": "Meta takes no message without it",
+    "too_long": "it is longer than Meta takes",
+    "too_many": "there are more than Meta takes",
+    "duplicate": "it stands here twice",
+    "not_shown": "WhatsApp shows none here: send it as a message of its own",
+}
+
+
+def refuse_beyond_limits(content: IntentContent) -> None:
+    """Raise Problem (422), with each field, where the router would reject the content as ``invalid_intent``."""
+    if found := content_limits.faults(content):
+        raise invalid(*(FieldFault(f"content.{fault.field}", _LIMITS[fault.code]) for fault in found))

@@ -41,7 +41,7 @@ from libs.common.sanitize import sanitize
 from services.inbox import sending_queries as queries
 from services.inbox.outbox import hold_record, publish, record_of, staff
 from services.inbox.people import Person
-from services.inbox.problems import FieldFault, Problem, away, invalid, not_found
+from services.inbox.problems import FieldFault, Problem, away, invalid, not_found, refuse_beyond_limits
 from services.inbox.sending_queries import Note, Noted, Place
 
 log = get_logger()
@@ -110,9 +110,11 @@ class Sending:
     async def send(self, person: Person, wish: Wish, key: UUID | str | None = None) -> Sent:
         """Send it once. ``key`` is an id of the person's own choice, or an Idempotency-Key.
 
-        Raises Problem: 404 where a conversation, a number or a quoted message is not the organisation's, 422 where the
-        customer's number is none or the id was used for something else, 429 over the limit, 503 where Kafka is away.
+        Raises Problem: 404 where a conversation, a number or a quoted message is not the organisation's, 422 where Meta
+        would not take the content, the customer's number is none or the id was used for something else, 429 over the
+        limit, 503 where Kafka is away.
         """
+        refuse_beyond_limits(wish.content)
         intent_id = uuid4() if key is None else key
         if isinstance(intent_id, str):
             intent_id = keyed_intent_id(person.org_id, person.user_id, intent_id)

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from libs.common.errors import Permanent
 from libs.common.events.base import Part, misfit
 from libs.common.events.content import IntentContent, OutText
+from libs.common.events.fields import EARLIEST
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import (
     Channel,
@@ -37,7 +38,6 @@ from services.router.decide import Bridge, Decision, Rejected, Session, Silent, 
 from services.router.facts import Attempt, Facts, facts_from_json, facts_to_json
 
 VERSION = 1
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RecordedDecision(NamedTuple):
@@ -170,7 +170,7 @@ def _occurred(created_at: datetime | None, now: datetime) -> datetime:
 
     Before 1970 is a clock that was never set, and not every zone can show the ends of the calendar.
     """
-    return utc(created_at) if created_at is not None and _EPOCH <= created_at <= now else now
+    return utc(created_at) if created_at is not None and EARLIEST <= created_at <= now else now
 
 
 def _content(content: IntentContent) -> str:

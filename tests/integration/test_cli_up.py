@@ -250,6 +250,12 @@ async def test_a_folder_that_cannot_be_made_is_named_in_one_line(tmp_path: Path)
     assert f"{folder} cannot be the data folder ({folder}: Not a directory): choose another one" in told
 
 
+async def test_a_folder_without_a_name_is_not_the_current_one() -> None:
+    ended = await asyncio.to_thread(transom, "up", "--data", "", env=environment())
+    assert ended.returncode == 2
+    assert "it is empty: name a folder, or '.' for this one" in ended.stderr
+
+
 async def demo(env: Mapping[str, str]) -> tuple[int | None, str]:
     """Its exit code and what it told; it does not outlive the test."""
     outputs = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.STDOUT}

@@ -311,6 +311,23 @@ async def test_a_conversation_without_a_head_is_there_all_the_same(inbox: Runnin
     assert item["last_message"]["message_id"] == str(message)
 
 
+async def test_what_another_organisation_says_of_a_number_that_was_given_up_stays_there(
+    inbox: RunningInbox, garage: InboxWorld
+) -> None:
+    _, thread = await garage.customer()
+    await garage.hears(thread)
+    api, other = inbox.api(garage.org), await inbox.an_org()
+    shown = []
+    for owner, display_number in ((None, "+447700900123"), (other, "+447700900777")):
+        async with inbox.pool.acquire() as db:
+            await db.execute(
+                "update whatsapp_numbers set org_id = $2, display_number = $3 where phone_number_id = $1",
+                *(garage.number, owner, display_number),
+            )
+        shown.append((await api.get(f"/v1/conversations/{thread}")).json()["number"]["display_number"])
+    assert shown == ["+447700900123", None]
+
+
 def _utc(at: Any) -> str:
     text: str = at.isoformat()
     return text.replace("+00:00", "Z")

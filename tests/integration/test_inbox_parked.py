@@ -62,6 +62,7 @@ async def test_a_failure_that_is_told_again_parks_nothing_again(waiting: Waiting
 
 async def test_what_failed_for_another_reason_waits_for_nothing(waiting: Waiting) -> None:
     await waiting.fails("Too late.", expires_at=(waiting.now - MINUTE).isoformat())
+    await waiting.fails("Before the calendar.", expires_at="0001-01-01T00:00:00+14:00")
     await waiting.fails("By SMS.", channel="sms")
     await waiting.do(
         "insert into consents (org_id, customer_id, category, allowed, at) values ($1, $2, 'whatsapp', false, $3)",

@@ -164,6 +164,7 @@ async def test_a_text_is_dropped_and_stays_so(inbox: RunningInbox) -> None:
         ({"content": {"kind": "text", "text": "x" * 4097}}, "content.text"),
         ({"content": {"kind": "template", "name": "x", "language": "en"}}, "content"),
         ({"content": {"kind": "bridge"}}, "content"),
+        ({"content": {"kind": "audio", "media_id": "1", "caption": "Listen"}}, "content.caption"),
         ({"content": TEXT, "org_id": "other"}, "org_id"),
         ({"content": TEXT, "actor": {"kind": "ai"}}, "actor"),
         ({"content": TEXT, "intent_id": str(uuid4())}, "intent_id"),

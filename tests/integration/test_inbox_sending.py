@@ -143,6 +143,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"content": {"kind": "text", "text": "x" * 4097}}, "content.text"),
     ({"content": {"kind": "image"}}, "content"),
     ({"content": {"kind": "hologram"}}, "content"),
+    ({"content": {"kind": "sticker", "media_id": "1", "caption": "Ha"}}, "content.caption"),
+    ({"content": {"kind": "contacts", "contacts": [{}]}}, "content.contacts.0.name.formatted_name"),
     ({}, "content"),
     (TEXT | {"channel": "pigeon"}, "channel"),
     (TEXT | {"purpose": "fun"}, "purpose"),

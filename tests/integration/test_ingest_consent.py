@@ -4,7 +4,7 @@ nothing else changes.
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,7 +16,7 @@ from libs.common.events.topics import DIRECTORY_CHANGES, INBOUND_MESSAGES
 from libs.common.ids import callback_data
 from tests.support.ingest import ORG, Ingest, now
 from tests.support.messages_out import sent
-from tests.support.waiting import DEADLINE_SECONDS
+from tests.support.waiting import DEADLINE_SECONDS, eventually_true
 from tests.support.webhooks import BSUID, WA_ID, a_contact, a_message, a_status, a_value, a_webhook, of_messages
 
 KIM = UUID("5f0c0000-0000-4000-8000-000000000001")
@@ -146,6 +146,24 @@ async def test_a_stop_counts_at_once_though_the_directory_dated_its_yes_ahead(in
     await standing(ingest, {"marketing": False, "transactional": True})
     lines = await ingest.rows("select detail ->> 'allowed' as allowed from audit_log where action = 'consent'")
     assert sorted(line["allowed"] for line in lines) == ["false", "true", "true"]
+
+
+async def test_a_stop_behind_a_yes_from_the_end_of_time_counts_and_is_told_once(ingest: Ingest) -> None:
+    await kim(ingest, marketing=None)
+    ever = datetime(9999, 12, 31, tzinfo=UTC)
+    yes = ConsentChanged(org_id=ORG, at=ever, customer_id=KIM, category="marketing", allowed=True)
+    await ingest.publish_changes(yes)
+    await standing(ingest, {"marketing": True})
+    await ingest.post(of_messages(a_message(now(), "STOP")))
+    await standing(ingest, {"marketing": False})
+    await published_consents(ingest, 1)
+
+    async def is_told() -> bool:
+        return not await ingest.rows("select 1 from consents where not published")
+
+    await eventually_true(is_told)
+    await ingest.publish_changes(yes, yes.model_copy(update={"category": "transactional"}))
+    await standing(ingest, {"marketing": False, "transactional": True})
 
 
 @pytest.mark.parametrize("text", ["STOP", " stop. ", "Unsubscribe", "STOPP"])

@@ -1,11 +1,14 @@
 """Fields that many events have, and their valid values."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field
 
-_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+_BEHIND_IT = _LATEST + timedelta(days=1)
+"""What is stored right behind ``_LATEST``, as the word of a customer behind one from the end of time, stays there."""
 
 
 def _within_the_calendar(instant: datetime) -> datetime:
@@ -13,7 +16,7 @@ def _within_the_calendar(instant: datetime) -> datetime:
         instant.astimezone(UTC)
     except OverflowError:  # within hours of the calendar's ends
         raise ValueError("a time is needed that the calendar has in UTC too") from None
-    return min(max(instant, _FIRST), _LAST)
+    return max(instant, EARLIEST) if instant < _BEHIND_IT else _LATEST
 
 
 OrgId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")]

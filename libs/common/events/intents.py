@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 from libs.common.errors import Undecodable
 from libs.common.events.base import Event, Part, event_type, faults, misfit, read_json_object
 from libs.common.events.content import MAX_ID, OUT_KINDS, IntentContent, TemplateFields
-from libs.common.events.fields import MAX_USER_ID, ConsentPurpose, OrgId
+from libs.common.events.fields import EARLIEST, MAX_USER_ID, ConsentPurpose, OrgId
 from libs.common.nesting import DEEPEST, text_is_deeper
 from libs.common.sanitize import sanitize
 
@@ -76,12 +76,16 @@ class Intent(Event):
     def bounded(self, now: datetime) -> "Intent":
         """The same intent, expiring at most ``LIFE`` after its creation, so that no row waits for ever.
 
-        A producer's clock may be wrong: an intent from the future counts as created now.
+        A producer's clock may be wrong: an intent from the future counts as created now. Nothing expired before
+        ``EARLIEST``, for UTC does not have the first hours of some zones' calendar.
         """
         if self.expires_at is None:
             return self
         latest = min(self.created_at, now) + LIFE
-        return self if self.expires_at <= latest else self.model_copy(update={"expires_at": latest.astimezone(UTC)})
+        if EARLIEST <= self.expires_at <= latest:
+            return self
+        nearest = max(min(self.expires_at, latest), EARLIEST)
+        return self.model_copy(update={"expires_at": nearest.astimezone(UTC)})
 
 
 @dataclass(frozen=True, slots=True)

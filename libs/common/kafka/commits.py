@@ -18,6 +18,8 @@ APART = 0.1
 """Seconds from one commit to the next. A commit costs the brokers as much as a publish, so the offsets of many small
 batches are committed together."""
 _TIMEOUT = 10.0
+_LAST_TRY = 2.0
+"""Of what is tried once more before a stop, which is to take no longer than before while the brokers are away."""
 
 
 @dataclass(slots=True)
@@ -53,11 +55,17 @@ class Commits:
             self._task = asyncio.create_task(self._commit_pending())
 
     async def until_done(self) -> None:
-        """Return once no commit of ``soon`` is under way. None waits for its time any more."""
+        """Return once no commit of ``soon`` is under way. None waits for its time any more.
+
+        What has failed is tried once more: after a stop nobody does it.
+        """
         self._hurried.set()
         try:
             if self._task is not None:
                 await asyncio.wait({self._task})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_TRY):
+                    await self.retry()
         finally:  # a wait that is given up hurries no later commit
             self._hurried.clear()
 

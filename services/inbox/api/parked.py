@@ -15,7 +15,7 @@ from libs.common.ids import kept_message_id
 from services.inbox.api.security import DepsOf, Sender, Viewer
 from services.inbox.parked import NotPublished, Refusal
 from services.inbox.parking import MOST_KEPT, ParkedText
-from services.inbox.problems import FieldFault, Problem, away, invalid, not_found
+from services.inbox.problems import FieldFault, Problem, away, invalid, not_found, refuse_beyond_limits
 
 router = APIRouter(tags=["conversations"])
 
@@ -152,6 +152,7 @@ async def list_parked(conversation_id: UUID, person: Viewer, deps: DepsOf) -> Pa
 )
 async def keep(conversation_id: UUID, body: ToKeep, person: Sender, deps: DepsOf, key: Key = None) -> Kept:
     """Nothing is attempted now. The text is offered when the window opens, or sent then, as the policy says."""
+    refuse_beyond_limits(body.content)
     message_id = uuid4() if key is None else kept_message_id(person.org_id, person.user_id, conversation_id, key)
     content = body.content.model_dump(mode="json", exclude_none=True)
     refusal = await deps.parked.keep(person.org_id, person.user_id, conversation_id, message_id, content)
@@ -183,6 +184,8 @@ async def settle(
         if sent is not None:
             raise _problem(sent)
         return Response(status_code=HTTPStatus.NO_CONTENT)
+    if body.content is not None:
+        refuse_beyond_limits(body.content)
     content = None if body.content is None else body.content.model_dump(mode="json", exclude_none=True)
     try:
         released = await deps.parked.send(person, conversation_id, [message_id], content)

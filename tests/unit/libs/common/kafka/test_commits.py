@@ -89,11 +89,25 @@ async def test_a_commit_that_fails_stays_pending_and_is_made_up_for() -> None:
     brokers.let.set()
     commits = commits_of(brokers)
     commits.soon({0: 1})
-    await commits.until_done()
-    assert (len(brokers.commits), commits.pending) == (1, {0: 1})
+    await eventually(lambda: brokers.commits == [{PLACE: 1}])
+    assert commits.pending == {0: 1}
     brokers.refusing = False
     await commits.retry()
     assert (brokers.commits[-1], commits.pending) == ({PLACE: 1}, {})
+
+
+async def test_a_commit_that_fails_before_a_stop_is_tried_once_more() -> None:
+    brokers: Any = SlowBrokers(refusing=True)
+    brokers.let.set()
+    commits = commits_of(brokers)
+    commits.soon({0: 1})
+    await eventually(lambda: brokers.commits == [{PLACE: 1}])
+    commits.soon({0: 2})
+    await commits.until_done()
+    assert brokers.commits == [{PLACE: 1}, {PLACE: 2}, {PLACE: 2}]
+    brokers.refusing = False
+    await commits.until_done()
+    assert (brokers.commits[-1], commits.pending) == ({PLACE: 2}, {})
 
 
 async def test_what_is_pending_since_a_rebalance_is_committed_behind_the_commit_of_before() -> None:
