@@ -22,6 +22,8 @@ import orjson
 
 from libs.common.addresses import segment
 from libs.common.answers import read_answer
+from libs.common.faults import ContentFault
+from libs.common.providers.meta import fault_of
 from services.inbox.problems import Problem, away, not_found
 
 MOST_BYTES = 100 * 1024 * 1024
@@ -41,6 +43,8 @@ TYPES = frozenset(
 )
 """What WhatsApp carries. Anything else is handed on without a type."""
 _NO_TYPE = "application/octet-stream"
+_AS_IT_IS = {"Accept-Encoding": "identity"}
+"""The size of a file that comes compressed is not said."""
 _ENDINGS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "video/mp4": "mp4", "audio/ogg": "ogg"}
 
 
@@ -108,12 +112,12 @@ class Media:
         headers = {"Authorization": f"Bearer {stored.token or self._token}"}
         try:
             address = await self._address(stored.media_id, headers)
-            async with self._http.get(address, headers=headers, allow_redirects=False) as answer:
+            async with self._http.get(address, headers=headers | _AS_IT_IS, allow_redirects=False) as answer:
                 if answer.status == HTTPStatus.NOT_FOUND:
                     raise not_found()
                 if answer.status != HTTPStatus.OK:
                     raise _bad("Meta did not hand out this file")
-                size = answer.content_length
+                size = None if answer.headers.get("Content-Encoding") else answer.content_length
                 if size is not None and size > MOST_BYTES:
                     raise _bad("this file is too large")
                 kind = answer.content_type.partition(";")[0].strip().lower()
@@ -133,7 +137,7 @@ class Media:
             timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS),
         ) as answer:
             raw = await read_answer(answer)
-            if answer.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND):  # gone: kept for 30 days
+            if answer.status == HTTPStatus.NOT_FOUND:
                 raise not_found()
         try:
             said = None if raw is None else orjson.loads(raw)
@@ -142,6 +146,8 @@ class Media:
         match said:
             case {"url": str(url)} if is_metas(url, self._base_url):
                 return url
+            case {"error": {"code": int(code)}} if isinstance(fault_of(code), ContentFault):
+                raise not_found()  # gone: kept for 30 days. Other codes are about the token, or a limit
         raise _bad("Meta's answer names no address of a file of theirs")
 
 

@@ -1,6 +1,7 @@
 """Files of customers' messages through the inbox: from Meta alone, as downloads alone, for who may see them."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from urllib.parse import unquote
@@ -31,6 +32,7 @@ class Graph:
     url: str
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     answer: dict[str, object] = field(default_factory=dict)
+    status: int = 200
     file: Response | None = None
 
     def app(self) -> Starlette:
@@ -39,7 +41,7 @@ class Graph:
 
     async def _media(self, request: Request) -> Response:
         self._note(request)
-        return JSONResponse(self.answer or {"url": f"{self.url}/file", "mime_type": "image/jpeg"})
+        return JSONResponse(self.answer or {"url": f"{self.url}/file", "mime_type": "image/jpeg"}, self.status)
 
     async def _file(self, request: Request) -> Response:
         self._note(request)
@@ -73,7 +75,7 @@ async def inbox(
 
 @pytest_asyncio.fixture
 async def garage(inbox: RunningInbox, graph: Graph) -> InboxWorld:
-    graph.asked, graph.answer, graph.file = [], {}, None
+    graph.asked, graph.answer, graph.status, graph.file = [], {}, 200, None
     org = await inbox.an_org()
     async with inbox.pool.acquire() as db:
         number = await db.fetchval("select phone_number_id from whatsapp_numbers where org_id = $1", org)
@@ -175,6 +177,20 @@ async def test_a_number_in_the_name_of_a_file_is_masked_for_who_may_not_see_numb
 async def test_a_file_that_meta_has_no_more_is_not_found(garage: InboxWorld, graph: Graph, priya: Staff) -> None:
     graph.file = Response(status_code=404)
     assert (await priya.get(await a_file(garage))).status_code == 404
+
+
+@pytest.mark.parametrize(("code", "status"), [(100, 404), (190, 502)])
+async def test_a_token_that_meta_refuses_is_not_a_file_that_is_gone(
+    garage: InboxWorld, graph: Graph, priya: Staff, code: int, status: int
+) -> None:
+    graph.status, graph.answer = 400, {"error": {"message": f"(#{code})", "type": "OAuthException", "code": code}}
+    assert (await priya.get(await a_file(garage))).status_code == status
+
+
+async def test_a_file_that_comes_compressed_is_handed_on_whole(garage: InboxWorld, graph: Graph, priya: Staff) -> None:
+    text = b"Front brakes, " * 5_000
+    graph.file = Response(gzip.compress(text), headers={"Content-Encoding": "gzip"}, media_type="text/plain")
+    assert (await priya.get(await a_file(garage, kind="document", filename="quote.txt"))).content == text
 
 
 async def test_another_garages_file_and_a_message_without_one_are_not_there(
