@@ -148,6 +148,8 @@ class SmsAdapter:
 
     async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
         """Store the ids of SMS that were accepted after their claim was lost, for ``find_evidence``."""
+        for one in late:
+            self._spent.pop(_charge_key(one.row), None)  # of an earlier try, whose transaction was rolled back
         ids = [i for one in late if isinstance(one.final, tuple) for i in provider_ids(one.row, one.final)]
         await keep_provider_ids(db, ids, now)
 

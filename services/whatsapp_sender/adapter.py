@@ -1,6 +1,7 @@
 """The WhatsApp adapter of the sending engine: gate, call, effects of an end, evidence."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -77,7 +78,6 @@ class WhatsappAdapter:
         self._partitions = partitions
         self._counted: tuple[datetime, int] | None = None
         self._resend_rounds = ResendRounds(pool, self.transport.provider, rest=waits.view)
-        self._refused_at: dict[SendKey, datetime] = {}
         self._resend_limit = ResendLimit()
 
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Verdict[Ready]]:
@@ -107,7 +107,7 @@ class WhatsappAdapter:
             at = [at for at in (row.claimed_at, claim.prepared.customer_at) if at is not None]
             if row.attempt > 1 and claim.prepared.doubtful_since is not None:
                 at.append(claim.prepared.doubtful_since + DOUBT_WAIT)  # the second send of a doubt ends it
-            self._refused_at[row.key] = max(at)
+            return replace(outcome, refused_at=max(at))
         return outcome
 
     async def learn_recipients(
@@ -129,8 +129,9 @@ class WhatsappAdapter:
                 OutboundRefused.of(row.key, row.conversation_id, final.reason, now, final.code)
                 for row, final in rerouted
             ]
-            refused = [row for row, _ in rerouted if row.key in self._refused_at]
-            await refuse_windows(db, [(row.org_id, row.conversation_id, self._refused_at[row.key]) for row in refused])
+            await refuse_windows(
+                db, [(row.org_id, row.conversation_id, f.refused_at) for row, f in rerouted if f.refused_at is not None]
+            )
         stopped = [s.row for s in settled if _stops_marketing(s)]
         await refuse_marketing(db, [MarketingStopped(row.org_id, row.conversation_id, now) for row in stopped])
         if rerouted:
@@ -235,9 +236,7 @@ class WhatsappAdapter:
         return self._counted[1]
 
     async def committed(self, settled: Sequence[Settled]) -> None:
-        """Forget what ``call`` noted for ``apply_effects``; no other state is outside of PostgreSQL."""
-        for ended in settled:
-            self._refused_at.pop(ended.row.key, None)
+        """Do nothing: no state is outside of PostgreSQL."""
 
 
 def is_readable(row: SendRow) -> bool:

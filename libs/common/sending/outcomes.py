@@ -6,7 +6,7 @@ Rule 2: an expected outcome is a value of these unions, never an exception.
 """
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Generic, Literal, TypeVar
 
 from libs.common.events.outbound import RefusalReason
@@ -82,10 +82,14 @@ class RetryLater:
 
 @dataclass(frozen=True, slots=True)
 class Rerouted:
-    """Refused in a way that another route may mend: back to the router, which decides again."""
+    """Refused in a way that another route may mend: back to the router, which decides again.
+
+    ``refused_at``: from when on the provider's refusal for a closed window counts.
+    """
 
     reason: RefusalReason
     code: str | None = None
+    refused_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
