@@ -6,8 +6,9 @@ Rule 2: Meta knows no idempotency key, so an answer that may hide an acceptance 
         another send.
 Rule 3: a fault of the account (token, payment, lock, registration) is no fault of a message: messages wait until
         people have mended it.
-Rule 4: a JSON error is an answer of Meta, unless it says that Meta serves nobody now. Any other error page comes from a
-        proxy on the way: it delays this message alone. Both count as silence. Several in a row pause the account.
+Rule 4: an error that leaves the outcome open may be an outage, whoever says so. Where it is no outage for certain, it
+        comes for one template again and again: that is an answer of Meta. All else counts as silence: several in a row
+        pause the account. So does the error page of a proxy on the way, which delays its message alone.
 
 Source: https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes; every answer ever seen is a file in
 ``tests/data/graph``.
@@ -92,7 +93,7 @@ def _of(fault: Fault, code: str, after: timedelta | None, template: bool) -> Sen
             later = RetryLater("message", backoff_policies.MEDIA, code, after, limit)
             return replace(later, reroute="template_refused") if template else later
         case TransientFault(outage=outage):
-            return Unknown(code, answered=not outage)
+            return Unknown(code, answered=template and not outage)
         case UnknownFault():
             return Unknown(code, answered=True)
         case (
@@ -111,7 +112,7 @@ def _refused(fault: Fault, code: str, template: bool) -> Refused | Rerouted:  # 
 def _unlisted(status: int, code: str, error: dict[str, object], after: timedelta | None, template: bool) -> SendOutcome:  # noqa: FBT001 -- as ``_of``
     """The outcome of an unknown code. Unless Meta refused clearly and for good, the call may have been processed."""
     if error.get("is_transient") is True or not _is_refusal(status) or status == HTTPStatus.REQUEST_TIMEOUT:
-        return Unknown(code, answered=True)
+        return Unknown(code, answered=template)
     if status == HTTPStatus.UNAUTHORIZED:
         return RetryLater("account", MENDING, code, after, fault=True)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -132,7 +133,7 @@ def _by_status(status: int, after: timedelta | None, *, answered: bool) -> SendO
         and status != HTTPStatus.REQUEST_TIMEOUT
     ):
         return RetryLater("message", backoff_policies.STRAY, said, after, answered=answered)
-    return Unknown(said, answered=answered)
+    return Unknown(said)
 
 
 def _wamid(body: object) -> str | None:

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from deploy.local.sandbox.client import SandboxClient
+from deploy.local.sandbox.faults import Mode
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.sending.breaker import UNRESPONSIVE_AFTER
 from tests.support.sms_world import SmsWorld, an_sms_world, to_somebody_else
@@ -23,8 +24,11 @@ async def world(
         yield made
 
 
-async def test_an_outage_costs_no_sms_and_few_of_them_a_call(world: SmsWorld, sandbox: SandboxClient) -> None:
-    await sandbox.fault("twilio", "page", http_status=503)
+@pytest.mark.parametrize("mode", ["page", "server_error"])
+async def test_an_outage_costs_no_sms_and_few_of_them_a_call(
+    world: SmsWorld, sandbox: SandboxClient, mode: Mode
+) -> None:
+    await sandbox.fault("twilio", mode, http_status=503)
     await sandbox.fault("twilio", "page", endpoint="list", http_status=503)
     commands = []
     for number in range(20):

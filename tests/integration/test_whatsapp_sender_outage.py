@@ -45,7 +45,16 @@ async def arrive(line: Line, garage: Garage, conversations: list[Conversation], 
 
 
 @pytest.mark.parametrize(
-    ("mode", "code"), [("page", None), ("fail", 131016), ("fail", 2), ("stall", None), ("reset", None)]
+    ("mode", "code"),
+    [
+        ("page", None),
+        ("fail", 131016),
+        ("fail", 2),
+        ("fail", 131000),
+        ("fail", 139999),
+        ("stall", None),
+        ("reset", None),
+    ],
 )
 async def test_an_outage_costs_no_message_and_few_of_them_a_call(
     garage: Garage, producer: Producer, sandbox: SandboxClient, mode: Mode, code: int | None
@@ -102,6 +111,26 @@ async def test_now_and_then_a_lost_answer_rests_nobody(line: Line, garage: Garag
         )
         assert await garage.states(*commands) == ["unknown"] * (UNRESPONSIVE_AFTER - 1) + ["accepted"]
     assert await garage.fetch("select from pauses") == []
+
+
+async def test_a_template_that_meets_the_same_error_ends_no_rest(
+    line: Line, garage: Garage, sandbox: SandboxClient
+) -> None:
+    await garage.template()
+    await sandbox.template("car_ready", "en_GB", "Your {{1}} is ready.")
+    await sandbox.fault("meta", "fail", code=131000, http_status=500)
+    await arrive(line, garage, [await kim(garage, sandbox) for _ in range(UNRESPONSIVE_AFTER)], UNRESPONSIVE_AFTER)
+    template = await garage.command(await garage.conversation(), template="car_ready")
+    await accept(line, template)
+    texts = await arrive(line, garage, [await kim(garage, sandbox) for _ in range(6)], 6)
+    garage.now.forward(timedelta(seconds=16))
+    await send_all(line)
+    assert await garage.states(template) == ["unknown"]
+    assert (await garage.states(*texts)).count("pending") == len(texts) - 1
+
+    await sandbox.clear_faults()
+    await time_passes(line, garage, 6)
+    assert set(await garage.states(template, *texts)) == {"accepted"}
 
 
 async def test_one_call_at_a_time_tries_it_out_whoever_makes_it(

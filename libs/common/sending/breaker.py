@@ -1,15 +1,16 @@
 """Whether a provider is silent, and which calls wait because of that. Pure.
 
-A provider's own error is an answer, unless it says that the provider serves nobody now. An error page of a proxy on the
-way to the provider is none: one page may concern its message alone, several in a row for different messages do not.
+A provider's own error is an answer, unless it leaves the outcome open: then it may be an outage. Meta's for a template
+is an answer all the same, because it comes for one template again and again. An error page of a proxy on the way to the
+provider is none. One such error may concern its message alone, several in a row for different messages do not.
 
 A call without an answer leaves a send of unknown outcome, and a send has two calls. So silence stops two things:
 
 1. After ``UNRESPONSIVE_AFTER`` calls of one account in a row the account is paused for all replicas. Then one call at a
    time probes it, after growing waits, until one is answered. The waiting rows were never sent and lose nothing.
 2. After as many calls in a row of any accounts, of which none has a known outcome, this process releases second calls
-   one a minute, until a call has one. Here an error of the provider's own counts too: it may be an outage, and the
-   second call is the last.
+   one a minute, until a call has one. Here such an error for a template counts too, because the second call is the
+   last.
 """
 
 from collections.abc import Mapping

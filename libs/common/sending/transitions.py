@@ -362,6 +362,6 @@ class Recovery:
                 case Rerouted() | Refused() if key[1] == "all":
                     self.over.add(key)
                 case Unknown(answered=True) if pause is not None and pause.kind == "silence":
-                    self.over.add(key)  # the provider answers again, whatever became of this message
+                    self.again.add(key)  # it may be one template's error, or an outage
                 case _:
                     continue

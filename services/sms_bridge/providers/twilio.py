@@ -62,7 +62,8 @@ def classify(account: str, status: int, body: Mapping[str, object], after: timed
     """The outcome of a send by Twilio's answer. ``body`` is the JSON object, or empty where there is none.
 
     A refusal is final for this message; its code says whose fault it is (``libs.common.providers.twilio``). A refusal
-    without such a code came from a proxy on the way. It may concern this message alone, so only this message waits.
+    without such a code came from a proxy on the way. It may concern this message alone, so only this message waits. A
+    server error counts as silence, also Twilio's own: it may be an outage.
     """
     code = _code(body)
     reason = code or str(status)
@@ -70,13 +71,13 @@ def classify(account: str, status: int, body: Mapping[str, object], after: timed
         case _ if _is_success(status) and isinstance(sid := body.get("sid"), str) and sid:
             return Accepted(account, sid)
         case HTTPStatus.REQUEST_TIMEOUT:
-            return Unknown(reason, answered=bool(body))
+            return Unknown(reason)
         case _ if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
             if code is None and status != HTTPStatus.TOO_MANY_REQUESTS:
                 return RetryLater("message", MESSAGE_RETRY, reason, answered=bool(body))
             return _not_processed(status, code, after)
         case _:
-            return Unknown(reason, answered=bool(body))
+            return Unknown(reason)
 
 
 def read_list(body: Mapping[str, Any]) -> tuple[list[ListedSms], str | None]:

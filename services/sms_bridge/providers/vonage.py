@@ -45,7 +45,8 @@ _AUTH_STATUSES = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED
 def classify(account: str, status: int, body: Mapping[str, object], after: timedelta | None = None) -> SendOutcome:
     """The outcome of a send by Vonage's answer. ``body`` is the JSON object, or empty where there is none.
 
-    One part that was taken makes the SMS one that was sent: it is never sent again.
+    One part that was taken makes the SMS one that was sent: it is never sent again. A server error counts as silence,
+    also Vonage's own: it may be an outage.
     """
     match status, body:
         case HTTPStatus.OK, {"messages": [*parts]} if parts:
@@ -55,11 +56,11 @@ def classify(account: str, status: int, body: Mapping[str, object], after: timed
         case _ if status in _AUTH_STATUSES and body:
             return RetryLater("provider", MENDING, str(status), fault=True)
         case HTTPStatus.REQUEST_TIMEOUT, _:
-            return Unknown(str(status), answered=bool(body))
+            return Unknown(str(status))
         case _ if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
             return RetryLater("message", MESSAGE_RETRY, str(status), answered=bool(body))
         case _:
-            return Unknown(str(status), answered=bool(body))
+            return Unknown(str(status))
 
 
 def _of_parts(account: str, parts: list[object], after: timedelta | None) -> SendOutcome:
@@ -72,7 +73,7 @@ def _of_parts(account: str, parts: list[object], after: timedelta | None) -> Sen
             case {"status": str() | int() as code} if str(code).isdigit() and str(code) != _TAKEN:
                 codes.append(str(code)[:10])
             case _:  # taken without an id, or what nobody can read: it may have been taken
-                return Unknown("unreadable", answered=True)
+                return Unknown("unreadable")
     if taken:
         cost = read_cost(len(taken), total(prices), CURRENCY)
         return Accepted(account, taken[0], cost=cost, parts=tuple(taken[1:]))
@@ -89,7 +90,7 @@ def _refused(code: str, after: timedelta | None) -> SendOutcome:
         case TransientFault(certain=True):
             return RetryLater("message", MESSAGE_RETRY, code, limit=TRANSIENT_LIMIT)
         case TransientFault():
-            return Unknown(code, answered=True)
+            return Unknown(code)
         case _:
             return Refused(code)
 

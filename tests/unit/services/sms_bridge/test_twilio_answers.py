@@ -139,8 +139,8 @@ def test_an_answer_without_a_readable_body_goes_by_its_status(status: int, meani
     assert meaning_of(classify(ACCOUNT, status, {})) == meaning
 
 
-def test_an_error_of_twilios_is_an_answer_and_a_page_of_a_proxy_is_none() -> None:
-    assert classify(ACCOUNT, 500, {"code": 20500}) == Unknown("20500", answered=True)
+def test_a_server_error_of_twilios_and_a_page_of_a_proxy_are_as_good_as_silence() -> None:
+    assert classify(ACCOUNT, 500, {"code": 20500}) == Unknown("20500", answered=False)
     assert classify(ACCOUNT, 502, {}) == Unknown("502", answered=False)
     page = classify(ACCOUNT, 403, {})
     assert isinstance(page, RetryLater)

@@ -28,10 +28,6 @@ def stray(code: str) -> RetryLater:
     return RetryLater("message", backoff_policies.STRAY, code, answered=False)
 
 
-def answered(code: str) -> Unknown:
-    return Unknown(code, answered=True)
-
-
 def busy(code: str, after: timedelta | None = None) -> RetryLater:
     return RetryLater("account", backoff_policies.CALL_LIMIT, code, after)
 
@@ -118,14 +114,14 @@ MEANINGS: dict[str, SendOutcome] = {
     "nobody_lives_at_this_address": stray("404"),
     "the_address_has_moved": stray("302"),
     # may have been processed
-    "an_unknown_error_occurred": answered("1"),
+    "an_unknown_error_occurred": Unknown("1"),
     "the_service_is_temporarily_unavailable": Unknown("2"),
-    "something_went_wrong": answered("131000"),
+    "something_went_wrong": Unknown("131000"),
     "the_service_is_unavailable": Unknown("131016"),
     "the_server_is_temporarily_unavailable": Unknown("133004"),
-    "a_transient_code_that_nobody_knows_yet": answered("139998"),
-    "a_server_error_with_a_code_that_nobody_knows_yet": answered("139997"),
-    "an_unknown_error_comes_with_success": answered("139999"),
+    "a_transient_code_that_nobody_knows_yet": Unknown("139998"),
+    "a_server_error_with_a_code_that_nobody_knows_yet": Unknown("139997"),
+    "an_unknown_error_comes_with_success": Unknown("139999"),
     "the_answer_names_no_message": Unknown("200"),
     "the_message_has_an_empty_id": Unknown("200"),
     "the_answer_is_an_empty_object": Unknown("200"),
@@ -184,6 +180,14 @@ def test_the_code_counts_whatever_the_status_says() -> None:
     assert {
         classify(NUMBER, status, answer["body"], template=False) for status in (200, 400, 403, 404, 429, 500, 503)
     } == {Rerouted("window_closed", "131047")}
+
+
+@pytest.mark.parametrize("code", [1, 131000, 139999])
+def test_an_error_that_leaves_the_outcome_open_may_be_an_outage_unless_a_template_was_sent(code: int) -> None:
+    body = {"error": {"code": code}}
+    assert classify(NUMBER, 500, body, template=False) == Unknown(str(code), answered=False)
+    assert classify(NUMBER, 500, body, template=True) == Unknown(str(code), answered=True)
+    assert classify(NUMBER, 503, {"error": {"code": 131016}}, template=True) == Unknown("131016", answered=False)
 
 
 def test_an_answer_to_another_kind_of_message_than_was_sent_lies_with_the_message() -> None:
