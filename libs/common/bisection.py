@@ -79,6 +79,19 @@ class AdaptiveBatchSize:
             raise
         self.size = min(self.most, self.size * 2)
 
+    async def until_done(self, some: Callable[[int], Awaitable[int]]) -> None:
+        """Call ``some`` with the size until it takes fewer. Raises where one row times out, and any other error."""
+        while True:
+            try:
+                with self.taken() as size:
+                    number = await some(size)
+            except Exception as error:
+                if not is_statement_timeout(error) or size == 1:
+                    raise
+                continue
+            if number < size:
+                return
+
 
 async def no_pause(_attempt: int) -> bool:
     """No pause between the tries."""

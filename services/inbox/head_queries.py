@@ -129,10 +129,12 @@ update conversation_heads h
  where h.org_id = u.org_id and h.conversation_id = u.conversation_id
 """
 
-_WITHOUT = """
-select c.conversation_id, c.org_id, h.conversation_id is null as missing
-  from (select c.conversation_id, c.org_id from conversations c
-         where c.conversation_id > $1 order by c.conversation_id limit $2) c
+# A head whose worker was away for longer than topics keep records knows less of the customer than the conversation.
+_BEHIND = """
+select c.conversation_id, c.org_id,
+       h.conversation_id is null or c.last_customer_at is distinct from h.last_customer_at
+           or coalesce(c.last_inbound_at > h.last_at, false) as is_behind
+  from (select c.* from conversations c where c.conversation_id > $1 order by c.conversation_id limit $2) c
   left join conversation_heads h on h.conversation_id = c.conversation_id and h.org_id = c.org_id
  order by c.conversation_id
 """
@@ -207,6 +209,9 @@ async def write_heads(db: Connection, heads: Sequence[Head]) -> None:
 
 
 async def conversations_after(db: Connection, after: UUID, limit: int) -> list[tuple[UUID, str, bool]]:
-    """The next conversations of all organisations by id, each with its organisation and whether its head is missing."""
-    rows = await db.fetch(_WITHOUT, after, limit)
-    return [(row["conversation_id"], row["org_id"], row["missing"]) for row in rows]
+    """The next conversations of all organisations by id, each with its organisation.
+
+    The third says whether its head is missing, or behind what the customer has written.
+    """
+    rows = await db.fetch(_BEHIND, after, limit)
+    return [(row["conversation_id"], row["org_id"], row["is_behind"]) for row in rows]

@@ -8,6 +8,7 @@ Rule 2: a head says what its thread says. Only what the newest messages do not t
 from collections.abc import Collection
 from uuid import UUID
 
+from libs.common.bisection import AdaptiveBatchSize
 from libs.common.db.pool import Connection, Pool
 from services.inbox.head_queries import (
     NEWEST,
@@ -79,6 +80,7 @@ async def refresh(db: Connection, touched: Collection[tuple[str, UUID]], rule: W
 class Backfill:
     """Makes the heads of conversations that were there before the inbox was, and the words of their customers.
 
+    So it does of those whose customer wrote while the worker was away, for longer than topics keep what was published.
     After every start it walks over all of them, by id. From then on it looks at the newest, whose ids begin with their
     time: a conversation that was parted from another one has messages of which nothing was published.
 
@@ -94,21 +96,22 @@ class Backfill:
 
     async def step(self) -> None:
         """Look through the next conversations."""
-        found_all = False
-        while not found_all:
-            async with self._pool.acquire() as db, db.transaction():
-                found = await conversations_after(db, self._after, _SLICE)
-                new = [(org_id, id_) for id_, org_id, missing in found if missing]
-                await refresh(db, new, self._rule)
-                await write_customers(db, new)
-            if self._is_first:
-                self._organisations |= {org_id for org_id, _ in new}
-            found_all = len(found) < _SLICE
-            if found:
-                self._after = found[-1][0]
+        await AdaptiveBatchSize(_SLICE).until_done(self._look)
         self._is_first = False
         self._after = UUID(int=max(0, self._after.int - _LATE))
         for org_id in sorted(self._organisations):
             async with self._pool.acquire() as db:
                 await read_what_was_old(db, org_id)
             self._organisations.discard(org_id)
+
+    async def _look(self, size: int) -> int:
+        async with self._pool.acquire() as db, db.transaction():
+            found = await conversations_after(db, self._after, size)
+            behind = [(org_id, id_) for id_, org_id, is_behind in found if is_behind]
+            await refresh(db, behind, self._rule)
+            await write_customers(db, behind)
+        if self._is_first:
+            self._organisations |= {org_id for org_id, _ in behind}
+        if found:
+            self._after = found[-1][0]
+        return len(found)

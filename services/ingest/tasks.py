@@ -140,15 +140,8 @@ async def purge(pool: Pool, now: Clock) -> None:
 
 
 async def _purge(pool: Pool, some: _Forget, before: datetime) -> None:
-    portion = AdaptiveBatchSize(_AT_ONCE)
-    while True:
-        try:
-            with portion.taken() as size:
-                async with pool.acquire() as db:
-                    gone = await some(db, before, size)
-        except Exception as error:
-            if not is_statement_timeout(error) or size == 1:
-                raise
-            continue  # a smaller portion
-        if gone < size:
-            return
+    async def forget(size: int) -> int:
+        async with pool.acquire() as db:
+            return await some(db, before, size)
+
+    await AdaptiveBatchSize(_AT_ONCE).until_done(forget)

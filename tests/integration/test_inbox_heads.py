@@ -16,7 +16,7 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import RawRecord, Received
 from services.inbox.conversation_queries import mark_read, one
-from services.inbox.heads import Backfill, refresh
+from services.inbox.heads import refresh
 from services.inbox.notices import Notices
 from services.inbox.read_marks import ReadMarks
 from services.inbox.reading import Reads
@@ -268,53 +268,6 @@ async def test_what_a_member_has_read_is_kept_in_few_rows(garage: InboxWorld) ->
     async with garage.pool.acquire() as db:
         assert await db.fetchval(unread) == 1_000_249
         assert await db.fetchval("select count(*) from member_reads where org_id = 'rows'") == 50
-
-
-async def test_a_conversation_of_before_the_inbox_gets_its_head_and_its_customer_is_found(garage: InboxWorld) -> None:
-    customer, thread = await garage.customer("Ondine")
-    message = await garage.hears(thread)
-    async with garage.pool.acquire() as db:
-        await db.execute("delete from conversation_heads where conversation_id = $1", thread)
-        await db.execute("delete from customer_words where customer_id = $1", customer)
-    await Backfill(garage.pool, RULE).step()
-    assert (await garage.head(thread))["last_message_id"] == message
-    async with garage.pool.acquire() as db:
-        words = await db.fetchval(
-            "select tsvector_to_array(words) from customer_words where customer_id = $1", customer
-        )
-    assert words == ["acme/ondine"]
-
-
-async def test_a_conversation_of_which_nothing_was_published_gets_its_head(garage: InboxWorld) -> None:
-    """What a stranger wrote is parted from another thread without any message being published again."""
-    backfill = Backfill(garage.pool, RULE)
-    await backfill.step()
-    customer, _ = await garage.customer()
-    async with garage.pool.acquire() as db:
-        newest = await db.fetchval("select conversation_id from conversations order by 1 desc limit 1")
-        parted = UUID(int=newest.int + 1)
-        await db.execute(
-            "insert into conversations (conversation_id, org_id, customer_id) values ($1, $2, $3)",
-            *(parted, garage.org, customer),
-        )
-    await backfill.step()
-    assert (await garage.head(parted))["channel"] == "whatsapp"
-
-
-async def test_who_came_before_the_heads_were_made_has_read_what_was_a_week_old(garage: InboxWorld) -> None:
-    threads = [(await garage.customer())[1] for _ in range(2)]
-    for thread, days in zip(threads, (8, 1), strict=True):
-        await garage.hears(thread, ago=timedelta(days=days))
-    async with garage.pool.acquire() as db:
-        await db.execute("delete from conversation_heads where conversation_id = any($1)", threads)
-        await db.execute(
-            "insert into members (org_id, user_id, first_seen_at, seen_at) values ($1, 'early', $2, $2)",
-            *(garage.org, garage.now),
-        )
-    await Backfill(garage.pool, RULE).step()
-    async with garage.pool.acquire() as db:
-        rows = [await one(db, garage.org, "early", thread, garage.now) for thread in threads]
-    assert [row is not None and row.unread for row in rows] == [False, True]
 
 
 async def test_a_changed_name_is_found_also_before_ingest_has_stored_it(garage: InboxWorld) -> None:

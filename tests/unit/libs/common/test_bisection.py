@@ -55,3 +55,24 @@ def test_a_statement_that_was_too_slow_takes_half_as_many_the_next_time_and_more
     with pytest.raises(ValueError, match="a bug"), portion.taken():
         raise ValueError("a bug")
     assert portion.size == 500
+
+
+async def test_rows_are_taken_until_fewer_are_left_than_asked_for_and_fewer_at_once_where_that_is_too_slow() -> None:
+    left, taken = 300, list[int]()
+
+    async def some(size: int) -> int:
+        nonlocal left
+        if size > 125:
+            raise SLOW
+        taken.append(min(size, left))
+        left -= taken[-1]
+        return taken[-1]
+
+    await AdaptiveBatchSize(500).until_done(some)
+    assert taken == [125, 125, 50]
+
+    async def locked(_size: int) -> int:
+        raise SLOW
+
+    with pytest.raises(asyncpg.QueryCanceledError):
+        await AdaptiveBatchSize(500).until_done(locked)
