@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from libs.common.clock import steady
-from libs.common.errors import Transient
 from libs.common.logging import get_logger
+from services.inbox.problems import ProviderAway
 from services.inbox.tokens import TokenRefused
 
 log = get_logger()
@@ -32,6 +32,8 @@ PATIENCE = timedelta(minutes=1)
 STALE = timedelta(days=1)
 MOST_BYTES = 256 * 1024
 """Of an answer of an identity provider."""
+ANSWER_SECONDS = 5.0
+"""Within which the whole of an answer must have come, however steadily it comes."""
 _MOST_KEYS = 100
 _LEAST_RSA_BITS = 2048
 _RSA = frozenset({"RS256", "RS384", "RS512"})
@@ -63,7 +65,7 @@ class Jwks:
     async def key(self, key_id: str | None, algorithm: str) -> VerifyingKey:
         """The key of this id, or the only one that verifies ``algorithm`` where a token names none.
 
-        Raises TokenRefused where there is none, and Transient where the provider is away and was never asked.
+        Raises TokenRefused where there is none, and ProviderAway where the provider is away and was never asked.
         """
         if (found := self._find(key_id, algorithm)) is not None:
             return found
@@ -71,20 +73,20 @@ class Jwks:
             if self._find(key_id, algorithm) is None and self._may_ask():
                 await self._ask()
         if self._is_unknown():
-            raise Transient("the identity provider is away")
+            raise ProviderAway("the identity provider is away")
         if (found := self._find(key_id, algorithm)) is None:
             raise TokenRefused("unknown_key")
         return found
 
     async def refresh(self) -> None:
-        """Ask for the keys again. Raises Transient when the provider does not answer."""
+        """Ask for the keys again. Raises ProviderAway when the provider does not answer."""
         async with self._asking:
             await self._ask()
         if self._is_unknown():
-            raise Transient("the identity provider is away")
+            raise ProviderAway("the identity provider is away")
 
     async def refresh_old(self) -> None:
-        """Ask for keys that are older than ``FRESH``, at most once a ``PATIENCE``. Raises Transient as ``refresh``."""
+        """Ask for keys older than ``FRESH``, at most once a ``PATIENCE``. Raises ProviderAway as ``refresh``."""
         async with self._asking:
             if self._known is not None and self._ticks() - self._known >= FRESH.total_seconds() and self._may_ask():
                 await self._ask()
@@ -108,7 +110,7 @@ class Jwks:
         self._asked = self._ticks()
         try:
             told = await fetch_json(self._http, self._address)
-        except Transient as error:
+        except ProviderAway as error:
             log.warning("dependency.away", dependency="jwks", reason=str(error))
             return
         self._keys = keys_of(told)
@@ -146,22 +148,25 @@ def _verifying(said: Mapping[str, Any]) -> VerifyingKey | None:
 
 
 async def fetch_json(http: httpx2.AsyncClient, address: str) -> Mapping[str, Any]:
-    """The JSON object at this address. Raises Transient for any other answer, without quoting it."""
+    """The JSON object at this address. Raises ProviderAway for any other answer, without quoting it."""
     try:
-        async with http.stream("GET", address, headers={"Accept": "application/json"}) as answer:
+        async with (
+            asyncio.timeout(ANSWER_SECONDS),
+            http.stream("GET", address, headers={"Accept": "application/json"}) as answer,
+        ):
             if answer.status_code != httpx2.codes.OK:
-                raise Transient(f"the identity provider answers {answer.status_code}")
+                raise ProviderAway(f"the identity provider answers {answer.status_code}")
             body = bytearray()
             async for part in answer.aiter_bytes():
                 body += part
                 if len(body) > MOST_BYTES:
-                    raise Transient("the identity provider's answer is too large")
-    except httpx2.HTTPError as error:
-        raise Transient(f"the identity provider is away ({type(error).__name__})") from None
+                    raise ProviderAway("the identity provider's answer is too large")
+    except (httpx2.HTTPError, TimeoutError) as error:
+        raise ProviderAway(f"the identity provider is away ({type(error).__name__})") from None
     try:
         told = orjson.loads(bytes(body))
     except orjson.JSONDecodeError:
         told = None
     if not isinstance(told, dict):
-        raise Transient("the identity provider's answer is no JSON object")
+        raise ProviderAway("the identity provider's answer is no JSON object")
     return told

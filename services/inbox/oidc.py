@@ -8,6 +8,7 @@ Rule 3: an ID token counts with the signature of one of the provider's keys, for
 Rule 4: the redirect address is INBOX_URL and a fixed path.
 """
 
+import asyncio
 import hmac
 import secrets
 from collections.abc import Callable, Mapping
@@ -19,18 +20,17 @@ from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 
 from libs.common.clock import Clock, steady
-from libs.common.errors import Transient
 from libs.common.portal_host import PortalOrigin
 from libs.common.setting_types import provider_url
 from services.inbox.admission import claims_of_provider
-from services.inbox.jwks import Jwks, fetch_json
+from services.inbox.jwks import ANSWER_SECONDS, Jwks, fetch_json
+from services.inbox.problems import ProviderAway
 from services.inbox.tokens import TokenRefused, check_lifetime
 
 CALLBACK = "/login/callback"
 _SCOPE = "openid profile"
 _KEPT_SECONDS = 3600.0
 _SECRET_BYTES = 32
-_SECONDS = 5.0
 
 
 class SignInRefused(Exception):  # noqa: N818 -- as in: raise SignInRefused("state")
@@ -108,7 +108,7 @@ class Provider:
         return self._issuer
 
     async def address(self, attempt: Attempt, hint: str | None) -> str:
-        """Where the browser goes. ``hint``: who wants to sign in. Raises Transient while the provider is away."""
+        """Where the browser goes. ``hint``: who wants to sign in. Raises ProviderAway while the provider is away."""
         metadata, _ = await self._known()
         more = {} if hint is None else {"login_hint": hint}
         async with self._client(metadata) as client:
@@ -124,7 +124,7 @@ class Provider:
     async def claims(self, attempt: Attempt, answer: Mapping[str, str]) -> Mapping[str, Any]:
         """The claims of the person whom the provider names in its answer.
 
-        Raises SignInRefused where the answer does not count, and Transient while the provider is away.
+        Raises SignInRefused where the answer does not count, and ProviderAway while the provider is away.
         """
         metadata, jwks = await self._known()
         if not hmac.compare_digest(attempt.state.encode(), answer.get("state", "").encode()):
@@ -147,7 +147,7 @@ class Provider:
         """Where a person ends their session at the provider too; None where there is no such page, or it is away."""
         try:
             metadata, _ = await self._known()
-        except Transient:
+        except ProviderAway:
             return None
         return metadata.end_session
 
@@ -165,19 +165,20 @@ class Provider:
     async def _id_token(self, metadata: Metadata, attempt: Attempt, code: str) -> str:
         async with self._client(metadata) as client:
             try:
-                told = await client.fetch_token(
-                    metadata.token,
-                    grant_type="authorization_code",
-                    code=code,
-                    redirect_uri=self._as.redirect,
-                    code_verifier=attempt.verifier,
-                )
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    told = await client.fetch_token(
+                        metadata.token,
+                        grant_type="authorization_code",
+                        code=code,
+                        redirect_uri=self._as.redirect,
+                        code_verifier=attempt.verifier,
+                    )
             except OAuthError:
                 raise SignInRefused("code") from None
-            except httpx2.HTTPError as error:
-                raise Transient(f"the identity provider is away ({type(error).__name__})") from None
+            except (httpx2.HTTPError, TimeoutError) as error:
+                raise ProviderAway(f"the identity provider is away ({type(error).__name__})") from None
             except ValueError:  # its answer is no JSON
-                raise Transient("the identity provider's answer cannot be read") from None
+                raise ProviderAway("the identity provider's answer cannot be read") from None
         token = told.get("id_token")
         if not isinstance(token, str):
             raise SignInRefused("code")
@@ -192,7 +193,7 @@ class Provider:
             scope=_SCOPE,
             redirect_uri=self._as.redirect,
             code_challenge_method="S256",
-            timeout=_SECONDS,
+            timeout=ANSWER_SECONDS,
             verify=self._tls,
             follow_redirects=False,
             trust_env=False,
@@ -211,15 +212,15 @@ class Provider:
 
 
 def metadata_of(told: Mapping[str, Any], issuer: str) -> Metadata:
-    """What the provider says of itself. Raises Transient where that is not of this issuer, or is not whole."""
+    """What the provider says of itself. Raises ProviderAway where that is not of this issuer, or is not whole."""
     if str(told.get("issuer")).rstrip("/") != issuer:
-        raise Transient("the metadata of the identity provider names another issuer")
+        raise ProviderAway("the metadata of the identity provider names another issuer")
 
     def address(name: str) -> str:
         try:
             return provider_url(str(told[name]))
         except (KeyError, ValueError):
-            raise Transient(f"the metadata of the identity provider has no good {name}") from None
+            raise ProviderAway(f"the metadata of the identity provider has no good {name}") from None
 
     methods = told.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
     return Metadata(

@@ -7,9 +7,14 @@ from typing import NamedTuple
 from starlette.responses import Response
 
 from libs.common import content_limits
-from libs.common.errors import TransomError
+from libs.common.errors import Transient, TransomError
 from libs.common.events.content import IntentContent
+from libs.common.log_throttle import LogThrottle
+from libs.common.logging import get_logger
 from libs.common.web import problem
+
+log = get_logger()
+_throttle = LogThrottle()
 
 
 class FieldFault(NamedTuple):
@@ -40,6 +45,18 @@ class Problem(TransomError):  # noqa: N818 -- as in: raise Problem(HTTPStatus.CO
         """The answer."""
         members = {"errors": [fault._asdict() for fault in self.faults]} if self.faults else {}
         return problem(self.status, self.status.phrase, detail=self.detail, headers=self.headers, **members)
+
+
+class ProviderAway(Transient):
+    """The identity provider does not answer, or not as one does."""
+
+
+def report_away(error: Exception) -> None:
+    """Log which server is away: each kind of error once a second at most, with its count."""
+    reason, dependency = type(error).__name__, "identity-provider" if isinstance(error, ProviderAway) else "postgres"
+    _throttle.report(
+        reason, lambda times: log.warning("dependency.away", dependency=dependency, reason=reason, times=times)
+    )
 
 
 def not_found() -> Problem:

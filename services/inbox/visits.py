@@ -16,8 +16,6 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from libs.common.log_throttle import LogThrottle
-from libs.common.logging import get_logger
 from libs.common.pages.cookies import Kind, as_bytes, cookie_in, cookie_name
 from libs.common.pages.forms import FEW_BYTES, FEW_FIELDS, form_of
 from libs.common.pages.languages import Language
@@ -28,10 +26,7 @@ from services.inbox.deps import Deps
 from services.inbox.guard import ORIGIN
 from services.inbox.html import LANGUAGES
 from services.inbox.people import Capability, Person
-from services.inbox.problems import Problem, not_found
-
-log = get_logger()
-_throttle = LogThrottle()
+from services.inbox.problems import Problem, not_found, report_away
 
 _PARTS_BY_ITSELF = frozenset({"list", "bell", "thread"})
 UNSENT = "inbox.unsent"
@@ -100,10 +95,7 @@ def available(deps: Deps, endpoint: Endpoint) -> Endpoint:
         except Exception as error:
             if not is_retryable(error):
                 raise
-            reason = type(error).__name__
-            _throttle.report(
-                reason, lambda times: log.warning("dependency.away", dependency="postgres", reason=reason, times=times)
-            )
+            report_away(error)
             return trouble(deps, request, Problem(HTTPStatus.SERVICE_UNAVAILABLE))
 
     return answer

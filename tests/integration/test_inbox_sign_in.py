@@ -129,6 +129,13 @@ async def test_an_answer_counts_in_the_browser_that_asked_and_once(door: Door) -
     assert (await mine.get(back)).status_code == 401
 
 
+async def test_of_two_tabs_that_sign_in_the_later_one_does(door: Door) -> None:
+    kim, browser = await door.somebody(await door.an_org()), door.inbox.browser()
+    earlier, later = [await door.comes_back(browser, kim) for _ in range(2)]
+    assert (await browser.get(earlier)).status_code == 401
+    assert (await browser.get(later)).status_code == 303
+
+
 @pytest.mark.parametrize(
     "claims",
     [

@@ -1,5 +1,6 @@
 """An identity provider that changes: its keys are rotated, withdrawn and moved, and only what it signs now counts."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,12 +11,14 @@ import jwt
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 
 from deploy.local.servers.ports import LOOPBACK, free_port
 from libs.common.clock import utc_now
 from services.inbox.jwks import FRESH, STALE
 from services.inbox.oidc import Attempt, Client, Provider, SignInRefused
+from services.inbox.problems import ProviderAway
 
 STOLEN, FRESH_KEY = generate_private_key(SECP256R1()), generate_private_key(SECP256R1())
 
@@ -30,15 +33,31 @@ class Changing:
     keys_at: str = "/jwks"
     attempt: Attempt = field(default_factory=lambda: Attempt.fresh("/inbox"))
     seconds: float = 1000.0
+    is_slow: bool = False
 
     def app(self) -> web.Application:
-        app = web.Application()
+        app = web.Application(middlewares=[self._slowly])
         app.add_routes([
             web.get("/.well-known/openid-configuration", self._metadata),
             web.get("/{name:jwks.*}", self._keys),
             web.post("/token", self._token),
         ])  # fmt: skip
         return app
+
+    @web.middleware
+    async def _slowly(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Sends, where it is slow, a blank every 10 ms for ten seconds, and then the answer."""
+        answer = await handler(request)
+        if not self.is_slow or not isinstance(answer, web.Response):
+            return answer
+        slow = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await slow.prepare(request)
+        for _ in range(1000):
+            await slow.write(b" ")
+            await asyncio.sleep(0.01)
+        assert isinstance(answer.body, bytes)
+        await slow.write(answer.body)
+        return slow
 
     async def _metadata(self, _request: web.Request) -> web.Response:
         addresses = {"authorization_endpoint": "/authorize", "token_endpoint": "/token", "jwks_uri": self.keys_at}
@@ -128,3 +147,16 @@ async def test_known_keys_count_while_the_address_of_the_keys_is_away(
     changing.keys_at = "/jwks/nowhere-that-the-metadata-names-yet"
     changing.passes(away)
     assert await signs_in(door, changing) == "kim"
+
+
+@pytest.mark.parametrize("knows", [False, True], ids=["metadata", "token"])
+async def test_an_answer_that_comes_too_slowly_is_not_waited_for(
+    door: Provider, changing: Changing, monkeypatch: pytest.MonkeyPatch, *, knows: bool
+) -> None:
+    if knows:
+        await door.address(changing.attempt, None)
+    changing.is_slow = True
+    for module in ("jwks", "oidc"):
+        monkeypatch.setattr(f"services.inbox.{module}.ANSWER_SECONDS", 0.5)
+    with pytest.raises(ProviderAway):
+        await signs_in(door, changing)

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qsl
 
+from aiokafka.conn import get_ip_port_afi
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 
 from libs.common.kafka.connection import KafkaConnection
@@ -13,9 +14,12 @@ _LAST_PORT = 65_535
 
 
 def _with_ports(servers: str) -> str:
-    ports = [server.strip().rpartition(":")[2] for server in servers.split(",")]
-    if any(port.isdecimal() and int(port) > _LAST_PORT for port in ports):
-        raise ValueError(f"must be host:port, several joined by commas, and no port is above {_LAST_PORT}")
+    try:  # as the client will read them
+        named = [get_ip_port_afi(server.strip()) for server in servers.split(",") if server.strip()]
+    except ValueError:
+        named = []
+    if not named or not all(host and 0 < port <= _LAST_PORT for host, port, _ in named):
+        raise ValueError(f"must be host:port, several joined by commas, and a port is from 1 to {_LAST_PORT}")
     return servers
 
 
@@ -41,7 +45,7 @@ class ServiceSettings(LogSettings, HttpSettings):
 
 
 class KafkaSettings(Settings):
-    kafka_bootstrap: Annotated[str, Field(min_length=1), AfterValidator(_with_ports)] = "localhost:9092"
+    kafka_bootstrap: Annotated[str, AfterValidator(_with_ports)] = "localhost:9092"
     topic_prefix: str = ""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"

@@ -21,18 +21,13 @@ from starlette.responses import Response
 
 from libs.common.errors import Transient
 from libs.common.events.content import OUT_KINDS
-from libs.common.log_throttle import LogThrottle
-from libs.common.logging import get_logger
 from libs.common.retryable import is_retryable
 from services.inbox.api import context, conversations, events, notices, parked, sending, spend, templates
 from services.inbox.api.document import document_of
 from services.inbox.api.security import person_of
 from services.inbox.deps import Deps
 from services.inbox.guard import API, DOCUMENT
-from services.inbox.problems import FieldFault, Problem, away, invalid, not_found
-
-log = get_logger()
-_throttle = LogThrottle()
+from services.inbox.problems import FieldFault, Problem, away, invalid, not_found, report_away
 
 ROUTERS: Sequence[APIRouter] = (
     conversations.router,
@@ -142,10 +137,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 async def _away(_request: Request, error: Exception) -> Response:
     if not is_retryable(error):
         raise error
-    reason = type(error).__name__
-    _throttle.report(
-        reason, lambda times: log.warning("dependency.away", dependency="postgres", reason=reason, times=times)
-    )
+    report_away(error)
     return away("a server of ours").response()
 
 

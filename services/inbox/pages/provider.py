@@ -124,7 +124,8 @@ class _Door:
     def _refused(self, request: Request, trouble: Trouble, why: str, leads_to: str = "/inbox") -> Response:
         log.warning("token.refused", reason=why, times=1)
         answer = sign_in_page(self._deps, request, leads_to, HTTPStatus.UNAUTHORIZED, trouble)
-        answer.headers.append("set-cookie", set_cookie("attempt", "", origin_of(request), max_age=0))
+        if why != "state":  # else the browser keeps the sign-in of another tab, which is still good
+            answer.headers.append("set-cookie", set_cookie("attempt", "", origin_of(request), max_age=0))
         return answer
 
     def _keep(self, request: Request, answer: Response, sealed: str) -> None:

@@ -83,7 +83,10 @@ def test_every_fault_stands_in_one_line(environment: Environment) -> None:
         (GraphSettings, {"whatsapp_token": "secret-value", "graph_base_url": "ftp-value"}, "TRANSOM_GRAPH_BASE_URL"),
         (ServiceSettings, {"http_port": "90000-value"}, "TRANSOM_HTTP_PORT"),
         (PostgresSettings, {"postgres_pool_size": "0"}, "TRANSOM_POSTGRES_POOL_SIZE"),
-        (KafkaSettings, {"kafka_bootstrap": "k1:9092, value:65536"}, "TRANSOM_KAFKA_BOOTSTRAP: must be host:port"),
+        *(
+            (KafkaSettings, {"kafka_bootstrap": wrong}, "TRANSOM_KAFKA_BOOTSTRAP: must be host:port")
+            for wrong in ("k1:9092, value:65536", "k1:value", "http://value:x", ":9092", "", " , ", "[::1", "k1:0")
+        ),
     ],
 )
 def test_a_wrong_value_is_named_and_never_shown(
