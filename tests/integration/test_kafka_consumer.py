@@ -283,16 +283,29 @@ async def test_a_stopped_partition_is_not_read_over_and_over(bench: Bench) -> No
 async def test_a_stopped_partition_is_tried_again_by_itself_until_what_nobody_can_read_is_over(
     bench: Bench, log_lines: LogLines
 ) -> None:
-    await bench.put(*[b"\xff"] * 7, "behind")
+    """It goes on with twice as many each time, or a flood of them would hold up for hours what comes behind."""
+    await bench.put(*[b"\xff"] * 30, "behind", *[b"\xff"] * 4, "behind those")
     handled = Handled()
     async with bench.consumer(handled, dlq_run_limit=3, STOP_BASE=timedelta(milliseconds=1)) as consumer:
-        await eventually(lambda: handled.records)
+        await eventually(lambda: len(handled.records) == 2)
         await eventually(lambda: consumer.unready() is None)
-    assert handled.values() == ["behind"]
-    assert len(await bench.dead(7)) == 7
-    assert await bench.committed(0) == [8]
-    assert [line["offset"] for line in log_lines.of("consumer.resumed")] == [3, 6]
-    assert [line["records"] for line in log_lines.of("record.dead_lettered")] == [1, 6]
+    assert handled.values() == ["behind", "behind those"]
+    assert len(await bench.dead(34)) == 34
+    assert await bench.committed(0) == [36]
+    assert [line["offset"] for line in log_lines.of("consumer.resumed")] == [3, 9, 21, 34]
+    assert [line["records"] for line in log_lines.of("record.dead_lettered")] == [1, 33]
+
+
+async def test_after_bugs_of_ours_a_partition_goes_on_with_no_more_each_time(bench: Bench, log_lines: LogLines) -> None:
+    await bench.put(*numbered(6, "poison"), "behind")
+
+    def fault(batch: list[str]) -> None:
+        if any(value.startswith("poison") for value in batch):
+            raise ZeroDivisionError
+
+    async with bench.consumer(Handled(fault), dlq_run_limit=2, STOP_BASE=timedelta(milliseconds=1)):
+        await eventually(lambda: len(log_lines.of("consumer.resumed")) == 3)
+    assert [line["offset"] for line in log_lines.of("consumer.resumed")] == [2, 4, 6]
 
 
 async def test_a_restart_tries_a_stopped_partition_again(bench: Bench) -> None:

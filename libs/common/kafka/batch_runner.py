@@ -52,6 +52,8 @@ RETRY_BASE, RETRY_CAP = timedelta(seconds=0.1), timedelta(seconds=5)
 UNREADABLE_AFTER = 60.0
 SUSPECT_WAIT = 0.25
 REPORT_INTERVAL = 60.0
+_OURS = frozenset({"handler_failed", "undecodable", "batch_unreadable", STATEMENT_TOO_SLOW})
+"""Reasons of records that somebody may read: once the release is mended, or the database is quicker."""
 
 
 @dataclass(slots=True)
@@ -153,7 +155,9 @@ class BatchRunner(Generic[T]):
         partitions.rewind(batch, result.next_offsets | result.resume)
         partitions.reset_stops(result.readable)
         for partition in result.stopped:
-            partitions.stop(partition, result.next_offsets[partition])
+            letters = [letter for letter in result.dead if letter.record.partition == partition]
+            unreadable = not any(letter.reason in _OURS for letter in letters)
+            partitions.stop(partition, result.next_offsets[partition], unreadable=unreadable)
         partitions.measure(batch, result.next_offsets)
         for record in result.suspected:
             log.warning(

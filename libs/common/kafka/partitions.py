@@ -79,6 +79,8 @@ class Partitions:
     """How many times in a row each partition was stopped."""
     _retry_at: dict[int, float] = field(default_factory=dict)
     """When each stopped partition is tried again."""
+    _may_die: dict[int, int] = field(default_factory=dict)
+    """How many may die until a partition's next stop, where that is not ``run_limit``."""
     progress: Progress = field(init=False)
     lag: dict[int, int] = field(default_factory=dict)
     """Partitions whose lag is in the metrics."""
@@ -128,8 +130,12 @@ class Partitions:
             ):  # not assigned to us any more: its next owner reads from the committed offset
                 self.consumer.seek(self._on_broker(partition), offset)
 
-    def stop(self, partition: int, offset: int) -> None:
-        """Pause a partition. The first stop is logged here; ``log_stopped`` repeats it."""
+    def stop(self, partition: int, offset: int, *, unreadable: bool) -> None:
+        """Pause a partition. The first stop is logged here; ``log_stopped`` repeats it.
+
+        ``unreadable``: what nobody can read stopped it. That is of no use to anybody, and what comes behind it is. So
+        twice as many may die before each further stop. After bugs of ours the limit stays: what they bury is of use.
+        """
         self.stopped[partition] = offset
         stops = self._stops[partition] = self._stops.get(partition, 0) + 1
         wait = backoff(stops, base=self.stop_base, cap=STOP_CAP, jitter=random.random)
@@ -137,17 +143,19 @@ class Partitions:
         self._pause_stopped()
         if stops == 1:
             self._log_stopped(partition, offset)
+        self._may_die[partition] = 2 * self._may_die.get(partition, self.run_limit) if unreadable else self.run_limit
 
     def reset_stops(self, partitions: AbstractSet[int]) -> None:
         """A record of these was handled or refused: their next stop is a first one."""
         for partition in partitions:
             self._stops.pop(partition, None)
+            self._may_die.pop(partition, None)
 
     def retry_stopped(self, at: float) -> None:
         """Resume the partitions whose stop is over at ``at``."""
         for partition in [partition for partition in self.stopped if self._retry_at.get(partition, at) <= at]:
             offset = self.stopped.pop(partition)
-            self.runs[partition] = 0
+            self.runs[partition] = self.run_limit - self._may_die[partition]
             place = self._on_broker(partition)
             if self.consumer is not None and place in self.consumer.assignment():
                 self.consumer.resume(place)
@@ -190,6 +198,7 @@ class Partitions:
         self.stopped = {partition: offset for partition, offset in self.stopped.items() if partition in ours}
         self.runs = {partition: run for partition, run in self.runs.items() if partition in self.stopped}
         self._stops = {partition: stops for partition, stops in self._stops.items() if partition in ours}
+        self._may_die = {partition: most for partition, most in self._may_die.items() if partition in ours}
         self.progress.assigned(ours)
         self._pause_stopped()
         for partition in self.lag.keys() - ours:
