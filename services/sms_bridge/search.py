@@ -7,6 +7,7 @@ a callback had brought it.
 """
 
 import asyncio
+import random
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from services.sms_bridge.providers import ListedSms, ListUnavailable, SmsLookup,
 
 log = get_logger()
 
-_LISTS_AT_ONCE = 8
+LISTS_AT_ONCE = 8
 _CODE = re.compile(f"[0-9A-Za-z]{{{CODE_LENGTH}}}")
 
 Pair = tuple[str, str]
@@ -172,22 +173,27 @@ async def _search_lists(
 async def _read(
     since: Mapping[AskedT, datetime], ask: Callable[[AskedT, datetime], Awaitable[Sequence[ListedSms]]]
 ) -> tuple[dict[AskedT, Sequence[ListedSms]], bool]:
-    """The lists that could be read, and whether the provider's list is away: more of them failed than were read."""
-    few = asyncio.Semaphore(_LISTS_AT_ONCE)
+    """The lists that could be read, and whether the provider's list is away: more of them failed than were read.
+
+    After ``LISTS_AT_ONCE`` failures and nothing read the others are left for the next look: each may take a timeout.
+    """
+    few = asyncio.Semaphore(LISTS_AT_ONCE)
+    found: dict[AskedT, Sequence[ListedSms]] = {}
     failures = 0
 
-    async def read(of: AskedT) -> Sequence[ListedSms] | None:
+    async def read(of: AskedT) -> None:
         nonlocal failures
         async with few:
+            if failures >= LISTS_AT_ONCE and not found:
+                return
             try:
-                return await ask(of, since[of])
+                found[of] = await ask(of, since[of])
             except Transient as error:
                 failures += isinstance(error, ListUnavailable)
                 log.warning("task.retried", task="sms_evidence", exc_info=error)
-                return None
 
-    answers = zip(since, await asyncio.gather(*map(read, since)), strict=True)
-    found = {of: listed for of, listed in answers if listed is not None}
+    some_first = random.sample(list(since), len(since))  # or the same few could hide the others at every look
+    await asyncio.gather(*map(read, some_first))
     return found, failures > len(found)
 
 

@@ -11,6 +11,7 @@ from deploy.local.sandbox.client import SandboxClient
 from deploy.local.sandbox.faults import Mode
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.sending.breaker import UNRESPONSIVE_AFTER
+from services.sms_bridge.search import LISTS_AT_ONCE
 from tests.support.sms_world import SmsWorld, an_sms_world, to_somebody_else
 
 
@@ -69,3 +70,22 @@ async def test_what_is_said_of_one_message_harms_no_neighbour(
     assert await world.value("select count(*) from pauses") == 0
     row = await world.send_row(harmed)
     assert (row["state"], row["tries"]) == ("unknown" if mode == "server_error" else "pending", 1)
+
+
+async def test_a_list_that_is_away_is_asked_about_a_few_sms_and_not_about_every_one(
+    world: SmsWorld, sandbox: SandboxClient
+) -> None:
+    lost = []
+    for number in range(30):
+        if number % UNRESPONSIVE_AFTER:
+            await sandbox.fault("twilio", "drop_answer", calls=1)
+        command = await to_somebody_else(world, 100 + number)
+        await world.send(command)
+        lost += [command] if number % UNRESPONSIVE_AFTER else []
+    await sandbox.fault("twilio", "page", endpoint="list", http_status=503, calls=100)
+    await world.sweep(timedelta(seconds=1))
+    [away] = await sandbox.faults()
+    assert 0 < 100 - away["left"] < 2 * LISTS_AT_ONCE
+    await sandbox.clear_faults()
+    await world.sweep(timedelta(minutes=2))
+    assert {(await world.send_row(command))["state"] for command in lost} == {"accepted"}
