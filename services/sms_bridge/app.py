@@ -2,9 +2,6 @@
 
 import secrets
 
-import aiohttp
-
-from libs.common.answers import departures
 from libs.common.bridge.link_codes import LinkCodes
 from libs.common.bridge.redis_gate import RedisGate
 from libs.common.open_files import allow_calls
@@ -15,7 +12,7 @@ from libs.common.service import Service, run_service
 from libs.common.setting_types import secrets_in
 from services.sms_bridge import missed, prices, unconfirmed
 from services.sms_bridge.adapter import SmsAdapter
-from services.sms_bridge.providers.opening import open_accounts
+from services.sms_bridge.providers.opening import open_accounts, open_http
 from services.sms_bridge.settings import SmsBridgeSettings
 from services.sms_bridge.topology import TOPOLOGY
 from services.sms_bridge.worker import Deps
@@ -27,11 +24,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
     async with (
         open_service(settings, service) as opened,
         open_redis(settings.redis_url.get_secret_value()) as redis,
-        aiohttp.ClientSession(
-            # whoever calls counts its calls: looks that hang must not keep a send from its connection
-            connector=aiohttp.TCPConnector(limit=0),
-            trace_configs=[departures()],
-        ) as http,
+        open_http() as http,
     ):
         accounts = settings.accounts
         providers = open_accounts(accounts, http, settings.provider_config, opened.pool.now)

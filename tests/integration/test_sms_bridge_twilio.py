@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from deploy.local.sandbox.client import SandboxClient
 from deploy.local.servers.ports import free_port
@@ -18,6 +19,7 @@ from libs.common.clock import utc_now
 from libs.common.errors import Transient
 from libs.common.sending.outcomes import Accepted, Refused, RetryLater, Unknown
 from services.sms_bridge.providers import ListUnavailable, OutgoingSms
+from services.sms_bridge.providers.opening import open_http
 from services.sms_bridge.providers.twilio import Twilio
 from tests.support.sandbox import CUSTOMER, TWILIO_SID, TWILIO_TOKEN
 
@@ -54,6 +56,30 @@ async def test_what_is_sent_is_accepted_under_the_providers_id(twilio: MakeTwili
     assert outcome == Accepted(TWILIO_SID, sms["sid"])
     assert sms["message"]["body"] == "{org} €5 – naïve ☂\n+&=%"  # noqa: RUF001 -- text from anywhere
     assert sms["callback"] == "http://127.0.0.1:9/webhooks/twilio/status?ref=m1:1"
+
+
+async def test_a_cookie_of_an_answer_goes_with_no_call_of_another_account() -> None:
+    cookies = []
+
+    async def take(request: web.Request) -> web.Response:
+        cookies.append(request.headers.get("Cookie"))
+        return web.json_response({"sid": "SM1"}, status=201, headers={"Set-Cookie": "session=1; Path=/"})
+
+    app = web.Application()
+    app.router.add_post("/{rest:.*}", take)
+    async with TestServer(app, host="localhost") as server, open_http() as http:
+        for account in ("AC1", "AC2"):
+            twilio = Twilio(
+                http,
+                base_url=f"http://localhost:{server.port}",
+                account_sid=account,
+                auth_token="secret",
+                public_url=None,
+                timeout_seconds=20.0,
+                now=utc_now,
+            )
+            assert isinstance(await twilio.send(an_sms()), Accepted)
+    assert cookies == [None, None]
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 1000])

@@ -6,6 +6,7 @@ from typing import assert_never
 
 import aiohttp
 
+from libs.common.answers import departures
 from libs.common.clock import Clock
 from libs.common.events.directory import SmsProviderName
 from libs.common.providers.accounts import AccountKey, SmsAccount, SmsAccounts
@@ -21,6 +22,18 @@ class ProviderConfig:
     base_urls: Mapping[SmsProviderName, str]
     public_url: str | None
     timeout_seconds: float
+
+
+def open_http() -> aiohttp.ClientSession:
+    """The connections to all providers. No cookie of an answer goes with a later call, which may be of another account.
+
+    Whoever calls counts its calls: looks that hang must not keep a send from its connection.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        trace_configs=[departures()],
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
 
 
 def open_accounts(
