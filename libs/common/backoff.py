@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-_DAY_SECONDS = 86_400
+LONGEST_ASKED = timedelta(hours=1)
+"""The longest wait that an answer is granted. Where it asks for more, the next call asks again."""
 
 
 def backoff(
@@ -22,13 +23,13 @@ def backoff(
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     """The wait that ``Retry-After`` asks for, in seconds or until a date.
 
-    None without a valid header, or for a past time.
+    At most ``LONGEST_ASKED``. None without a valid header, or for a past time.
     """
     text = headers.get("Retry-After", "").strip()
     if not text:  # almost always, and an exception would cost as much as the rest of reading an answer
         return None
     if text.isascii() and text.isdigit():
-        wait = timedelta(seconds=min(int(text[:9]), _DAY_SECONDS))
+        wait = timedelta(seconds=int(text[:9]))
     else:
         try:
             then = parsedate_to_datetime(text)
@@ -37,4 +38,4 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
         if then.tzinfo is None:
             return None
         wait = then - now
-    return wait if wait > timedelta(0) else None
+    return min(wait, LONGEST_ASKED) if wait > timedelta(0) else None

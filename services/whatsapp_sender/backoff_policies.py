@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from libs.common.backoff import retry_after
+from libs.common.backoff import LONGEST_ASKED, retry_after
 from libs.common.sending.outcomes import BackoffPolicy
 
 PAIR = BackoffPolicy(timedelta(seconds=2), 4, timedelta(minutes=5))
@@ -24,9 +24,6 @@ STRAY = BackoffPolicy(timedelta(seconds=5), 3, timedelta(minutes=5))
 """After an error page of a proxy on the way to Meta, which may concern this message alone."""
 UNREACHABLE = BackoffPolicy(timedelta(milliseconds=500), 2, timedelta(seconds=30))
 
-_LONGEST = timedelta(hours=1)
-"""The longest wait that is granted. Where an answer asks for more, the row is tried again after this."""
-
 
 def asked_wait(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     """The wait that an answer asks for: ``Retry-After`` (seconds or a date), or the time that a call limit names.
@@ -35,7 +32,7 @@ def asked_wait(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     """
     usage = headers.get("X-Business-Use-Case-Usage")
     found = retry_after(headers, now) or (_usage(usage) if usage else None)
-    return None if found is None else min(found, _LONGEST)
+    return None if found is None else min(found, LONGEST_ASKED)
 
 
 def _usage(value: str) -> timedelta | None:

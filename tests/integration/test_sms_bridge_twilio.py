@@ -82,6 +82,19 @@ async def test_a_cookie_of_an_answer_goes_with_no_call_of_another_account() -> N
     assert cookies == [None, None]
 
 
+@pytest.mark.parametrize("after", ["86400", "Thu, 31 Dec 2099 23:59:59 GMT"])
+async def test_a_throttle_is_not_granted_more_than_an_hour(twilio: MakeTwilio, after: str) -> None:
+    async def refuse(_request: web.Request) -> web.Response:
+        return web.json_response({"code": 20429}, status=429, headers={"Retry-After": after})
+
+    app = web.Application()
+    app.router.add_post("/{rest:.*}", refuse)
+    async with TestServer(app) as server:
+        outcome = await twilio(base_url=f"http://{server.host}:{server.port}").send(an_sms())
+    assert isinstance(outcome, RetryLater)
+    assert outcome.after == timedelta(hours=1)
+
+
 @pytest.mark.parametrize("page_size", [1, 2, 1000])
 async def test_the_list_is_read_to_its_end_whatever_the_page(
     twilio: MakeTwilio, sandbox: SandboxClient, page_size: int

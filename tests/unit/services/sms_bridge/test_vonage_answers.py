@@ -52,6 +52,11 @@ def test_a_throttled_account_waits_as_long_as_it_is_told() -> None:
     assert outcome.after == timedelta(seconds=7)
 
 
+def test_a_server_error_is_as_good_as_silence_whoever_says_it() -> None:
+    assert classify("key", 200, {"messages": [{"status": "5"}]}) == Unknown("5", answered=False)
+    assert classify("key", 503, {"title": "Service unavailable"}) == Unknown("503", answered=False)
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["status", "message-id", "x"]), inner),
