@@ -39,8 +39,9 @@ def known_fields(form: Mapping[str, str], shapes: Shapes) -> dict[str, str]:
 
 def check_shapes(form: Mapping[str, str], shapes: Shapes, reason: str) -> None:
     """Raise Undecodable where a field holds what it cannot hold, or too much."""
-    if any(not shape.fullmatch(form.get(name, "")) for name, shape in shapes.items()):
-        raise Undecodable(reason, "a field holds what it cannot hold, or too much")
+    wrong = [name for name, shape in shapes.items() if not shape.fullmatch(form.get(name, ""))]
+    if wrong:
+        raise Undecodable(reason, f"{', '.join(wrong[:5])}: it holds what it cannot hold, or too much")
 
 
 def number_of(address: str) -> str | None:

@@ -84,6 +84,7 @@ def test_a_field_that_cannot_be_twilios_makes_a_dead_letter(field: str, told: st
     with pytest.raises(Undecodable) as caught:
         parsed_status(CALLBACK | {field: told})
     assert caught.value.reason == "bad_status"
+    assert field in caught.value.detail
 
 
 def test_a_reference_of_any_length_is_not_ours() -> None:
