@@ -3,11 +3,13 @@
 from datetime import timedelta
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from libs.common.clock import utc_now
 from libs.common.errors import ConfigurationError
-from libs.common.events.topics import OUTBOUND_SMS, TOPICS, WEBHOOKS
+from libs.common.events.topics import DIRECTORY_CHANGES, OUTBOUND_INTENTS, OUTBOUND_SMS, TOPICS, WEBHOOKS, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.topics import Difference, declare, delete
 
@@ -36,6 +38,19 @@ async def test_every_topic_and_its_dead_letters_come_to_be_as_declared(
     config = await config_of(kafka_admin, connection.name("webhooks.v1"))
     assert config["retention.ms"] == str(14 * 24 * 3600 * 1000)
     assert config["max.message.bytes"] == str(WEBHOOKS.max_record_bytes)
+
+
+@pytest.mark.parametrize("topic", [OUTBOUND_INTENTS, DIRECTORY_CHANGES], ids=lambda topic: topic.name)
+@pytest.mark.parametrize("dated", [0, 4_000_000_000_000], ids=["1970", "2096"])
+async def test_a_producer_outside_whose_clock_is_wrong_is_taken_and_its_record_has_the_brokers_time(
+    connection: KafkaConnection, topic: Topic, dated: int
+) -> None:
+    """By its own time the brokers would delete it before it is read, or refuse it."""
+    await declare(connection, [topic], partitions=1)
+    began = int(utc_now().timestamp() * 1000)
+    async with AIOKafkaProducer(bootstrap_servers=connection.bootstrap) as producer:
+        kept = await producer.send_and_wait(connection.name(topic.name), b"{}", timestamp_ms=dated)
+    assert began - 60_000 <= kept.timestamp <= int(utc_now().timestamp() * 1000) + 60_000
 
 
 async def test_declaring_again_changes_nothing_and_reports_what_differs(connection: KafkaConnection) -> None:

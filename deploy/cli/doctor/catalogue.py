@@ -73,6 +73,7 @@ CATALOGUE: Mapping[Area, Mapping[str, Severity]] = {
         "retention_too_short": "error",
         "retention_by_size": "warning",
         "cleanup_compacts": "error",
+        "producers_clock": "warning",
         "record_size_low": "error",
         "unclean_election": "warning",
         "topic_settings_unseen": "info",

@@ -109,6 +109,13 @@ def _settings(found: FoundTopic, settings: Mapping[str, str]) -> Iterator[Findin
             "It is compacted: of each conversation only the last record would stay.",
             "Set cleanup.policy=delete.",
         )
+    if found.declared.from_outside and settings.get("message.timestamp.type") == "CreateTime":
+        yield Finding(
+            "producers_clock",
+            found.name,
+            "Its records have their producers' time: where that is wrong they are deleted unread, or refused.",
+            "Set message.timestamp.type=LogAppendTime.",
+        )
     size = _number(settings.get("max.message.bytes"))
     if size is not None and size < found.declared.max_record_bytes:
         yield Finding(

@@ -19,6 +19,9 @@ class Topic:
     partitions: int = 12
     retention: timedelta = timedelta(days=7)
     max_record_bytes: int = 4 * 1024 * 1024  # one webhook item may approach Meta's 3 MB body limit
+    from_outside: bool = False
+    """Others write here too. Their clocks may be wrong, so the brokers' clock counts: they delete a record that its
+    producer dates before the retention, read or not, and refuse one that is dated an hour ahead."""
 
     @property
     def dlq(self) -> "Topic":
@@ -33,13 +36,13 @@ class Topic:
 
 WEBHOOKS = Topic("webhooks.v1", retention=timedelta(days=14))  # replayable for longer than Meta's 7 days of retries
 INBOUND_MESSAGES = Topic("inbound.messages.v1")
-OUTBOUND_INTENTS = Topic("outbound.intents.v1")
+OUTBOUND_INTENTS = Topic("outbound.intents.v1", from_outside=True)
 OUTBOUND_DECISIONS = Topic("outbound.decisions.v1")
 OUTBOUND_WHATSAPP = Topic("outbound.whatsapp.v1")
 OUTBOUND_SMS = Topic("outbound.sms.v1")
 OUTBOUND_REFUSED = Topic("outbound.refused.v1")
 DELIVERY_UPDATES = Topic("delivery.updates.v1")
-DIRECTORY_CHANGES = Topic("directory.changes.v1", retention=timedelta(days=30))
+DIRECTORY_CHANGES = Topic("directory.changes.v1", retention=timedelta(days=30), from_outside=True)
 PORTAL_MESSAGES = Topic("portal.messages.v1", max_record_bytes=256 * 1024)  # a text of 4,096 characters
 INBOX_NOTICES = Topic("inbox.notices.v1")
 

@@ -11,8 +11,9 @@ Headers = tuple[tuple[str, bytes | None], ...]
 
 
 class RawRecord(NamedTuple):
-    """A record in Kafka. ``topic`` is the declared name, without the prefix; ``timestamp_ms`` is its producer's.
+    """A record in Kafka. ``topic`` is the declared name, without the prefix.
 
+    ``timestamp_ms`` is its producer's, or the brokers' (``Topic.from_outside``).
     A header key that is not UTF-8 carries the stray bytes as lone surrogates; ``check_headers`` refuses it.
     """
 
@@ -25,7 +26,7 @@ class RawRecord(NamedTuple):
     headers: Headers = ()
 
     def lag_ms(self, now_ms: int) -> int:
-        """How long ago it was produced, never negative (the producer's clock is not ours)."""
+        """How long ago it was produced, never negative (that clock is not ours)."""
         return max(0, now_ms - self.timestamp_ms)
 
 

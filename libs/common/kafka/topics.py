@@ -104,6 +104,8 @@ def _new(connection: KafkaConnection, topic: Topic, replication_factor: int) -> 
         "retention.ms": str(int(topic.retention.total_seconds() * 1000)),
         "max.message.bytes": str(topic.max_record_bytes),
     }
+    if topic.from_outside:
+        config["message.timestamp.type"] = "LogAppendTime"
     if replication_factor >= _SAFE_REPLICAS:
         config["min.insync.replicas"] = "2"
     return NewTopic(connection.name(topic.name), topic.partitions, replication_factor, topic_configs=config)

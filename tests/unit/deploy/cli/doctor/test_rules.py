@@ -1,6 +1,7 @@
 """The pure rules of the checks: topics, grants, clocks, the report and its catalogue."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,10 +26,16 @@ PAGE = ROOT / "docs/architecture/doctor.md"
 TOPIC = Topic("t.v1", partitions=1, retention=timedelta(days=7))
 
 
-def found(replicas: int = 3, in_sync: int | None = None, leader: int = 1, **settings: str) -> FoundTopic:
+FROM_OUTSIDE = replace(TOPIC, from_outside=True)
+
+
+def found(
+    replicas: int = 3, in_sync: int | None = None, leader: int = 1, declared: Topic = TOPIC, **settings: str
+) -> FoundTopic:
     nodes = tuple(range(1, replicas + 1))
     partition = Partition(leader, nodes, nodes[: replicas if in_sync is None else in_sync])
-    return FoundTopic("t.v1", TOPIC, (partition,), {name.replace("_", "."): value for name, value in settings.items()})
+    shown = {name.replace("_", "."): value for name, value in settings.items()}
+    return FoundTopic("t.v1", declared, (partition,), shown)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +54,9 @@ def found(replicas: int = 3, in_sync: int | None = None, leader: int = 1, **sett
         (found(unclean_leader_election_enable="true"), 3, {"unclean_election"}),
         (found(retention_ms="-1", retention_bytes="-1"), 3, set()),
         (found(max_message_bytes="odd"), 3, set()),
+        (found(message_timestamp_type="CreateTime"), 3, set()),
+        (found(message_timestamp_type="CreateTime", declared=FROM_OUTSIDE), 3, {"producers_clock"}),
+        (found(message_timestamp_type="LogAppendTime", declared=FROM_OUTSIDE), 3, set()),
     ],
 )
 def test_a_topic_of_a_cluster_is_held_against_what_keeps_records(
