@@ -2,9 +2,11 @@
 
 Rule 1: GET and HEAD change nothing: scanners, previews and readers of links use no link up.
 Rule 2: POST needs the token of the page and the cookie that came with it, from our own page. It uses the link up and
-        begins a session in one statement.
+        begins a session in one statement. A form that one browser posts twice gets the same session twice: of a tap
+        too many a browser follows the later answer.
 Rule 3: unknown, used, expired and revoked codes, and codes of another host, get one and the same page after the same
-        work. It names the organisation by the host alone, never by the code.
+        work. It names the organisation by the host alone, never by the code, and leads on where a session lives in the
+        browser.
 Rule 4: only codes that miss are counted. Over the budget they get 429; a code that opens is never refused.
 Rule 5: a wish for a fresh SMS (``again=sms``) is answered before anything is done about it. The answer tells nothing,
         and no request waits for Kafka. While Kafka is known to be away, every code gets 503.
@@ -46,7 +48,7 @@ class Links:
         link, thread = await self._look(browser)
         visit = browser.visit or fresh_id()
         if link is None or not link.opens:
-            return await self._missed(browser, visit)
+            return await self._missed(browser, visit, thread)
         answer = page_response(self._deps.html, request, self._open_page(browser, visit, link, thread))
         return _with_visit(answer, browser, visit)
 
@@ -59,34 +61,42 @@ class Links:
         """``POST /{code}``: open the session, or ask for a fresh link."""
         browser = Browser.of(request)
         visit = browser.visit
-        if visit is None or not browser.is_on_our_page:
+        form = await form_of(request, FEW_BYTES) if browser.is_on_our_page else None
+        if (
+            visit is None
+            or form is None
+            or not self._deps.keys.forms.is_good(form.get("token"), "visit", visit, browser.host)
+        ):
             return self._forbidden(browser)
-        form = await form_of(request, FEW_BYTES)
-        if form is None or not self._deps.keys.forms.is_good(form.get("token"), "visit", visit, browser.host):
-            return self._forbidden(browser)
-        link, thread = await self._look(browser)
+        session = self._session(browser, visit)
+        link, thread = await self._look(browser, session)
         if form.get("again") == "sms":
             return await self._again(browser, visit, link)
-        if link is None or not link.opens:
-            return await self._missed(browser, visit)
-        if thread is not None and form.get("replace") != "yes":
-            return page_response(self._deps.html, request, self._replace_page(browser, visit, link, thread))
-        return await self._redeem(browser) or await self._missed(browser, visit)
+        stored = self._deps.keys.sessions.hash(session)
+        if link is not None and link.opens and (thread is None or thread.session_hash != stored):
+            if thread is not None and form.get("replace") != "yes":
+                return page_response(self._deps.html, request, self._replace_page(browser, visit, link, thread))
+            if begun := await self._redeem(browser, session):
+                return begun
+            _, thread = await self._look(browser, session)
+        if thread is not None and thread.session_hash == stored:
+            return self._opened(browser, session)
+        return await self._missed(browser, visit, thread)
 
-    async def _look(self, browser: Browser) -> tuple[Link | None, Thread | None]:
-        """The link of this code, and the session that lives in this browser."""
+    async def _look(self, browser: Browser, *begun: bytes) -> tuple[Link | None, Thread | None]:
+        """The link of this code, and the session that lives in this browser, or was begun with this id."""
         deps = self._deps
-        codes, sessions = self._codes(browser), browser.session_hashes(deps.keys)
+        codes = self._codes(browser)
+        sessions = (*browser.session_hashes(deps.keys), *map(deps.keys.sessions.hash, begun))
         async with queries.scope(deps.pool, browser.host, codes=codes, sessions=sessions) as db:
             link = await queries.link_of(db, codes, browser.host, deps.pool.now())
             thread = await queries.thread_of(db, sessions, browser.host, deps.pool.now())
         return link, thread
 
-    async def _redeem(self, browser: Browser) -> Response | None:
-        """The session that the link begins. None: another request used the link, or it ended."""
+    async def _redeem(self, browser: Browser, session: bytes) -> Response | None:
+        """Begin the session with this id. None: another request used the link, or it ended."""
         deps, now = self._deps, self._deps.pool.now()
         codes, before = self._codes(browser), browser.session_hashes(deps.keys)
-        session = fresh_id()
         stored = deps.keys.sessions.hash(session)
         async with queries.scope(deps.pool, browser.host, codes=codes, sessions=(stored, *before)) as db:
             place = await queries.redeem(db, codes, browser.host, stored, now)
@@ -99,16 +109,20 @@ class Links:
         log.info("link.redeemed", org_id=org_id, conversation_id=str(conversation_id))
         metrics.PORTAL_LINKS.labels(outcome="opened").inc()
         event = PortalSignedIn(org_id=org_id, conversation_id=conversation_id, at=now)
-        answer = RedirectResponse(
-            "/conversation",
-            HTTPStatus.SEE_OTHER,
-            background=BackgroundTask(deps.outbox.put, [event]),
-        )
-        answer.headers.append(
-            "set-cookie",
-            set_cookie("session", as_text(session), browser.site.origin, max_age=int(LONGEST.total_seconds())),
-        )
+        answer = self._opened(browser, session)
+        answer.background = BackgroundTask(deps.outbox.put, [event])
         return answer
+
+    def _opened(self, browser: Browser, session: bytes) -> Response:
+        answer = RedirectResponse("/conversation", HTTPStatus.SEE_OTHER)
+        life = int(LONGEST.total_seconds())
+        answer.headers.append("set-cookie", set_cookie("session", as_text(session), browser.site.origin, max_age=life))
+        return answer
+
+    def _session(self, browser: Browser, visit: bytes) -> bytes:
+        """The id of the session that this code begins in the browser with this visit. Nobody can guess it."""
+        code: str = browser.request.path_params["code"]
+        return self._deps.keys.sessions.hash(visit + code.encode())
 
     async def _again(self, browser: Browser, visit: bytes, link: Link | None) -> Response:
         if await self._is_over_budget(browser):
@@ -116,7 +130,8 @@ class Links:
         if self._deps.outbox.is_away:  # whatever the code is
             away = TroublePage("away", browser.site.garage, path_to_try_again(browser.request.scope["path"]))
             return self._trouble(browser, away, HTTPStatus.SERVICE_UNAVAILABLE)
-        answer = page_response(self._deps.html, browser.request, self._gone_page(browser, visit, asked=True))
+        page = GonePage(browser.site.garage, self._token(browser, visit), asked=True)
+        answer = page_response(self._deps.html, browser.request, page)
         wishes: list[PortalLinkWanted] = []
         if link is not None:
             wishes.append(
@@ -125,10 +140,11 @@ class Links:
         answer.background = BackgroundTask(self._deps.outbox.put, wishes)
         return answer
 
-    async def _missed(self, browser: Browser, visit: bytes) -> Response:
+    async def _missed(self, browser: Browser, visit: bytes, thread: Thread | None) -> Response:
         if await self._is_over_budget(browser):
             return self._trouble(browser, TroublePage("too_many"), HTTPStatus.TOO_MANY_REQUESTS)
-        answer = page_response(self._deps.html, browser.request, self._gone_page(browser, visit), HTTPStatus.NOT_FOUND)
+        page = GonePage(browser.site.garage, self._token(browser, visit), is_inside=thread is not None)
+        answer = page_response(self._deps.html, browser.request, page, HTTPStatus.NOT_FOUND)
         return _with_visit(answer, browser, visit)
 
     async def _is_over_budget(self, browser: Browser) -> bool:
@@ -146,9 +162,6 @@ class Links:
 
     def _replace_page(self, browser: Browser, visit: bytes, link: Link, thread: Thread) -> ReplacePage:
         return ReplacePage(Garage(link.org_name), self._token(browser, visit), phone_end(thread))
-
-    def _gone_page(self, browser: Browser, visit: bytes, *, asked: bool = False) -> GonePage:
-        return GonePage(browser.site.garage, self._token(browser, visit), asked)
 
     def _token(self, browser: Browser, visit: bytes) -> str:
         return self._deps.keys.forms.token("visit", visit, browser.host)

@@ -52,13 +52,15 @@ class GonePage:
 
     ``garage`` is named only where the host is the organisation's own. ``token`` is None where no fresh link can be
     asked for, because there is no code. ``asked``: a fresh SMS was asked for. The page says the same whether one goes
-    out or not. ``text`` was posted to a session that has ended: it can be copied from the page.
+    out or not. ``text`` was posted to a session that has ended: it can be copied from the page. ``is_inside``: a
+    session lives in this browser, whatever became of the code.
     """
 
     garage: Garage | None = None
     token: str | None = None
     asked: bool = False
     text: str = ""
+    is_inside: bool = False
 
 
 @dataclass(frozen=True, slots=True)

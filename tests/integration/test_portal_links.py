@@ -30,6 +30,28 @@ async def test_a_link_opens_a_session_once_and_says_so(site: PortalSite, log_lin
     assert kim.phone not in log_lines.raw
 
 
+async def test_a_form_that_one_browser_posts_twice_opens_one_session_twice(site: PortalSite) -> None:
+    code, browser = await site.a_link(await site.a_person()), site.browser()
+    page = await browser.get(f"/{code}")
+    form = f"/{code}", {"token": token_of(page)}
+    answers = [*await asyncio.gather(*(browser.post(*form) for _ in range(8))), await browser.post(*form)]
+    assert {(answer.status_code, answer.headers.get("location")) for answer in answers} == {(303, "/conversation")}
+    assert len({answer.headers["set-cookie"] for answer in answers}) == 1
+    assert (await browser.get("/conversation")).status_code == 200
+    assert [e["type"] for e in await site.told(1)] == ["portal.signed_in.v1"]
+    assert await site.value("with ended as (delete from portal_sessions returning 1) select count(*) from ended") == 1
+    assert (await browser.post(*form)).status_code == 404
+
+
+async def test_a_link_that_is_used_leads_to_the_conversation_that_is_open_in_the_browser(site: PortalSite) -> None:
+    code, browser = await site.a_link(await site.a_person()), site.browser()
+    await browser.open(code)
+    pages = [await browser.get(f"/{one}") for one in (code, "0" * 11)]
+    assert [(page.status_code, 'href="/conversation"' in page.text) for page in pages] == [(404, True)] * 2
+    assert pages[0].text == pages[1].text
+    assert 'href="/conversation"' not in (await site.browser().get(f"/{code}")).text
+
+
 @pytest.mark.parametrize("times", [60, pytest.param(1000, marks=pytest.mark.proof)])
 async def test_scanners_use_up_no_link(site: PortalSite, times: int) -> None:
     code = await site.a_link(await site.a_person())

@@ -146,6 +146,7 @@ def every_page() -> dict[str, Page]:
         "right-to-left": thread(*RIGHT_TO_LEFT, garage=ORIENT),
         "gone": GonePage(ACME, "t" * 43),
         "gone-elsewhere": GonePage(None, "t" * 43),
+        "gone-inside": GonePage(ACME, "t" * 43, is_inside=True),
         "gone-session": GonePage(ACME),
         "asked": GonePage(ACME, "t" * 43, asked=True),
         "away": TroublePage("away", ACME, again="/conversation"),
