@@ -88,6 +88,7 @@ class _Values(list[Any]):
         return f"${len(self)}"
 
 
+# "offset 0": what a member has read of a conversation is looked up by its key, and not among all that they have read.
 _SHOWN = f"""
 select p.conversation_id, p.key, p.top, c.customer_id, k.name, k.phone, c.wa_id, k.last_seen_at as portal_seen_at,
        c.phone_number_id, n.display_number, c.last_customer_at, c.identity_changed_at, c.first_refused_at,
@@ -105,7 +106,9 @@ select p.conversation_id, p.key, p.top, c.customer_id, k.name, k.phone, c.wa_id,
   left join messages m on m.org_id = $1 and m.message_id = p.last_message_id
        and {current_conversation("m")} = p.conversation_id
   left join members me on me.org_id = $1 and me.user_id = $2
-  left join member_reads r on r.org_id = $1 and r.user_id = $2 and r.conversation_id = p.conversation_id
+  left join lateral (
+       select x.read_sequence from member_reads x
+        where x.org_id = $1 and x.user_id = $2 and x.conversation_id = p.conversation_id offset 0) r on true
   left join conversation_holds o on o.org_id = $1 and o.conversation_id = p.conversation_id and o.until_at > $3
   left join members s on s.org_id = $1 and s.user_id = o.user_id
 """  # noqa: S608 -- a constant
@@ -168,12 +171,16 @@ select phone_number_id, display_number from whatsapp_numbers
 """
 
 _UNREAD = """
-select u.user_id, h.conversation_id
+select u.user_id, a.conversation_id
   from unnest($2::text[]) as u (user_id)
  cross join unnest($3::uuid[]) as a (conversation_id)
-  join conversation_heads h on h.org_id = $1 and h.conversation_id = a.conversation_id
+ cross join lateral (
+       select x.inbound_sequence from conversation_heads x
+        where x.org_id = $1 and x.conversation_id = a.conversation_id offset 0) h
   left join members me on me.org_id = $1 and me.user_id = u.user_id
-  left join member_reads r on r.org_id = $1 and r.user_id = u.user_id and r.conversation_id = a.conversation_id
+  left join lateral (
+       select x.read_sequence from member_reads x
+        where x.org_id = $1 and x.user_id = u.user_id and x.conversation_id = a.conversation_id offset 0) r on true
  where h.inbound_sequence > greatest(me.read_below, r.read_sequence, 0)
 """
 
@@ -348,7 +355,7 @@ def _where(view: View, query: ListQuery, values: _Values, user: str) -> str:
                 f" where me.org_id = $1 and me.user_id = {user}), 0)"
                 " and not exists (select from member_reads r where r.org_id = $1"
                 f" and r.user_id = {user} and r.conversation_id = h.conversation_id"
-                " and r.read_sequence >= h.inbound_sequence)"
+                " and r.read_sequence >= h.inbound_sequence offset 0)"
             )
         case "closing":
             return (

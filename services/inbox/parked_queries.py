@@ -102,7 +102,7 @@ select c.conversation_id
    for key share of c
 """  # noqa: S608 -- a constant
 
-# Of a conversation without parked messages this is one look at an index.
+# Of a conversation without parked messages this is one look at an index ("offset 0": at its own).
 _OPENINGS = f"""
 select c.org_id, c.conversation_id, c.last_customer_at, c.identity_changed_at, c.first_refused_at, c.last_refused_at,
        nullif(o.policy, '{{}}')::text as policy,
@@ -117,7 +117,7 @@ select c.org_id, c.conversation_id, c.last_customer_at, c.identity_changed_at, c
   join orgs o on o.org_id = c.org_id
  where c.last_customer_at > u.at
    and exists (select from parked_messages p
-                where p.conversation_id = c.conversation_id and p.org_id = c.org_id and p.state = 'waiting')
+                where p.conversation_id = c.conversation_id and p.org_id = c.org_id and p.state = 'waiting' offset 0)
  order by c.conversation_id
    for key share of c
 """  # noqa: S608 -- a constant

@@ -16,6 +16,7 @@ select m.org_id, m.user_id,
 """
 
 # Whoever has left one message unread for long keeps their rows: nothing is deleted then, and few rows are read.
+# "offset 0": each conversation is looked up by its key, and not among all that the member has read.
 _FOLD = """
 with goal as (
     select m.org_id, m.user_id, least($3, coalesce(
@@ -23,7 +24,8 @@ with goal as (
              where h.org_id = m.org_id and h.inbound_sequence > m.read_below
                and not exists (select from member_reads r
                                 where r.org_id = m.org_id and r.user_id = m.user_id
-                                  and r.conversation_id = h.conversation_id and r.read_sequence >= h.inbound_sequence)
+                                  and r.conversation_id = h.conversation_id and r.read_sequence >= h.inbound_sequence
+                               offset 0)
              order by h.inbound_sequence limit 1), $3)) as below
       from members m
      where m.org_id = $1 and m.user_id = $2

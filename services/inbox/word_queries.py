@@ -29,12 +29,15 @@ select u.org_id, u.message_id, array_to_tsvector(string_to_array(u.words, E'\n')
 on conflict (org_id, message_id) do nothing
 """
 
-# A change of the directory may be read here before ingest has stored it: then its own words count.
+# A change of the directory may be read here before ingest has stored it: then its own words count. "offset 0" and
+# "|| ''": each row is looked up by its own key, and not among those of the whole organisation.
 _CUSTOMERS = f"""
 with asked as (
     select c.org_id, c.customer_id, null::text as name, null::text as phone, null::timestamptz as at
       from unnest($1::text[], $2::uuid[]) as u (org_id, conversation_id)
-      join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
+     cross join lateral (
+           select * from conversations x
+            where x.org_id = u.org_id and x.conversation_id = {current_conversation("u")} offset 0) c
     union all
     select u.org_id, coalesce((select a.customer_id from customer_aliases a
                                 where a.org_id = u.org_id and a.alias = u.customer_id), u.customer_id),
@@ -51,9 +54,11 @@ select k.org_id, k.customer_id, case when n.at > coalesce(k.upserted_at, '-infin
              select n.phone where n.phone is not null and n.at > coalesce(k.upserted_at, '-infinity')
               union
              select i.value from customer_identities i
-              where i.org_id = k.org_id and i.customer_id = k.customer_id and i.kind in ('phone', 'wa_id')
+              where i.org_id || '' = k.org_id and i.customer_id = k.customer_id and i.kind in ('phone', 'wa_id')
               order by 1) as phones
-  from newest n join customers k on k.org_id = n.org_id and k.customer_id = n.customer_id
+  from newest n
+ cross join lateral (
+       select * from customers x where x.org_id = n.org_id and x.customer_id = n.customer_id offset 0) k
  order by k.customer_id
 """  # noqa: S608 -- a constant
 

@@ -73,13 +73,13 @@ _INCOMING = {
 # merged away. Rows are locked in the order of ids. The window moves by greatest(), in whatever order messages come.
 # Where the customer of the conversation was resolved anew meanwhile, the statement waits for the lock and stores
 # nothing: the sender may be another person by now. A time ahead of the receipt was brought back to it (``ahead``), so
-# that of a copy that comes later is later: only the first one counts.
+# that of a copy that comes later is later: only the first one counts. "offset 0": it is looked for by its key.
 _STORE = f"""
 with incoming as materialized (
     select i.*, i.opens and not (i.ahead and exists (
                select from messages m
                 where m.provider = 'meta' and m.direction = 'in' and m.account = i.account
-                  and m.provider_id = i.provider_id and m.org_id = i.org_id)) as moves
+                  and m.provider_id = i.provider_id and m.org_id = i.org_id offset 0)) as moves
       from unnest({", ".join(f"${n}::{type_}[]" for n, type_ in enumerate(_INCOMING.values(), 1))}) with ordinality
         as i ({", ".join(_INCOMING)}, place)
 ), newest as materialized (
@@ -213,7 +213,7 @@ def _incoming(item: CustomerMessage | CustomerCall | IdentityChange, place: Plac
 
 # ── Groups ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-# The thread is stored before its messages. A thread that exists already is not written again. "offset 0": as above.
+# The thread is stored before its messages. A thread that exists already is not written again.
 _GROUP_THREADS = """
 insert into group_threads (org_id, phone_number_id, group_id)
 select n.org_id, n.phone_number_id, u.group_id

@@ -66,13 +66,16 @@ delete from bridge_slots s
 returning s.org_id, s.conversation_id, s.intent_id
 """
 
-# A decision may still have the id of a conversation that was merged into this one.
+# A decision may still have the id of a conversation that was merged into this one. "offset 0" and "|| ''": decisions
+# are found by their slot, and not among those of the whole organisation.
 _NEWEST_SILENCED = """
 select distinct on (d.slot_holder, u.conversation_id)
        d.org_id, u.conversation_id, d.intent_id, d.attempt, d.slot_holder as holder
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as u (org_id, conversation_id, intent_id)
-  join decisions d on d.slot_holder = u.intent_id and d.org_id = u.org_id
-  join messages m on m.org_id = d.org_id and m.message_id = d.intent_id
+ cross join lateral (
+       select * from decisions x where x.slot_holder = u.intent_id and x.org_id || '' = u.org_id offset 0) d
+ cross join lateral (
+       select * from messages x where x.org_id = d.org_id and x.message_id = d.intent_id offset 0) m
  where d.reason = 'bridge_already_sent' and m.status <> 'read' -- the customer has read it in the portal
    and (d.conversation_id = u.conversation_id
         or exists (select from conversation_aliases a

@@ -33,10 +33,11 @@ on conflict (org_id, channel, address, reason) do update
  where m.at < excluded.at
 """
 
+# By its key and in its order: an organisation that has none reads none of the others.
 _MARKED = """
 select u.org_id
   from unnest($1::text[]) as u (org_id)
- cross join lateral (select from address_marks m where m.org_id = u.org_id limit 1) m
+ cross join lateral (select from address_marks m where m.org_id = u.org_id order by m.channel, m.address limit 1) m
 """
 
 # A sign on WhatsApp shows that the phone is switched on. Only SMS shows that it takes SMS. A STOP is no matter of
