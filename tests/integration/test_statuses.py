@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -238,6 +239,21 @@ async def test_metas_131047_is_a_refusal_and_closes_the_window(pool: Pool) -> No
     ]
     assert await value(pool, "select last_refused_at from conversations") == T0 + timedelta(seconds=3)
     assert await value(pool, "select status from messages where message_id = $1", message_id) == "pending"
+
+
+@pytest.mark.parametrize("order", ["failed first", "failed last"])
+async def test_a_failure_told_beside_the_arrival_closes_and_marks_nothing(pool: Pool, order: str) -> None:
+    session, sms = await a_message(pool), await a_message(pool, channel="sms")
+    await an_accepted_sms(pool, sms)
+    by_sms: dict[str, Any] = {"channel": "sms", "provider": "twilio", "account": "AC1"}
+    await store(pool, an_id(session), an_id(sms, "SM1", **by_sms))
+    failed = [a_status("failed", after=5, code="131047"), a_status("failed", "SM1", after=5, code="30003", **by_sms)]
+    arrived = [a_status("read", after=4), a_status("delivered", "SM1", after=4, **by_sms)]
+    effects = await receive(pool, *(failed + arrived if order == "failed first" else arrived + failed))
+    assert effects.refusals == []
+    assert await value(pool, "select array_agg(status order by channel) from messages") == ["delivered", "read"]
+    assert await value(pool, "select last_refused_at from conversations") is None
+    assert await value(pool, "select count(*) from address_marks") == 0
 
 
 async def test_any_other_failure_of_the_provider_ends_the_message_with_its_code(pool: Pool) -> None:

@@ -4,7 +4,8 @@ Rule 1: a failure that another route or another try may mend does not end its me
         router decides again.
 Rule 2: what a failure says of others (window, address, template, account) counts from the time of the send. It is kept
         only while the message waits for this attempt: a repeated or late failure may have been mended since.
-Rule 3: a message that reached the customer is not decided again, whatever was reported before.
+Rule 3: a message that reached the customer is not decided again, whatever was reported before. A failure told beside
+        that, in whatever order, says nothing of others.
 Rule 4: a bridge SMS that fails after its acceptance has used the slot of its conversation. The original message keeps
         its reason; the bridge's own message shows what became of the SMS.
 
@@ -133,6 +134,8 @@ class StatusEffects:
     stopped: list[MarketingStopped] = field(default_factory=list)
     proofs: defaultdict[Provider, list[SendKey]] = field(default_factory=lambda: defaultdict(list))
     """Sends that prove their account to be in order."""
+    faults: list[tuple[UUID, MatchedSend, ProviderStatus]] = field(default_factory=list)
+    """Failures of messages that waited for their attempt, with the conversation."""
 
     def add(self, message: LockedMessage, conversation_id: UUID, send: MatchedSend, status: ProviderStatus) -> None:
         """Take in one status, and advance its message."""
@@ -143,7 +146,7 @@ class StatusEffects:
                 self.stopped.append(MarketingStopped(send.org_id, conversation_id, status.at))
             waits = _is_current_attempt(message, send)
             if waits:
-                self._note_fault(conversation_id, send, status)
+                self.faults.append((conversation_id, send, status))
             if (reason := _refusal_reason(send, status)) is not None:
                 if waits:
                     self.events.refusals.append(
@@ -165,12 +168,14 @@ class StatusEffects:
             self.signs.append(SignOfLife(send.org_id, status.channel, address, status.at))
 
     def conclude(self, messages: dict[tuple[str, UUID], LockedMessage]) -> None:
-        """After the last status: drop the refusals of messages that reached the customer."""
-        self.events.refusals = [
-            refusal
-            for refusal in self.events.refusals
-            if messages[refusal.org_id, refusal.intent_id].state.status not in _ARRIVED
-        ]
+        """After the last status: what failures say of others, and refusals. None is of a message that arrived."""
+        if not (self.faults or self.events.refusals):
+            return
+        arrived = {key for key, message in messages.items() if message.state.status in _ARRIVED}
+        for conversation_id, send, status in self.faults:
+            if (send.org_id, send.message_id) not in arrived:
+                self._note_fault(conversation_id, send, status)
+        self.events.refusals = [one for one in self.events.refusals if (one.org_id, one.intent_id) not in arrived]
 
     def _note_price(self, send: MatchedSend, status: ProviderStatus) -> None:
         if status.channel == "sms":
