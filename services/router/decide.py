@@ -171,29 +171,32 @@ def _bridge(intent: Intent, facts: Facts, now: datetime) -> Decision:
     return Bridge(facts.closed_by(now))  # 14
 
 
-def _unanswerable(intent: Intent, facts: Facts) -> RejectedReason | None:
-    """Row 1: what no actor may ask for. A mistake of the producer is named before something that is unknown here."""
+def _unanswerable(intent: Intent, facts: Facts) -> RejectedReason | None:  # noqa: PLR0911 -- one return per reason
+    """Rows 1 and 1b: what no actor may ask for.
+
+    In row 1 a mistake of the producer is named before something that is unknown here.
+    """
     if facts.id_taken or (intent.to is not None and normalise(intent.to.phone) is None):
         return "invalid_intent"
     if content_limits.faults(intent.content):
         return "invalid_intent"
-    if _is_unsupported(intent):  # 1, 1b
+    if intent.channel == "sms" and not isinstance(intent.content, OutText | OutTemplate | OutBridge):
         return "unsupported_content"
     if facts.org_name is None or (facts.phone_number_id is None and not facts.without_number):
         return "unknown_conversation"
     if intent.conversation_id is not None and facts.conversation_id is None:
         return "unknown_conversation"
-    return "invalid_intent" if facts.reply_unknown else None
+    if facts.reply_unknown:
+        return "invalid_intent"
+    return "unsupported_content" if _is_unsupported(intent) else None  # 1b
 
 
 def _is_unsupported(intent: Intent) -> bool:
-    """Row 1, and 1b: what an SMS cannot carry, and a bridge that is not for this actor to ask for."""
+    """Row 1b: a text that no SMS can carry, and a bridge that is not for this actor to ask for."""
     content = intent.content
     if isinstance(content, OutBridge):
         return not _may_ask_for_bridge(intent.actor)
-    if intent.channel != "sms":
-        return False
-    return too_long(content.text) if isinstance(content, OutText) else not isinstance(content, OutTemplate)
+    return intent.channel == "sms" and isinstance(content, OutText) and too_long(content.text)
 
 
 def _may_ask_for_bridge(actor: Actor) -> bool:

@@ -231,6 +231,8 @@ TABLE: list[Row] = [
         lambda v: v.channel == "sms" and v.kind not in ("text", "template", "bridge"),
         lambda _: ("rejected", None, "unsupported_content"),
     ),
+    ("1 unknown", View.unknown, lambda _: ("rejected", None, "unknown_conversation")),
+    ("1 reply", lambda v: v.f.reply_unknown, lambda _: ("rejected", None, "invalid_intent")),
     (
         "1b bridge",
         lambda v: (
@@ -245,8 +247,6 @@ TABLE: list[Row] = [
         lambda v: v.channel == "sms" and v.kind == "text" and v.too_long(),
         lambda _: ("rejected", None, "unsupported_content"),
     ),
-    ("1 unknown", View.unknown, lambda _: ("rejected", None, "unknown_conversation")),
-    ("1 reply", lambda v: v.f.reply_unknown, lambda _: ("rejected", None, "invalid_intent")),
     ("2", View.unpermitted, lambda _: ("rejected", None, "not_permitted")),
     ("3", View.expired, lambda _: ("silent", None, "intent_expired")),
     (

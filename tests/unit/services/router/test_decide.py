@@ -145,6 +145,8 @@ CASES: list[tuple[str, Intent | BadIntent, Facts, Decision]] = [
     ("7 picture to one on SMS", an_intent(content=IMAGE), some_facts(last_inbound_channel="sms"), OPEN),
     ("1b SMS of four segments", an_intent(channel="sms", content=FOUR_SEGMENTS), some_facts(),
      Rejected("unsupported_content")),
+    ("1 before 1b", an_intent(channel="sms", content=FOUR_SEGMENTS),
+     some_facts(conversation_id=None, phone_number_id=None), Rejected("unknown_conversation")),
     ("1b SMS of four Unicode segments", an_intent(channel="sms", content=EMOJI), some_facts(),
      Rejected("unsupported_content")),
     ("1b not where WhatsApp carries it", an_intent(content=FOUR_SEGMENTS), some_facts(), OPEN),
