@@ -22,6 +22,7 @@ def inbound_record(stored: StoredMessage, window: Window | None, now: datetime) 
     """``inbound.messages.v1``; ``window`` is None for a group, which has none."""
     published, beside = content.published(stored.content)
     of_group = {} if stored.group_id is None else {"group_id": stored.group_id}
+    of_quoted = {} if stored.quoted is None else {"reply_to_message_id": str(stored.quoted)}
     message_id, conversation_id = str(stored.message_id), str(stored.conversation_id)
     value = InboundMessage.encode_fields(
         {
@@ -34,6 +35,7 @@ def inbound_record(stored: StoredMessage, window: Window | None, now: datetime) 
             "content": published,
             **beside,
             "reply_to": stored.reply_to,
+            **of_quoted,
             **of_group,
             "sent_at": stored.at,
             "received_at": stored.received_at,

@@ -29,7 +29,7 @@ class StoredMessage(NamedTuple):
 
     ``opened_before`` and ``opened_at``: when the customer last opened the window, before this batch and after it. The
     times of refusals are those of the conversation. A message of a group has neither; its ``customer_id`` is None where
-    its writer is unknown.
+    its writer is unknown. ``quoted``: the message of ours or of the customer's behind ``reply_to``, where it is known.
     """
 
     org_id: str
@@ -49,6 +49,7 @@ class StoredMessage(NamedTuple):
     identity_changed_at: datetime | None = None
     first_refused_at: datetime | None = None
     last_refused_at: datetime | None = None
+    quoted: UUID | None = None
 
 
 _INCOMING = {
@@ -137,6 +138,20 @@ select m.account, m.provider_id, m.message_id, {current_conversation("m")} as co
           and x.org_id = i.org_id offset 0) m
 """  # noqa: S608 -- a constant
 
+# The message behind each provider id. "offset 0": each is looked up by its key.
+_QUOTED = """
+select q.org_id, q.account, q.provider_id, m.message_id
+  from unnest($1::text[], $2::text[], $3::text[]) as q (org_id, account, provider_id)
+ cross join lateral (
+       select x.message_id from messages x
+        where x.provider = 'meta' and x.account = q.account and x.provider_id = q.provider_id and x.direction = 'in'
+          and x.org_id = q.org_id
+       union all
+       select p.message_id from provider_ids p
+        where p.provider = 'meta' and p.account = q.account and p.provider_id = q.provider_id and p.org_id = q.org_id
+       offset 0) m
+"""
+
 
 async def store_messages(
     db: Connection, placed: Sequence[tuple[CustomerMessage | CustomerCall | IdentityChange, Place]]
@@ -157,6 +172,7 @@ async def store_messages(
         if row["message_id"] is None and one["provider_id"] is not None
     ]
     found = await db.fetch(_STORED, *as_columns(repeated)) if repeated else []
+    quoted = await _quoted(db, incoming)
     earlier = {(row["account"], row["provider_id"]): dict(row) for row in found}
     stored: list[StoredMessage] = []
     for one, row in zip(incoming, rows, strict=True):
@@ -181,9 +197,17 @@ async def store_messages(
                 identity_changed_at=row["identity_changed_at"],
                 first_refused_at=row["first_refused_at"],
                 last_refused_at=row["last_refused_at"],
+                quoted=quoted.get((one["org_id"], one["account"], source["reply_to"])),
             )
         )
     return stored
+
+
+async def _quoted(db: Connection, incoming: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str | None], UUID]:
+    """The messages that these quote. Costs nothing where none does."""
+    asked = {(one["org_id"], one["account"], one["reply_to"]) for one in incoming if one["reply_to"] is not None}
+    rows = await db.fetch(_QUOTED, *as_columns(sorted(asked))) if asked else []
+    return {(row["org_id"], row["account"], row["provider_id"]): row["message_id"] for row in rows}
 
 
 def _incoming(item: CustomerMessage | CustomerCall | IdentityChange, place: Place) -> dict[str, Any]:

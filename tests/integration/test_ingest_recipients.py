@@ -103,6 +103,18 @@ async def test_a_reply_to_our_message_by_an_unknown_user_id_is_whom_we_wrote_to(
     assert published["conversation_id"] == str(conversation_id)
 
 
+async def test_a_reply_tells_which_message_it_answers_by_our_id_too(ingest: Ingest) -> None:
+    await written_to(ingest, "wamid.1")
+    ours = await ingest.row("select message_id from provider_ids where provider_id = 'wamid.1'")
+    own = a_message(now(), "When?")
+    replies = [a_message(now(), "That one", context={"id": quoted}) for quoted in ("wamid.1", own["id"], "wamid.other")]
+    await ingest.post(of_messages(own, *replies))
+    published = {one["provider_id"]: one for one in await ingest.published.events(INBOUND_MESSAGES, 4)}
+    told = [published[reply["id"]].get("reply_to_message_id") for reply in replies]
+    assert told == [str(ours["message_id"]), published[own["id"]]["message_id"], None]
+    assert "reply_to_message_id" not in published[own["id"]]
+
+
 async def test_a_reply_by_a_user_id_that_is_somebodys_stays_theirs(ingest: Ingest) -> None:
     conversation_id = await written_to(ingest, "wamid.1")
     await ingest.post(of_messages(a_message(now(), "Hello", **BY_BSUID), contacts=CARD))

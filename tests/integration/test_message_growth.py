@@ -133,13 +133,20 @@ async def _in(db: Any) -> None:
     placed = [
         (
             CustomerMessage(
-                NUMBER, Sender(row["wa_id"], None), f"new {n}", {"kind": "text"}, None, at, now(), opens=True
+                NUMBER,
+                Sender(row["wa_id"], None),
+                f"new {n}",
+                {"kind": "text"},
+                f"wamid {n}",
+                at,
+                now(),
+                opens=True,
             ),
             Place(ORG, one.conversation_id or UUID(int=0), one.identity_version or 0),
         )
         for n, (row, one) in enumerate(zip(rows, found, strict=True))
     ]
-    assert all(one.fresh for one in await store_messages(db, placed))
+    assert all(one.fresh and one.quoted for one in await store_messages(db, placed))
     assert not any(one.fresh for one in await store_messages(db, placed))
 
 

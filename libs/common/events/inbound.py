@@ -35,7 +35,8 @@ class InboundMessage(Event):
     verified: bool | None = None  # false: anybody could write as this sender, as in every SMS
     media: list[dict[str, Any]] | None = None  # of an MMS with several files: each as {kind, link, mime_type}
     incomplete: dict[str, Any] | None = None  # parts of an SMS never came: {parts: the numbers that did, total}
-    reply_to: str | None
+    reply_to: str | None  # the provider's id of the message that it answers
+    reply_to_message_id: UUID | None = None  # the same message by our id, where it is known
     group_id: str | None = None  # Meta's id; a conversation of a group cannot be answered
     sent_at: AwareDatetime
     received_at: AwareDatetime
