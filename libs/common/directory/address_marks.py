@@ -1,10 +1,11 @@
 """Marks on addresses: what a provider said about one, so that the next intent does not buy the same failure.
 
-| channel | reason | says | ends before its time by | | --- | --- | --- | --- | | whatsapp | ``unreachable`` | nothing
-arrives there by WhatsApp | a message, a call or a receipt from it on WhatsApp | | sms | ``unreachable`` | switched off
-or out of reach, lately | the same, or an SMS that came from it or arrived there | | sms | ``no_phone`` | no SMS can
-arrive there: landline, no such number | an SMS that came from it or arrived there | | sms | ``sms_opted_out`` | it
-replied STOP | an explicit consent given later |
+| channel | reason | says | ends before its time by |
+| --- | --- | --- | --- |
+| whatsapp | ``unreachable`` | nothing arrives there by WhatsApp | a message, a call or a receipt from it on WhatsApp |
+| sms | ``unreachable`` | switched off or out of reach, lately | the same, or an SMS from it, or one that arrived |
+| sms | ``no_phone`` | no SMS can arrive there: landline, no such number | an SMS that came from it or arrived there |
+| sms | ``sms_opted_out`` | it replied STOP | an explicit consent given later |
 
 Rule 1: a mark is of one address of one organisation. Another number of the same customer is not concerned.
 Rule 2: every mark has its end (``until``); how long it lasts is said with the fault (``libs.common.providers``).
