@@ -31,11 +31,13 @@ select m.org_id, 'delivery.failed.v1', {current_conversation("m")}, m.message_id
 on conflict (org_id, message_id) where message_id is not null do nothing
 """  # noqa: S608 -- a constant
 
+# "offset 0": each is looked up by its message, and not among all of its type.
 _UNPUBLISHED_OF = f"""
 select {_FIELDS}
   from unnest($1::text[], $2::uuid[]) as u (org_id, message_id)
-  join inbox_notices n on n.org_id = u.org_id and n.message_id = u.message_id and not n.published
-   and n.type = 'delivery.failed.v1'
+ cross join lateral (
+       select * from inbox_notices x where x.org_id = u.org_id and x.message_id = u.message_id offset 0) n
+ where not n.published and n.type = 'delivery.failed.v1'
  order by n.notice_id
 """  # noqa: S608 -- a constant
 

@@ -1,14 +1,17 @@
 """A thread of any length is merged, and asked about, at the same cost."""
 
+from typing import Any
+
 import pytest
 
 from libs.common.db.pool import Pool
+from libs.common.directory.identities import open_register
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.sending.merge_slices import move_some
 from libs.common.thread import conversations
 from libs.common.thread.conversations import SenderFilter
 from tests.support.explaining import Explaining
-from tests.support.growth import DAY, TAKEN
+from tests.support.growth import DAY, TAKEN, let_indexes_lead, too_much
 from tests.support.ingest import ORG, now
 from tests.support.threads import Threads
 
@@ -28,6 +31,23 @@ insert into sends (org_id, message_id, attempt, channel, conversation_id, sequen
 select 'acme', uuidv7(), 1, 'whatsapp', $1::uuid, n, '106400000000777', '{}', now(), now() + interval '1 day',
     now() from generate_series(1, $2::int) n
 """
+
+_PEOPLE = (
+    """
+insert into customers (customer_id, org_id, phone, origin)
+select md5('customer ' || n)::uuid, 'acme', '+4477' || 10000000 + n, 'inbound' from generate_series(1, $1::int) n
+""",
+    """
+insert into customer_identities (org_id, kind, value, customer_id)
+select 'acme', k.kind, k.value, md5('customer ' || n)::uuid
+  from generate_series(1, $1::int) n
+ cross join lateral (values ('wa_id', '4477' || 10000000 + n), ('phone', '+4477' || 10000000 + n)) k (kind, value)
+""",
+    """
+insert into former_identities (org_id, kind, value, customer_id, since, until, source, ended_by)
+select org_id, kind, value, customer_id, since, now(), source, 'notice' from customer_identities
+""",
+)
 
 
 @pytest.mark.parametrize("rows", [5_000, pytest.param(100_000, marks=[pytest.mark.proof, pytest.mark.timeout(600)])])
@@ -55,3 +75,22 @@ async def test_a_thread_of_any_length_is_merged_and_reconcile_progress_for_stran
             assert await move_some(explaining, TAKEN)  # type: ignore[arg-type]  # it is used like one
             assert explaining.too_much(TAKEN) == []
         await undone.rollback()
+
+
+@pytest.mark.parametrize("rows", [5_000, pytest.param(100_000, marks=[pytest.mark.proof, pytest.mark.timeout(600)])])
+async def test_people_are_known_and_merged_at_the_same_cost_however_many_others_there_are(
+    growing_pool: Pool, rows: int
+) -> None:
+    async def known_and_merged(db: Any) -> None:
+        people = [row["customer_id"] for row in await db.db.fetch("select customer_id from customers limit $1", TAKEN)]
+        await open_register(db, [(ORG, "phone", f"+4477{10_000_000 + n}") for n in range(TAKEN)], people)
+        await merge_customers(db, [Merge(ORG, *pair) for pair in zip(people[:5], people[5:10], strict=True)])
+
+    async with growing_pool.acquire() as db:
+        for place in _PEOPLE:
+            await db.execute(place, rows) if "$1" in place else await db.execute(place)
+        await let_indexes_lead(db, rows)
+        found = await too_much(db, {"nothing is believed": known_and_merged}, 2 * TAKEN)
+        await db.execute("analyze")
+        found += await too_much(db, {"what is so is believed": known_and_merged}, 2 * TAKEN)
+    assert not found, "\n".join(found)

@@ -13,12 +13,20 @@ from libs.common.db.pool import Pool
 from libs.common.directory.address_marks import clear
 from libs.common.directory.reports import SignOfLife
 from libs.common.events.intents import decode_intent
+from libs.common.events.outbound import DeliveryUpdate
 from libs.common.sending import queries as sends
 from libs.common.sending.rows import SendRow
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread import messages
 from libs.common.thread.message_status import ProviderStatus
-from services.inbox import context_queries, conversation_queries, message_queries, parked_queries, word_queries
+from services.inbox import (
+    context_queries,
+    conversation_queries,
+    message_queries,
+    notice_queries,
+    parked_queries,
+    word_queries,
+)
 from services.ingest import identity_queries, portal_queries
 from services.ingest.items import CustomerMessage, GroupMessage, Sender
 from services.ingest.portal_queries import PortalText
@@ -116,6 +124,10 @@ insert into decisions (org_id, intent_id, attempt, conversation_id, route, chann
     decided_at)
 select org_id, message_id, 2, conversation_id, 'silent', 'sms', 'bridge_already_sent', message_id, '{}', now()
   from messages where direction = 'out'
+""",
+    """
+insert into inbox_notices (org_id, type, conversation_id, message_id, published)
+select org_id, 'delivery.failed.v1', conversation_id, message_id, true from messages where direction = 'out'
 """,
     """
 insert into address_marks (org_id, channel, address, reason, source, at, until)
@@ -232,6 +244,15 @@ async def _in_inbox(db: Any) -> None:
     assert 0 < len(unread["kim"]) < TAKEN
 
 
+async def _failed(db: Any) -> None:
+    asked = "select message_id, conversation_id from messages where direction = 'out' limit $1"
+    told = [
+        DeliveryUpdate(**row, org_id=ORG, channel="whatsapp", seq=1, status="failed", reason="x", at=now())
+        for row in await db.db.fetch(asked, TAKEN)
+    ]
+    assert await notice_queries.store_failures(db, told, now()) == []
+
+
 async def _listed(db: Any) -> None:
     views: tuple[conversation_queries.View, ...] = ("unread", "closing", "failed")
     for view in views:
@@ -284,6 +305,7 @@ WORKS: dict[str, Work] = {
     "a text of the portal or an SMS comes in": _in_other_ways,
     "a status comes": _told,
     "the inbox hears of messages": _in_inbox,
+    "the inbox hears of failures": _failed,
     "the portal shows threads": _in_portal,
     "a bridge gives its slot back": _freed,
     "somebody is alive": _alive,

@@ -93,13 +93,18 @@ select c.customer_id
 
 _ALIASES = "select alias, customer_id from customer_aliases where alias = any($1::uuid[])"
 
+# "offset 0": each customer's are found by their key, whatever the planner believes of tables that grow.
 _ROWS = """
 with theirs as (
-    select i.org_id, i.kind, i.value from customer_identities i
-     where i.customer_id = any($4::uuid[]) and i.kind <> 'wa_id'
-    union
-    select f.org_id, f.kind, f.value from former_identities f
-     where f.customer_id = any($4::uuid[]) and f.kind <> 'wa_id'
+    select r.org_id, r.kind, r.value
+      from unnest($4::uuid[]) as u (customer_id)
+     cross join lateral (
+           select i.org_id, i.kind, i.value from customer_identities i where i.customer_id = u.customer_id
+           union all
+           select f.org_id, f.kind, f.value from former_identities f where f.customer_id = u.customer_id
+           offset 0
+           ) r
+     where r.kind <> 'wa_id'
     union
     select * from unnest($1::text[], $2::text[], $3::text[])
 )
@@ -118,7 +123,9 @@ select r.*
        ) r
 union all
 select i.org_id, i.kind, i.value, i.customer_id, i.since, null, i.source, i.line, i.bsuid, i.seen, null, null
-  from customer_identities i where i.customer_id = any($4::uuid[]) and i.kind = 'wa_id'
+  from unnest($4::uuid[]) as u (customer_id)
+ cross join lateral (select * from customer_identities x where x.customer_id = u.customer_id offset 0) i
+ where i.kind = 'wa_id'
 """
 
 _CREATE = """

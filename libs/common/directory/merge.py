@@ -282,16 +282,17 @@ on conflict (customer_id, category) do update
  where c.org_id = excluded.org_id and c.at < excluded.at
 """
 
+# "|| ''": found by their customer, and not among those of the whole organisation.
 _MOVE_IDENTITIES = (
     """
 update former_identities i set customer_id = m.winner
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
- where i.customer_id = m.loser and i.org_id = m.org_id
+ where i.customer_id = m.loser and i.org_id || '' = m.org_id
 """,
     """
 update customer_identities i set customer_id = m.winner
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
- where i.customer_id = m.loser and i.org_id = m.org_id
+ where i.customer_id = m.loser and i.org_id || '' = m.org_id
 """,
     """
 update customer_aliases a set customer_id = m.winner
