@@ -124,6 +124,46 @@ async def test_a_slow_answer_about_a_message_does_not_hide_what_became_of_it_mea
     await expect(tab.locator(f"#m-{sent} .foot")).to_contain_text("Delivered")
 
 
+@pytest.mark.parametrize("part", ["news?*", "messages/*", "panel", "list?*"])
+async def test_what_could_not_be_fetched_is_fetched_again(
+    inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext], part: str
+) -> None:
+    desk = await a_desk_with_a_head(inbox, producer, HOUR)
+    tab = await a_tab(desk, browser, contexts, **COMPUTER)
+    sent = await desk.thread.is_answered("It is ready.", actor="ai")
+    await expect(tab.locator(f"#m-{sent}")).to_contain_text("Pending")
+    await expect(tab.locator("#rows")).to_contain_text("It is ready.")
+    refused, is_back = asyncio.Event(), False
+
+    async def away(route: Route) -> None:
+        if is_back:
+            await route.continue_()
+        elif refused.is_set():
+            await route.abort()
+        else:
+            refused.set()
+            await route.fulfill(status=503)
+
+    await tab.route(f"**/inbox/**/{part}" if part != "list?*" else "**/inbox/list?*", away)
+    if part == "messages/*":
+        await desk.thread.moves(sent, "sent")
+    else:
+        written = await desk.thread.customer_writes("Thanks!", at=inbox.pool.now())
+    await refused.wait()
+    await tab.wait_for_timeout(1500)  # nothing else is told: what comes now is asked for again
+    is_back = True
+    match part:
+        case "messages/*":
+            await expect(tab.locator(f"#m-{sent} .foot")).to_contain_text("Sent")
+        case "news?*":
+            await expect(tab.locator(f"#m-{written}")).to_be_in_viewport()
+        case "panel":
+            async with tab.expect_response(lambda answer: answer.url.endswith("/panel") and answer.ok):
+                pass
+        case _:
+            await expect(tab.locator("#rows")).to_contain_text("Thanks!")
+
+
 async def test_who_reads_a_conversation_reads_it_for_themselves_alone(
     inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext]
 ) -> None:

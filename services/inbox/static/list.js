@@ -18,7 +18,7 @@ async function fetchList() {
   if (current) url.searchParams.set("current", current);
   const answer = await fetch(url, { headers: { "X-Part": "list" }, cache: "no-store" });
   if (answer.status === 401) return location.reload();
-  if (!answer.ok || mine !== asked) return;
+  if (!answer.ok || mine !== asked) return answer.status < 500 || Promise.reject(answer);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   counters(page);
   next = page.getElementById("rows");
@@ -82,7 +82,7 @@ function soon() {
   if (waiting) return;
   waiting = setTimeout(() => {
     waiting = 0;
-    fetchList().catch(() => {});
+    fetchList().catch(() => setTimeout(soon, 3 * PAUSE)); // what is told is told once
   }, Math.max(100, last + PAUSE - Date.now()));
 }
 

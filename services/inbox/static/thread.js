@@ -9,8 +9,9 @@ const list = $("messages");
 const log = list?.parentElement;
 const jump = $("jump");
 const BOTTOM = 24;
+const AGAIN = 3000; // what is told is told once: what could not be fetched then is asked for again
 const stale = new Set();
-let [unseen, asking, again, renewing] = [0, null, false, false];
+let [unseen, asking, again, renewing, late, drawing] = [0, null, false, false, 0, 0];
 
 const isMine = (detail) => detail?.conversation_id === list.dataset.conversation;
 const atBottom = () => Math.abs(log.scrollTop) < BOTTOM;
@@ -49,7 +50,7 @@ function days() {
 async function ask(path) {
   const answer = await fetch(`${list.dataset.path}/${path}`, { headers: { "X-Part": "thread" }, cache: "no-store" });
   if (answer.status === 401 || answer.status === 205) return location.reload();
-  if (!answer.ok) return null;
+  if (!answer.ok) return answer.status < 500 ? null : Promise.reject(answer);
   return new DOMParser().parseFromString(`<ol>${await answer.text()}</ol>`, "text/html").querySelector("ol");
 }
 
@@ -57,7 +58,7 @@ async function ask(path) {
 async function catchUp() {
   again = Boolean(asking);
   if (asking) return;
-  asking = ask(`news?after=${newest()}`).catch(() => null);
+  asking = ask(`news?after=${newest()}`).catch(() => { late ||= setTimeout(() => { late = 0; catchUp(); }, AGAIN); });
   const found = await asking;
   asking = null;
   if (found) add([...found.children]);
@@ -72,7 +73,7 @@ async function renew({ detail }) {
   for (const id of stale) {
     while (asking) await asking;
     stale.delete(id);
-    const found = $(`m-${id}`) && await ask(`messages/${id}`).catch(() => null);
+    const found = $(`m-${id}`) && await ask(`messages/${id}`).catch(() => { setTimeout(renew, AGAIN, { detail: { message_id: id } }); });
     if (found) add([...found.children]);
   }
   renewing = false;
@@ -122,12 +123,11 @@ async function read() {
 }
 
 // The customer beside the thread, at most once a second, and not under a focus.
-let drawing = 0;
 function panel() {
   drawing ||= setTimeout(async () => {
     drawing = 0;
     const aside = $("details");
-    const found = aside && !aside.contains(document.activeElement) && await ask("panel").catch(() => null);
+    const found = aside && !aside.contains(document.activeElement) && await ask("panel").catch(() => { setTimeout(panel, AGAIN); });
     if (!found) return;
     const isOpen = aside.querySelector("details")?.open;
     aside.replaceChildren(...found.childNodes);
