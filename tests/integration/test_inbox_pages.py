@@ -42,7 +42,7 @@ AMOUNTS = """all => all.map(one => {
     return [new Set([...range.getClientRects()].map(box => Math.round(box.top))).size,
             right <= one.parentElement.getBoundingClientRect().right && right <= innerWidth];
 })"""
-"""Of each tile: on how many lines its amount stands, and whether it stands within the tile and the screen."""
+"""Of each element: on how many lines its text stands, and whether it stands within the parent and the screen."""
 SOON_MS = int(SOON.total_seconds()) * 1000
 ENGLISH = LANGUAGES.of("en-GB")
 
@@ -86,6 +86,13 @@ async def test_at_400_percent_and_from_the_right_nothing_is_cut_off(tab: Page) -
             for direction in ("ltr", "rtl"):
                 await tab.evaluate(f"document.documentElement.dir = '{direction}'")
                 assert await tab.evaluate("document.documentElement.scrollWidth") <= size["width"], (name, direction)
+
+
+async def test_the_time_of_an_event_stands_on_one_line_beside_a_long_name(tab: Page) -> None:
+    await tab.set_viewport_size({"width": 320, "height": PHONE[1]})
+    await tab.goto(f"{ORIGIN}/held")
+    times = await tab.locator(".event", has_text="has taken over").locator("time").evaluate_all(AMOUNTS)
+    assert [lines for lines, _ in times] == [1]
 
 
 async def test_an_amount_that_is_long_stands_on_one_line_at_every_width(tab: Page) -> None:
