@@ -113,6 +113,19 @@ async def test_now_and_then_a_lost_answer_rests_nobody(line: Line, garage: Garag
     assert await garage.fetch("select from pauses") == []
 
 
+async def test_an_outage_costs_a_number_with_few_messages_two_of_them(
+    line: Line, garage: Garage, sandbox: SandboxClient
+) -> None:
+    await sandbox.fault("meta", "page", http_status=503)
+    commands = []
+    for _ in range(4):
+        commands += await arrive(line, garage, [await kim(garage, sandbox)], 1)
+        await time_passes(line, garage, 2)
+    await sandbox.clear_faults()
+    await time_passes(line, garage, 10)
+    assert await garage.states(*commands) == ["failed", "failed", "accepted", "accepted"]
+
+
 async def test_a_template_that_meets_the_same_error_ends_no_rest(
     line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:

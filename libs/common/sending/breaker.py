@@ -47,7 +47,7 @@ _NEVER_LEFT = "never_left"
 class FailureCounter:
     """Calls in a row without an answer, as this process sees them; that an account rests is known to all."""
 
-    _runs: dict[str, set[SendKey]] = field(default_factory=dict)
+    _runs: dict[str, set[tuple[SendKey, int]]] = field(default_factory=dict)
 
     def add(self, row: SendRow, outcome: SendOutcome) -> bool:
         """Count the outcome of a call of this row.
@@ -59,7 +59,7 @@ class FailureCounter:
         if not is_silence(outcome):
             return False
         run = self._runs.setdefault(row.paused_as, set())
-        run.add(row.key)
+        run.add((row.key, row.resends))
         if len(run) < UNRESPONSIVE_AFTER:
             return False
         del self._runs[row.paused_as]

@@ -54,6 +54,11 @@ Jitter = Callable[[], float]
 
 PROBES = 4
 """How many calls per claim probe an account whose pause is over."""
+LAST_CALL_AFTER = timedelta(minutes=5)
+"""A message that has one call left tries out an account that answers nothing no sooner than this after its first call.
+
+Such a probe may cost the message, and most outages are shorter.
+"""
 PROBE_GAP = timedelta(milliseconds=500)
 """The wait before the next probes: this long, up to twice as long."""
 _LONGEST_GAP = 2 * PROBE_GAP
@@ -68,7 +73,7 @@ class Admission:
     judged: list[tuple[SendRow, frozenset[PauseKey]]] = field(default_factory=list)
     """Rows for the adapter's gate, each with the pauses that its call would probe."""
     ended: list[Transition] = field(default_factory=list)
-    """Rows whose deadline has passed."""
+    """Rows whose deadline has passed, and rows whose last call is not to try out their account yet."""
     followers: set[SendKey] = field(default_factory=set)
     """Those of ``judged`` whose call comes after that of the row before it in its conversation.
 
@@ -106,6 +111,9 @@ def admit(
             admission.ended.append(expire(row, now))
         elif all(admission.probes[key] < _most_probes(key, candidate, ours) for key in candidate.over):
             taken[row.account] += 1
+            if candidate.alone and now < (soonest := _last_call_at(row)):
+                admission.ended.append(Transition(row, row._replace(due_at=soonest)))
+                continue
             admission.probes.update(candidate.over)
             admission.judged.append((row, candidate.over))
             if run and not candidate.over:  # a probe waits for nothing
@@ -125,6 +133,16 @@ def _continues(run: Sequence[Candidate], candidate: Candidate) -> bool:
         one.row.blocks_order_until or one.row.tries or one.over or one.row.template != candidate.row.template
         for one in every
     )
+
+
+def _last_call_at(row: SendRow) -> datetime:
+    """When the last call of a row may try out its account: when it is due, unless its call before was just lost.
+
+    A row whose deadline comes first has nothing to lose.
+    """
+    lost = (row.outcome or {}).get("answer") == "unknown"
+    soonest = row.claimed_at + LAST_CALL_AFTER if row.resends and lost and row.claimed_at is not None else row.due_at
+    return soonest if soonest < row.expires_at else row.due_at
 
 
 def _most_probes(key: PauseKey, candidate: Candidate, ours: Collection[PauseKey]) -> int:

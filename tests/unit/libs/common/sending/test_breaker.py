@@ -29,7 +29,7 @@ from libs.common.sending.outcomes import (
     Unknown,
 )
 from libs.common.sending.rows import Candidate, Claim, Pause, PauseKey, PauseKind, SendRow
-from libs.common.sending.transitions import PROBES, admit, claim, pauses_after
+from libs.common.sending.transitions import LAST_CALL_AFTER, PROBES, admit, claim, pauses_after
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -82,6 +82,8 @@ def test_a_run_is_so_many_lost_answers_with_no_acceptance_between_them(outcomes:
 def test_one_message_is_no_run_however_often_its_calls_get_no_answer() -> None:
     runs = FailureCounter()
     assert not any(runs.add(a_row(1), STRAY) for _ in range(3 * UNRESPONSIVE_AFTER))
+    both = (a_row(number, resends=resends) for number in range(UNRESPONSIVE_AFTER) for resends in range(2))
+    assert [runs.add(row, LOST) for row in both].index(True) == UNRESPONSIVE_AFTER - 1
 
 
 def test_each_account_has_a_run_of_its_own() -> None:
@@ -145,6 +147,18 @@ def test_it_is_tried_out_by_one_message_that_has_a_call_left_and_by_nobody_else(
     assert admit(rows, NOW, {"106": 50}).judged == []
     throttled = [replace(row, alone=frozenset()) for row in rows]
     assert len(admit(throttled, NOW, {"106": 50}).judged) == PROBES
+
+
+def test_the_last_call_of_a_message_tries_it_out_a_while_after_the_first() -> None:
+    over = frozenset({AT})
+    row = a_row(resends=1)._replace(claimed_at=NOW - SECOND, outcome={"answer": "unknown", "code": "timeout"})
+    soonest = NOW - SECOND + LAST_CALL_AFTER
+    early = admit([Candidate(row, over=over, alone=over)], NOW, {"106": 50}, {AT})
+    assert (early.judged, [step.after for step in early.ended]) == ([], [row._replace(due_at=soonest)])
+    assert admit([Candidate(row, over=over, alone=over)], soonest, {"106": 50}, {AT}).judged == [(row, over)]
+    assert admit([Candidate(row)], NOW, {"106": 50}).judged == [(row, frozenset())]
+    ends = row._replace(expires_at=soonest)
+    assert admit([Candidate(ends, over=over, alone=over)], NOW, {"106": 50}, {AT}).judged == [(ends, over)]
 
 
 def test_a_try_without_an_answer_makes_the_rest_longer() -> None:
