@@ -241,6 +241,26 @@ async def test_metas_131047_is_a_refusal_and_closes_the_window(pool: Pool) -> No
     assert await value(pool, "select status from messages where message_id = $1", message_id) == "pending"
 
 
+@pytest.mark.parametrize(("attempt", "counts_from"), [(1, 0), (2, 15)])
+async def test_a_late_131047_counts_from_the_message_that_the_send_answered(
+    pool: Pool, attempt: int, counts_from: int
+) -> None:
+    message_id = await a_message(pool, attempt=attempt)
+    facts = {"last_customer_at": T0.isoformat()} | ({"first_refused_at": T0.isoformat()} if attempt > 1 else {})
+    async with pool.acquire() as db:
+        await db.execute(
+            """insert into decisions (org_id, intent_id, attempt, route, reason, record, decided_at)
+               values ('acme', $1, $2, 'session', 'window_open', $3, $4)""",
+            message_id,
+            attempt,
+            {"facts": facts},
+            T0,
+        )  # fmt: skip -- one statement
+    await store(pool, an_id(message_id, attempt=attempt))
+    await receive(pool, a_status("failed", after=-2, code="131047"))  # the customer's message lies ahead of our clock
+    assert await value(pool, "select last_refused_at from conversations") == T0 + timedelta(seconds=counts_from)
+
+
 @pytest.mark.parametrize("order", ["failed first", "failed last"])
 async def test_a_failure_told_beside_the_arrival_closes_and_marks_nothing(pool: Pool, order: str) -> None:
     session, sms = await a_message(pool), await a_message(pool, channel="sms")

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from libs.common import metrics
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory import templates
 from libs.common.directory.address_marks import clear, record_unreached
@@ -70,9 +71,24 @@ from libs.common.thread.message_status import (
     advance,
 )
 from libs.common.thread.messages import LockedMessage, delivery_update, lock_messages, write_states
+from libs.common.window import DOUBT_WAIT
 
 _UNSETTLED = frozenset({"pending", "sent"})
 _ARRIVED = frozenset({"delivered", "read"})
+
+# From when a refusal counts, as after an answer of Meta's: the customer's last message, as the decision knew it, may
+# lie ahead of our clock, and the second send of a doubt ends it.
+_REFUSED_AT = """
+select u.org_id, u.conversation_id, greatest(u.called_at, f.customer_at,
+       case when u.attempt > 1 and f.first_refused_at >= f.customer_at then f.first_refused_at + $6::interval end)
+  from unnest($1::text[], $2::uuid[], $3::uuid[], $4::int[], $5::timestamptz[])
+       as u (org_id, conversation_id, message_id, attempt, called_at)
+  left join lateral (
+       select (d.record -> 'facts' ->> 'last_customer_at')::timestamptz as customer_at,
+              (d.record -> 'facts' ->> 'first_refused_at')::timestamptz as first_refused_at
+         from decisions d
+        where d.org_id = u.org_id and d.intent_id = u.message_id and d.attempt = u.attempt offset 0) f on true
+"""
 
 
 @dataclass(slots=True)
@@ -120,8 +136,8 @@ class StatusEffects:
     """What a batch of statuses comes to. Pure: ``_apply`` writes it."""
 
     events: StatusEvents = field(default_factory=StatusEvents)
-    closed_windows: list[tuple[str, UUID, datetime]] = field(default_factory=list)
-    """Conversations whose free-form sends, made at that time, Meta refused because the window was closed."""
+    closed_windows: list[tuple[str, UUID, UUID, int, datetime]] = field(default_factory=list)
+    """Free-form sends that Meta refused because the window was closed: conversation, message, attempt, and when."""
     unreached: list[Unreached] = field(default_factory=list)
     signs: list[SignOfLife] = field(default_factory=list)
     gone: list[TemplateFailure] = field(default_factory=list)
@@ -202,7 +218,7 @@ class StatusEffects:
             used = SentTemplate(send.org_id, send.sender, send.template, send.language)
         match status.fault:
             case WindowClosed() if send.route != "template":
-                self.closed_windows.append((send.org_id, conversation_id, called_at))
+                self.closed_windows.append((send.org_id, conversation_id, *send.send[1:], called_at))
             case AccountFault(scope, every_sender) if send.sender is not None:
                 of = None if status.channel == "whatsapp" else status.account
                 account = at_account(EVERY_ACCOUNT if every_sender else send.sender, status.provider, of)
@@ -275,7 +291,9 @@ async def _apply(db: Connection, matched: Iterable[Matched], now: datetime) -> S
             effects.add(message, message.conversation_id, send, status)
     effects.conclude(messages)
     await write_states(db, messages.values())
-    await refuse_windows(db, effects.closed_windows)
+    if effects.closed_windows:
+        rows = await db.fetch(_REFUSED_AT, *as_columns(effects.closed_windows), DOUBT_WAIT)
+        await refuse_windows(db, [tuple(row) for row in rows])
     metrics.SENDS_AFTER_WINDOW.inc(len(effects.closed_windows))
     await record_unreached(db, effects.unreached)
     await keep_pricing(db, effects.pricing)
