@@ -7,6 +7,8 @@ import pytest
 from libs.common.db.pool import Pool
 from libs.common.directory.identities import open_register
 from libs.common.directory.merge import Merge, merge_customers
+from libs.common.directory.numbers import store_numbers
+from libs.common.events.directory import NumberUpserted
 from libs.common.sending.merge_slices import move_some
 from libs.common.thread import conversations
 from libs.common.thread.conversations import SenderFilter
@@ -14,6 +16,7 @@ from tests.support.explaining import Explaining
 from tests.support.growth import DAY, TAKEN, let_indexes_lead, too_much
 from tests.support.ingest import ORG, now
 from tests.support.threads import Threads
+from tests.support.webhooks import NUMBER
 
 _THREAD = """
 insert into messages (org_id, message_id, conversation_id, direction, channel, provider, account, provider_id, kind,
@@ -93,4 +96,25 @@ async def test_people_are_known_and_merged_at_the_same_cost_however_many_others_
         found = await too_much(db, {"nothing is believed": known_and_merged}, 2 * TAKEN)
         await db.execute("analyze")
         found += await too_much(db, {"what is so is believed": known_and_merged}, 2 * TAKEN)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("rows", [5_000, pytest.param(100_000, marks=[pytest.mark.proof, pytest.mark.timeout(600)])])
+async def test_the_conversations_of_a_number_that_moved_are_each_found_once(growing_pool: Pool, rows: int) -> None:
+    async def moved(db: Any) -> None:
+        meta_id = "106400000000778"
+        change = NumberUpserted(
+            org_id=ORG, at=now(), phone_number_id=meta_id, waba_id=meta_id, display_number="+447700900123"
+        )
+        assert await store_numbers(db, [(0, change)]) == []
+        asked = "select count(*) from conversations where phone_number_id = $1"
+        assert await db.db.fetchval(asked, meta_id) == rows
+
+    async with growing_pool.acquire() as db:
+        await db.execute(_PEOPLE[0], rows)
+        opened = "insert into conversations (org_id, customer_id, phone_number_id) select org_id, customer_id, $1"
+        await db.execute(f"{opened} from customers", NUMBER)
+        await let_indexes_lead(db, rows)
+        await db.execute("analyze")
+        found = await too_much(db, {"a number moves": moved}, rows)
     assert not found, "\n".join(found)

@@ -10,6 +10,8 @@ from libs.common.db.pool import Connection
 
 LARGE = 1_000
 """Rows of a table from which on it is not read as a whole."""
+ITSELF = 40_000
+"""Pairs of rows that a batch of 200 has with itself: small ones are compared one by one."""
 
 
 @dataclass
@@ -50,7 +52,7 @@ class Explaining:
         self.plans.append((query, plan["Plan"]))
 
     def too_much(self, rows: int) -> list[str]:
-        """Per statement: sequential scans, and nodes or statements that read more than ``rows`` rows or their pages."""
+        """Per statement: sequential scans, and nodes that read or compare more than belongs to so many rows."""
         return [found for query, plan in self.plans for found in _too_much(query, plan, rows)]
 
 
@@ -63,6 +65,9 @@ def _too_much(query: str, plan: dict[str, Any], rows: int) -> Iterator[str]:
     while nodes:
         node = nodes.pop()
         nodes += node.get("Plans", [])
+        compared = node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"]
+        if compared > 40 * rows + ITSELF:
+            yield f"{what}: {compared:.0f} pairs compared by {node['Node Type']}"
         if "Relation Name" in node and node["Node Type"] != "ModifyTable":
             removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
             read = (node["Actual Rows"] + removed) * node["Actual Loops"]

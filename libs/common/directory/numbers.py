@@ -13,7 +13,7 @@ Rule 4: the conversations of a replaced number go on under the new id, with thre
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
@@ -70,27 +70,34 @@ update whatsapp_numbers n
 returning n.phone_number_id
 """
 
+_CONVERSATIONS_OF = """
+select conversation_id from conversations where org_id = $1 and phone_number_id = $2 order by conversation_id
+"""
+
+# "offset 0": each is found by its key. Statistics know nothing of a number that is being filled. Ids come in order, in
+# which rows are locked.
 _MOVE_CONVERSATIONS = """
 with moving as (
-    select c.conversation_id
-      from conversations c
-     where c.org_id = $1 and c.phone_number_id = $2
-       and not exists (select from conversations o where o.phone_number_id = $3 and o.customer_id = c.customer_id)
-     order by c.conversation_id
-     limit $4
-       for no key update of c
+    select k.conversation_id
+      from unnest($4::uuid[]) as u (conversation_id)
+     cross join lateral (
+           select c.conversation_id from conversations c
+            where c.conversation_id = u.conversation_id and c.org_id = $1 and c.phone_number_id = $2
+              and not exists (select from conversations o
+                               where o.phone_number_id = $3 and o.customer_id = c.customer_id offset 0)
+           offset 0 for no key update of c) k
 )
 update conversations c set phone_number_id = $3 from moving m where c.conversation_id = m.conversation_id
-returning 1
 """
 
 _PAIRS = """
 select o.org_id, o.conversation_id as loser, n.conversation_id as winner
-  from conversations o
-  join conversations n on n.phone_number_id = $3 and n.customer_id = o.customer_id and n.org_id = o.org_id
- where o.org_id = $1 and o.phone_number_id = $2
+  from unnest($4::uuid[]) as u (conversation_id)
+ cross join lateral (select * from conversations x where x.conversation_id = u.conversation_id offset 0) o
+ cross join lateral (
+       select * from conversations x where x.phone_number_id = $3 and x.customer_id = o.customer_id offset 0) n
+ where o.org_id = $1 and o.phone_number_id = $2 and n.org_id = o.org_id
  order by o.conversation_id
- limit $4
 """
 
 
@@ -175,8 +182,10 @@ async def _replace(db: Connection, org_id: str, row: _Number) -> None:
 
 
 async def _move_conversations(db: Connection, org_id: str, old: str, new: str) -> None:
-    args: tuple[Any, ...] = (org_id, old, new, _AT_ONCE)
-    while len(await db.fetch(_MOVE_CONVERSATIONS, *args)) == _AT_ONCE:
-        pass
-    while pairs := [Merge(**row) for row in await db.fetch(_PAIRS, *args)]:
-        await merge_conversations(db, pairs)
+    of_old = [row["conversation_id"] for row in await db.fetch(_CONVERSATIONS_OF, org_id, old)]
+    slices = [of_old[n : n + _AT_ONCE] for n in range(0, len(of_old), _AT_ONCE)]
+    for some in slices:
+        await db.execute(_MOVE_CONVERSATIONS, org_id, old, new, some)
+    for some in slices:
+        if pairs := [Merge(**row) for row in await db.fetch(_PAIRS, org_id, old, new, some)]:
+            await merge_conversations(db, pairs)
