@@ -5,6 +5,7 @@ periodic look finds all other work: rows of other processes, rows from before a 
 """
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -37,6 +38,10 @@ _AT_ONCE = 500
 _ACCOUNTS_AT_ONCE = 2_000
 _BEGUN_AT_ONCE = 32
 """So many calls of a claim begin in one turn of the event loop. The first answers leave connections to the rest."""
+_FULL = 250
+"""So many commands may wait for room before they are stored. Fewer do not: a lone message is not held back."""
+_ROOM_SECONDS = 2.0
+"""How long they wait at most."""
 _STORED_ONLY_SECONDS = 10.0
 """After a fault in claiming what is being stored, commands are only stored for so long."""
 _AROUND = 100
@@ -76,6 +81,7 @@ class Dispatcher(Generic[PreparedT]):
         self._turns = Turns(concurrency)
         self._calls: set[asyncio.Task[bool]] = set()
         self._wake = asyncio.Event()
+        self._released = asyncio.Event()
         self._looked_to = ""
         self._taken: list[str] = []
         self._quarantine = Quarantine("claim")
@@ -105,8 +111,9 @@ class Dispatcher(Generic[PreparedT]):
 
     def release(self, closed: Mapping[str, int]) -> None:
         """So many answers of these accounts are recorded: their claims are open no more."""
-        self._turns.closed(closed)
+        self._turns.recorded(closed, self._loop_time())
         self._wake.set()
+        self._released.set()
 
     def begin(self) -> None:
         """From now on ``accept`` claims what it stores. Call ``run`` then."""
@@ -116,16 +123,32 @@ class Dispatcher(Generic[PreparedT]):
         """Stop claiming."""
         self._running, self._ending = False, True
         self._wake.set()
+        self._released.set()
 
     async def accept(self, commands: Sequence[NewSend]) -> None:
         """Store commands as rows, once each. Those that wait for nothing are claimed with it, and their calls begin."""
         storing = asyncio.get_running_loop().create_future()
         self._storing.add(storing)
         try:
+            if len(commands) >= _FULL:
+                await self._until_room(commands)
             await self._accept(commands)
         finally:
             self._storing.discard(storing)
             storing.set_result(None)
+
+    async def _until_room(self, commands: Sequence[NewSend]) -> None:
+        """Wait while earlier rows of these accounts have the room, and leave it fast enough.
+
+        A row that is stored without room is written and looked at once more, and so is all that follows in its
+        conversation. So what a busy process cannot claim yet is better left in the topic for a moment.
+        """
+        rows = Counter(command.account for command in commands)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ROOM_SECONDS):
+                while self._running and self._turns.room_comes(rows, self._loop_time()):
+                    self._released.clear()
+                    await self._released.wait()
 
     async def _accept(self, commands: Sequence[NewSend]) -> None:
         began, now = self._loop_time(), self._now()

@@ -10,7 +10,10 @@ Rule 4: a call has its place until its answer is in hand. Rows of one conversati
         claiming before memory fills with answers.
 Rule 5: a row that is being stored may have a place at once, unless its account waits for a turn, or little room is
         left: that belongs to the accounts whose turn it is.
-Rule 6: room that a claim may use is reserved until the claim is made, because two may be under way.
+Rule 6: a full batch may wait before it is stored, while the claims of its accounts have the room and are recorded so
+        fast that there will be room within a second or two. Where calls hang, nothing is recorded, and no batch waits
+        for them. Nor does one of which an account has more than half, because the others would wait for that account.
+Rule 7: room that a claim may use is reserved until the claim is made, because two may be under way.
 """
 
 import heapq
@@ -57,6 +60,28 @@ class _Room:
         return left if not mine or left >= max(1, most // 8) else 0
 
 
+@dataclass(slots=True)
+class _Pace:
+    """How many answers of each account were recorded in this second and in the one before."""
+
+    second: int = 0
+    now: Counter[str] = field(default_factory=Counter)
+    before: Counter[str] = field(default_factory=Counter)
+
+    def add(self, answers: Mapping[str, int], at: float) -> None:
+        self._turn(at)
+        self.now.update(answers)
+
+    def of(self, account: str, at: float) -> int:
+        self._turn(at)
+        return self.now[account] + self.before[account]
+
+    def _turn(self, at: float) -> None:
+        if (second := int(at)) != self.second:
+            self.before = self.now if second == self.second + 1 else Counter()
+            self.second, self.now = second, Counter()
+
+
 class Turns:
     """The accounts that may have due rows, in turn, their calls and their claims. At most ``room`` calls run in all.
 
@@ -69,6 +94,7 @@ class Turns:
         """Accounts that may have pending rows. The end of a row wakes no other account."""
         self._calls = _Room(room)
         self._claims = _Room(2 * room)
+        self._pace = _Pace()
         self._waits: list[tuple[datetime, str]] = []
 
     def wake(self, accounts: Iterable[str]) -> None:
@@ -137,6 +163,14 @@ class Turns:
                 left -= room
         return found
 
+    def room_comes(self, rows: Mapping[str, int], at: float) -> bool:
+        """Whether these rows of each account have no room, and claims of these accounts leave it soon enough."""
+        number = sum(rows.values())
+        missing = number + self._calls.size // 8 - self.free
+        if missing <= 0 or max(rows.values()) > number * _MOST:
+            return False
+        return missing <= sum(min(self._claims.of[account], self._pace.of(account, at)) for account in rows)
+
     @contextmanager
     def reserved(self, room: Mapping[str, int]) -> Iterator[None]:
         """Within the block nobody else takes this room. The claim counts what it opens itself."""
@@ -146,7 +180,7 @@ class Turns:
         finally:
             for account, number in room.items():
                 self._calls.give_back(account, number)
-            self.closed(room)
+            self._close(room)
 
     def with_claims(self, accounts: Iterable[str]) -> set[str]:
         """Those of these accounts that have open claims."""
@@ -165,8 +199,12 @@ class Turns:
             return False
         return was_full or was_crowded != self.is_crowded or (account in self._ready and self._room_of(account) > 0)
 
-    def closed(self, claims: Mapping[str, int]) -> None:
-        """The answers of so many claims of these accounts are recorded."""
+    def recorded(self, claims: Mapping[str, int], at: float) -> None:
+        """The answers of so many claims of these accounts are recorded. ``at``: seconds of a clock that only grows."""
+        self._pace.add(claims, at)
+        self._close(claims)
+
+    def _close(self, claims: Mapping[str, int]) -> None:
         for account, number in claims.items():
             self._claims.give_back(account, number)
 

@@ -98,7 +98,7 @@ def test_answers_that_wait_to_be_recorded_take_no_place_and_are_no_more_than_pla
                 turns.answered(account)
                 running[account] -= 1
         recorded = {a: data.draw(st.integers(0, n - running[a])) for a, n in claimed.items()}
-        turns.closed(recorded)
+        turns.recorded(recorded, 0.0)
         claimed.subtract(recorded)
     assert turns.free == min(ROOM - running.total(), 2 * ROOM - claimed.total())
 
@@ -136,7 +136,7 @@ def test_the_room_that_is_left_is_what_no_call_takes(steps: list[dict[str, int]]
         for account, calls in ended.items():
             for _ in range(calls):
                 turns.answered(account)
-        turns.closed(ended)
+        turns.recorded(ended, 0.0)
         opened.subtract(ended)
     left = ROOM - opened.total()
     assert turns.is_crowded == (left < ROOM // 8)
@@ -179,7 +179,31 @@ def test_the_end_of_a_row_wakes_an_account_that_may_have_others_and_no_other() -
 def test_an_account_has_open_claims_until_the_last_of_them_is_recorded() -> None:
     turns = some_turns(calls={"a": 2})
     turns.answered("a")
-    turns.closed({"a": 1})
+    turns.recorded({"a": 1}, 0.0)
     assert turns.with_claims(["a", "b"]) == {"a"}
-    turns.closed({"a": 1})
+    turns.recorded({"a": 1}, 0.0)
     assert turns.with_claims(["a", "b"]) == set()
+
+
+def test_a_full_batch_has_room_soon_where_claims_of_its_own_accounts_are_recorded_as_fast_as_it_lacks_some() -> None:
+    turns = some_turns(calls={"busy": 100, "other": 50})  # of 320 places 170 are free, of which 40 stay so
+    batch = {"busy": 100, "other": 100}
+    turns.recorded({"gone": 500}, 8.0)
+    assert not turns.room_comes(batch, 8.0)  # nothing of theirs was recorded
+    turns.opened({}, {"busy": 70})
+    turns.recorded({"busy": 70}, 8.5)
+    assert turns.room_comes(batch, 9.9)
+    assert not turns.room_comes({"busy": 101, "other": 100}, 9.9)  # 71 are missing
+    assert not turns.room_comes({"busy": 65, "other": 65}, 9.9)  # there is room
+    assert not turns.room_comes({"other": 100, "third": 100}, 9.9)
+    assert not turns.room_comes(batch, 10.0)  # that was too long ago
+    turns.recorded({"busy": 70}, 10.0)
+    assert not turns.room_comes(batch, 10.0)  # so few claims of theirs are left
+
+
+def test_a_batch_waits_for_no_account_that_has_more_than_half_of_it() -> None:
+    turns = some_turns(calls={"flood": ROOM // 2})
+    turns.opened({}, {"flood": 200})
+    turns.recorded({"flood": 200}, 8.0)
+    assert turns.room_comes({"flood": 100, "a": 50, "b": 50}, 8.0)
+    assert not turns.room_comes({"flood": 101, "a": 50, "b": 50}, 8.0)
