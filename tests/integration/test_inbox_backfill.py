@@ -9,7 +9,6 @@ import pytest_asyncio
 
 from services.inbox.conversation_queries import one
 from services.inbox.heads import Backfill
-from tests.support import databases
 from tests.support.inbox_world import HOUR, RULE, InboxWorld, an_inbox_world
 
 _SLOW = """
@@ -26,10 +25,8 @@ create trigger too_many after insert on conversation_heads referencing new table
 
 @pytest_asyncio.fixture(scope="module")
 async def garage(postgres_dsn: str, database_template: str) -> AsyncIterator[InboxWorld]:
-    dsn = await databases.make_database(postgres_dsn, database_template)
-    async with an_inbox_world(dsn) as made:
+    async with an_inbox_world(postgres_dsn, database_template) as made:
         yield made
-    await databases.drop_database(postgres_dsn, dsn)
 
 
 async def test_a_conversation_of_before_the_inbox_gets_its_head_and_its_customer_is_found(garage: InboxWorld) -> None:

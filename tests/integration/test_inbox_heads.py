@@ -28,10 +28,8 @@ from tests.support.parked import parked_texts
 
 @pytest_asyncio.fixture(scope="module")
 async def garage(postgres_dsn: str, database_template: str) -> AsyncIterator[InboxWorld]:
-    dsn = await databases.make_database(postgres_dsn, database_template)
-    async with an_inbox_world(dsn) as made:
+    async with an_inbox_world(postgres_dsn, database_template) as made:
         yield made
-    await databases.drop_database(postgres_dsn, dsn)
 
 
 def _deps(garage: InboxWorld) -> WorkerDeps:

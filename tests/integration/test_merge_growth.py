@@ -13,7 +13,7 @@ from libs.common.sending.merge_slices import move_some
 from libs.common.thread import conversations
 from libs.common.thread.conversations import SenderFilter
 from tests.support.explaining import Explaining
-from tests.support.growth import DAY, TAKEN, let_indexes_lead, too_much
+from tests.support.growth import CUSTOMERS, DAY, TAKEN, let_indexes_lead, too_much
 from tests.support.ingest import ORG, now
 from tests.support.threads import Threads
 from tests.support.webhooks import NUMBER
@@ -36,16 +36,7 @@ select 'acme', uuidv7(), 1, 'whatsapp', $1::uuid, n, '106400000000777', '{}', no
 """
 
 _PEOPLE = (
-    """
-insert into customers (customer_id, org_id, phone, origin)
-select md5('customer ' || n)::uuid, 'acme', '+4477' || 10000000 + n, 'inbound' from generate_series(1, $1::int) n
-""",
-    """
-insert into customer_identities (org_id, kind, value, customer_id)
-select 'acme', k.kind, k.value, md5('customer ' || n)::uuid
-  from generate_series(1, $1::int) n
- cross join lateral (values ('wa_id', '4477' || 10000000 + n), ('phone', '+4477' || 10000000 + n)) k (kind, value)
-""",
+    *CUSTOMERS,
     """
 insert into former_identities (org_id, kind, value, customer_id, since, until, source, ended_by)
 select org_id, kind, value, customer_id, since, now(), source, 'notice' from customer_identities

@@ -40,7 +40,7 @@ from services.router.fact_queries import WindowRule, attempts_of
 from services.router.recorded_decision import record_of
 from services.sms_bridge import queries as sms
 from services.whatsapp_sender import queries as whatsapp
-from tests.support.growth import DAY, MINUTE, TAKEN, Work, let_indexes_lead, too_much
+from tests.support.growth import CUSTOMERS, DAY, MINUTE, TAKEN, Work, let_indexes_lead, too_much
 from tests.support.ingest import ORG, now
 from tests.support.webhooks import NUMBER
 
@@ -49,16 +49,7 @@ EACH = 10
 
 # $1: how many conversations
 _SAID = (
-    """
-insert into customers (customer_id, org_id, phone, origin)
-select md5('customer ' || n)::uuid, 'acme', '+4477' || 10000000 + n, 'inbound' from generate_series(1, $1::int) n
-""",
-    """
-insert into customer_identities (org_id, kind, value, customer_id)
-select 'acme', k.kind, k.value, md5('customer ' || n)::uuid
-  from generate_series(1, $1::int) n
- cross join lateral (values ('wa_id', '4477' || 10000000 + n), ('phone', '+4477' || 10000000 + n)) k (kind, value)
-""",
+    *CUSTOMERS,
     f"""
 insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, last_customer_at,
     last_inbound_channel, last_inbound_at)

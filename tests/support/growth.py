@@ -21,6 +21,20 @@ Work = Callable[[Any], Awaitable[Any]]
 """What is done on a connection."""
 
 # $1: how many
+CUSTOMERS = (
+    """
+insert into customers (customer_id, org_id, phone, origin)
+select md5('customer ' || n)::uuid, 'acme', '+4477' || 10000000 + n, 'inbound' from generate_series(1, $1::int) n
+""",
+    """
+insert into customer_identities (org_id, kind, value, customer_id)
+select 'acme', k.kind, k.value, md5('customer ' || n)::uuid
+  from generate_series(1, $1::int) n
+ cross join lateral (values ('wa_id', '4477' || 10000000 + n), ('phone', '+4477' || 10000000 + n)) k (kind, value)
+""",
+)
+
+# $1: how many
 _WAITING = (
     """
 insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state,

@@ -12,7 +12,7 @@ from libs.common.db.pool import Pool, open_pool
 from services.inbox.heads import refresh
 from services.inbox.windows import WindowRule
 from services.inbox.word_queries import write_customers, write_words
-from tests.support import world
+from tests.support import databases, world
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 RULE = WindowRule(length=timedelta(hours=24), doubt=timedelta(minutes=5), closing_soon=timedelta(hours=2))
@@ -146,8 +146,9 @@ class InboxWorld:
 
 
 @asynccontextmanager
-async def an_inbox_world(dsn: str) -> AsyncIterator[InboxWorld]:
-    """The garages ``acme`` and ``other``, each with a number."""
+async def an_inbox_world(server_dsn: str, template: str) -> AsyncIterator[InboxWorld]:
+    """The garages ``acme`` and ``other``, each with a number, in a database of their own."""
+    dsn = await databases.make_database(server_dsn, template)
     async with open_pool(dsn, application_name="test", size=4) as pool:
         async with pool.acquire() as db:
             await world.an_org(db, "acme", "106400000000001", country="GB", currency="GBP")
@@ -161,3 +162,4 @@ async def an_inbox_world(dsn: str) -> AsyncIterator[InboxWorld]:
                 country="GB",
             )
         yield InboxWorld(pool, "acme", "106400000000001")
+    await databases.drop_database(server_dsn, dsn)
