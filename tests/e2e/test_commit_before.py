@@ -19,7 +19,7 @@ import pytest_asyncio
 from libs.common.db.migrate import migrate
 from libs.common.events.base import Event
 from libs.common.events.directory import NumberRemoved
-from libs.common.events.topics import DIRECTORY_CHANGES, PORTAL_MESSAGES, Topic
+from libs.common.events.topics import DIRECTORY_CHANGES, OUTBOUND_INTENTS, PORTAL_MESSAGES, Topic
 from tests.e2e.conftest import PARTITIONS, SHORT
 from tests.support import databases
 from tests.support.accounts import endings
@@ -34,7 +34,7 @@ from tests.support.topologies import EVENTS_OF
 
 SENT, SILENT = ("failed", "window_expired_bridge_sent"), ("failed", "window_expired_bridge_already_sent")
 HOUR = 3600
-SPECIAL = (DIRECTORY_CHANGES, PORTAL_MESSAGES)
+SPECIAL = (DIRECTORY_CHANGES, OUTBOUND_INTENTS, PORTAL_MESSAGES)
 """Topics whose examples come in an order of their own, or name a conversation that there must be."""
 EXAMPLES = Path("libs/common/events/examples")
 BUGS = {"task.failed", "service.failed", "consumer.stopped", "record.dead_lettered", "row.set_aside"}
@@ -225,6 +225,8 @@ async def test_a_release_is_rolled_out_in_another_order_with_kills_and_taken_bac
     first = (event for event in EVENTS_OF[DIRECTORY_CHANGES] if event is not NumberRemoved)
     others = (topic for topic in EVENTS_OF if topic.name in CONSUMED and topic not in SPECIAL)
     await consumes(system, before, *((DIRECTORY_CHANGES, event) for event in first))
+    intents = ((OUTBOUND_INTENTS, event) for event in EVENTS_OF[OUTBOUND_INTENTS])
+    await consumes(system, before, *intents)  # a refusal names one of them: read before it, it is a dead letter
     await consumes(system, before, *((topic, event) for topic in others for event in EVENTS_OF[topic]))
     await consumes(system, before, (DIRECTORY_CHANGES, NumberRemoved))
 
