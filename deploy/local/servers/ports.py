@@ -51,11 +51,3 @@ def _hold(port: int) -> int:
         holding.bind((LOOPBACK, port))  # without SO_REUSEADDR it meets whoever is bound there
         holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return holding.detach()
-
-
-def listens(port: int) -> bool:
-    try:
-        socket.create_connection((LOOPBACK, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
