@@ -96,7 +96,7 @@ def _of(step: str, pace: float, p: str) -> str:
     return f"{STEPS[step]}, {'idle' if pace == IDLE else f'{pace:,.0f}/s'}, {p}"
 
 
-async def delays(stage: Stage, who: Who, population: int, seconds: float, paces: Sequence[float] = PACES) -> Pass:
+async def delays(stage: Stage, who: Who, population: int, seconds: float) -> Pass:
     """One pass. Every process is ready before the first piece is due."""
     topics = tuple(dict.fromkeys((*INGEST_TOPICS, *ROUTER_TOPICS, *SENDER_TOPICS)))
     async with stage.ground(population, topics) as ground, AsyncExitStack() as running:
@@ -128,7 +128,7 @@ async def delays(stage: Stage, who: Who, population: int, seconds: float, paces:
             await paced(kind, UNCOUNTED, _UNCOUNTED_SECONDS)
         found = [
             Delay(step, pace, percentile(values, 0.5), percentile(values, 0.99))
-            for pace in paces
+            for pace in PACES
             for kind in ("webhooks", "intents")
             for step, values in (await paced(kind, pace, seconds)).items()
         ]

@@ -1,6 +1,6 @@
 """What the router makes of a refusal, by whose fault it was; on the real servers."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -26,8 +26,8 @@ async def decided(router: Router, garage: Garage, **changes: Any) -> dict[str, A
     return intent
 
 
-async def unreachable(router: Router, garage: Garage, *, at: datetime = NOW) -> None:
-    """What follows from a 131026 of that time."""
+async def unreachable(router: Router, garage: Garage) -> None:
+    """What follows from a 131026."""
     async with router.pool.acquire() as db:
         await mark(
             db,
@@ -39,8 +39,8 @@ async def unreachable(router: Router, garage: Garage, *, at: datetime = NOW) -> 
                     "unreachable",
                     "131026",
                     "status",
-                    at,
-                    at + timedelta(days=3),
+                    NOW,
+                    NOW + timedelta(days=3),
                 )
             ],
         )

@@ -45,8 +45,8 @@ def kim(after: int = 0, org_id: str = ORG, **fields: Any) -> Told:
     return CustomerUpserted, org_id, after, {"customer_id": KIM} | fields
 
 
-def pat(after: int = 0, **fields: Any) -> Told:
-    return CustomerUpserted, ORG, after, {"customer_id": PAT} | fields
+def pat(**fields: Any) -> Told:
+    return CustomerUpserted, ORG, 0, {"customer_id": PAT} | fields
 
 
 def told(cls: type[Any], required: Fields, optional: Fields | None = None) -> st.SearchStrategy[Told]:

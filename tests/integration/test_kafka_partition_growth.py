@@ -59,9 +59,9 @@ async def write(connection: KafkaConnection, topic: Topic, values: dict[int, str
         await producer.publish([Record(topic, f"key {key}".encode(), value.encode()) for key, value in values.items()])
 
 
-async def refusal(connection: KafkaConnection, said: Said, *, ignored: tuple[str, ...] = ()) -> str:
+async def refusal(connection: KafkaConnection, said: Said) -> str:
     with pytest.raises(ConfigurationError, match="no partitions were added") as refused:
-        await add_partitions(connection, MANY, wait=0, ignored=ignored, say=said.append)
+        await add_partitions(connection, MANY, wait=0, say=said.append)
     return str(refused.value)
 
 

@@ -35,13 +35,12 @@ async def flood(garage: Garage, rows: int, *, account: str = FLOODED, conversati
         )
 
 
-async def rests(garage: Garage, account: str, *, scope: str = "all", for_: timedelta = timedelta(hours=1)) -> None:
+async def rests(garage: Garage, account: str) -> None:
     await garage.execute(
         "insert into pauses (channel, provider, account, scope, until_at, reason)"
-        " values ('whatsapp', 'meta', $1, $2, $3, '130429')",
+        " values ('whatsapp', 'meta', $1, 'all', $2, '130429')",
         account,
-        scope,
-        garage.now() + for_,
+        garage.now() + timedelta(hours=1),
     )
 
 

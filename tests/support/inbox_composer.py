@@ -109,8 +109,6 @@ async def a_desk(
     *,
     ago: timedelta | None = HOUR,
     capabilities: Any = ADVISOR,
-    phone: str | None = "+447700900888",
-    consents: Any = None,
     **org: Any,
 ) -> Desk:
     """A garage with SMS and prices, a customer who wrote so long ago (None: never), and Priya at their conversation."""
@@ -138,7 +136,7 @@ async def a_desk(
                 Rate(day, "sms", "sms", "GB", "GBP", Decimal("0.0400")),
             ],
         )
-    thread = await a_thread(inbox, producer, org_id, name="Amara Okafor", phone=phone, consents=consents)
+    thread = await a_thread(inbox, producer, org_id, name="Amara Okafor", phone="+447700900888")
     if ago is not None:
         await thread.customer_writes("Is the Corsa ready?", at=inbox.pool.now() - ago, publish=False)
     staff = await inbox.staff(org_id, capabilities, PRIYA)

@@ -38,7 +38,7 @@ update conversations set last_customer_at = case when $4 = 'whatsapp' then $3 el
  where org_id = $1 and conversation_id = $2
 """
 _MOVES = """
-update messages set status = $3, reason = $4, seq = seq + 1, read_channel = $5 where org_id = $1 and message_id = $2
+update messages set status = $3, reason = $4, seq = seq + 1 where org_id = $1 and message_id = $2
 returning seq
 """
 
@@ -135,11 +135,9 @@ class InboxThread:
             await self.publish(OUTBOUND_DECISIONS, event)
         return message_id
 
-    async def moves(
-        self, message_id: UUID, status: Any, reason: str | None = None, *, read_channel: str | None = None
-    ) -> None:
+    async def moves(self, message_id: UUID, status: Any, reason: str | None = None) -> None:
         """The message has a new status."""
-        seq = await self.run(_MOVES, self.org_id, message_id, status, reason, read_channel)
+        seq = await self.run(_MOVES, self.org_id, message_id, status, reason)
         event = DeliveryUpdate(
             message_id=message_id,
             org_id=self.org_id,

@@ -103,9 +103,9 @@ def read_page(name: str, text: str) -> Page:
     return Page(name, title, tuple(sections), tuple(blocks), prose)
 
 
-def pages(folder: Path = FOLDER) -> list[Page]:
-    """Every runbook of the folder, without its README."""
-    return [read_page(file.name, file.read_text()) for file in sorted(folder.glob("*.md")) if file.name != "README.md"]
+def pages() -> list[Page]:
+    """Every runbook, without the README."""
+    return [read_page(file.name, file.read_text()) for file in sorted(FOLDER.glob("*.md")) if file.name != "README.md"]
 
 
 def unknown_placeholders(text: str) -> list[str]:

@@ -85,13 +85,12 @@ class Garage:
         self,
         to: Conversation,
         *,
-        text: str = "Your Golf is ready.",
         template: str | None = None,
         expires_in: timedelta | None = None,
     ) -> WhatsappCommand:
         """A command and its message in the thread, as the router leaves them."""
         self._sequence += 1
-        content: dict[str, Any] = {"kind": "text", "text": text}
+        content: dict[str, Any] = {"kind": "text", "text": "Your Golf is ready."}
         if template is not None:
             content = {"kind": "template", "name": template, "language": "en_GB", "parameters": ["Golf"]}
         now = self.now()

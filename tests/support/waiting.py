@@ -31,14 +31,12 @@ async def eventually(
 async def eventually_true(
     ask: Callable[[], Awaitable[T]],
     what: str = "what the test waits for",
-    *,
-    seconds: float = DEADLINE_SECONDS,
 ) -> T:
     """Ask until the answer is true, and return it; fail with ``what`` when it never is."""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while not (found := await ask()):  # noqa: ASYNC110 -- what others make true
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        raise AssertionError(f"did not come true in {seconds:.0f} s: {what}") from None
+        raise AssertionError(f"did not come true in {DEADLINE_SECONDS:.0f} s: {what}") from None
     return found

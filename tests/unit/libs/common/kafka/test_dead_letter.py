@@ -12,8 +12,8 @@ from tests.support.records import a_record
 AT = datetime(2026, 11, 5, 10, 0, tzinfo=UTC)
 
 
-def shapes(record: RawRecord, reason: str = "not_json", detail: str = "line 1, column 2") -> list[Record]:
-    letter = DeadLetter(record, reason, detail, attempts=3)
+def shapes(record: RawRecord, detail: str = "line 1, column 2") -> list[Record]:
+    letter = DeadLetter(record, "not_json", detail, attempts=3)
     return list(shapes_of(letter, topic=WEBHOOKS, source_topic="eu.webhooks.v1", failed_at=AT, service="ingest"))
 
 
