@@ -123,7 +123,15 @@ def test_whoever_waits_for_a_place_is_woken_by_the_first_one() -> None:
     assert turns.take(500) == {}
     assert turns.answered("a")
     assert turns.take(500) == {"stranger": 1}
+    turns.opened({"stranger": 1}, {"stranger": 1})
     assert not turns.answered("b")  # nobody waits
+
+
+def test_nobody_is_woken_while_as_many_answers_wait_to_be_recorded_as_may() -> None:
+    turns = Turns(ROOM)
+    turns.opened({"a": 1}, {"a": 2 * ROOM})
+    turns.wake(["stranger"])
+    assert not turns.answered("a")
 
 
 @given(st.lists(OPEN, max_size=5), st.data())
@@ -160,6 +168,7 @@ def test_a_row_that_is_being_stored_has_a_place_unless_its_account_waits_or_litt
     assert turns.take_at_once({"busy": 3, "calm": 3}) == {"calm": 3}
     with turns.reserved({"other": ROOM - ROOM // 8 - 2}):
         assert turns.take_at_once({"calm": 3}) == {"calm": 2}
+    assert turns.with_claims(["other"]) == set()
     assert turns.take_at_once({"calm": ROOM}) == {"calm": ROOM // 2}
     assert turns.free == ROOM
 
