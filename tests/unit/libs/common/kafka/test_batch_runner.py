@@ -113,6 +113,18 @@ async def test_a_batch_that_is_given_back_forgets_no_record_that_waits_in_anothe
     assert runner.partitions.open_offsets == {1: 7}
 
 
+async def test_no_offset_is_committed_before_the_dead_letters_are_kept() -> None:
+    runner = a_lane(Handled())
+
+    async def remember(_letters: object, _at: object) -> None:
+        raise OSError
+
+    runner.remember = remember
+    await runner.on_batch(a_batch(value=b"\xff"))
+    assert runner.partitions.commits.pending == {}
+    assert runner.partitions.failing == {0}
+
+
 async def test_work_that_is_too_slow_is_nothing_that_is_away() -> None:
     runner = a_lane(Handled(Slowness()))
     await runner.on_batch(a_batch(partition=3))
