@@ -276,6 +276,20 @@ async def test_a_doubtful_refusal_is_answered_with_one_more_session_send_and_the
     assert await system.fails(intent) == "window_expired_bridge_sent"
 
 
+async def test_a_refusal_of_a_message_that_was_read_after_all_closes_the_window_no_longer(
+    at: Meta, field: Field
+) -> None:
+    system = field.system
+    kim = await who_wrote(at, timedelta(hours=2))
+    first = await kim.is_sent("Read after all.")
+    call = await field.standin.receives(to(kim, "Read after all."))
+    await at.status(call.id, "failed", code=131047, recipient_id=kim.phone.lstrip("+"))
+    assert await system.way(first, 2) == ("bridge", "sms", "window_expired")
+    await at.status(call.id, "read", recipient_id=kim.phone.lstrip("+"))
+    await system.reaches(first, "read")
+    assert await system.way(await kim.is_sent("And now?")) == ("session", "whatsapp", "window_open")
+
+
 # ── The bridge's day ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,6 +14,7 @@ from libs.common.ids import bridge_message_id
 from libs.common.providers import WHATSAPP_BY_META, Transport
 from libs.common.sending.status_effects import StatusEvents, receive_statuses, store_provider_ids
 from libs.common.sending.statuses import forget_early, keep_provider_ids
+from libs.common.thread.conversations import refuse_windows
 from libs.common.thread.messages import LocalFailure, fail_locally
 from services.ingest.tasks import purge
 from tests.support.databases import somebody_waits
@@ -259,6 +260,44 @@ async def test_a_late_131047_counts_from_the_message_that_the_send_answered(
     await store(pool, an_id(message_id, attempt=attempt))
     await receive(pool, a_status("failed", after=-2, code="131047"))  # the customer's message lies ahead of our clock
     assert await value(pool, "select last_refused_at from conversations") == T0 + timedelta(seconds=counts_from)
+
+
+async def a_send(pool: Pool, message_id: UUID, called_at: datetime, *, template: bool) -> None:
+    async with pool.acquire() as db:
+        await db.execute(
+            """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account,
+                template, command, state, due_at, expires_at, claimed_at, settled_at, created_at)
+               values ('acme', $1, 1, 'whatsapp', 'meta', $2, 1, $3, $4, $5, 'accepted', $6, $6, $6, $6, $6)""",
+            message_id,
+            CONVERSATION,
+            NUMBER,
+            template,
+            {"route": "template" if template else "session"},
+            called_at,
+        )  # fmt: skip -- one statement
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused", "left"),
+    [
+        ("text", [0], (None, None)),
+        ("text", [-1, 0], (None, None)),
+        ("text", [0, 1], (None, 1)),
+        ("template", [0], (0, 0)),
+    ],
+)
+@pytest.mark.parametrize("arrival", ["delivered", "read"])
+async def test_the_arrival_of_a_message_that_was_decided_again_disproves_what_was_refused_until_its_send(
+    pool: Pool, kind: str, refused: list[int], left: tuple[int | None, int | None], arrival: str
+) -> None:
+    message_id = await a_message(pool, kind=kind, attempt=2)
+    await a_send(pool, message_id, T0, template=kind == "template")
+    await store(pool, an_id(message_id))
+    async with pool.acquire() as db:
+        await refuse_windows(db, [("acme", CONVERSATION, T0 + timedelta(seconds=at)) for at in refused])
+    await receive(pool, a_status(arrival, after=2))
+    times = await value(pool, "select array[first_refused_at, last_refused_at] from conversations")
+    assert times == [None if at is None else T0 + timedelta(seconds=at) for at in left]
 
 
 @pytest.mark.parametrize("order", ["failed first", "failed last"])

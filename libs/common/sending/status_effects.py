@@ -5,7 +5,7 @@ Rule 1: a failure that another route or another try may mend does not end its me
 Rule 2: what a failure says of others (window, address, template, account) counts from the time of the send. It is kept
         only while the message waits for this attempt: a repeated or late failure may have been mended since.
 Rule 3: a message that reached the customer is not decided again, whatever was reported before. A failure told beside
-        that, in whatever order, says nothing of others.
+        that, in whatever order, says nothing of others. One that was told before closes its window no longer.
 Rule 4: a bridge SMS that fails after its acceptance has used the slot of its conversation. The original message keeps
         its reason; the bridge's own message shows what became of the SMS.
 
@@ -61,7 +61,7 @@ from libs.common.sending.statuses import (
     match_statuses,
     take_early_statuses,
 )
-from libs.common.thread.conversations import refuse_windows
+from libs.common.thread.conversations import disprove_refusals, refuse_windows
 from libs.common.thread.message_status import (
     DELIVERY_STATUSES,
     PROVIDER_REFUSED,
@@ -77,17 +77,22 @@ _UNSETTLED = frozenset({"pending", "sent"})
 _ARRIVED = frozenset({"delivered", "read"})
 
 # From when a refusal counts, as after an answer of Meta's: the customer's last message, as the decision knew it, may
-# lie ahead of our clock, and the second send of a doubt ends it.
+# lie ahead of our clock, and the second send of a doubt ends it. Of a send without ``called_at`` its row tells when it
+# was called; a template's says nothing of a window.
 _REFUSED_AT = """
-select u.org_id, u.conversation_id, greatest(u.called_at, f.customer_at,
+select u.org_id, u.conversation_id, greatest(coalesce(u.called_at, s.claimed_at), f.customer_at,
        case when u.attempt > 1 and f.first_refused_at >= f.customer_at then f.first_refused_at + $6::interval end)
   from unnest($1::text[], $2::uuid[], $3::uuid[], $4::int[], $5::timestamptz[])
        as u (org_id, conversation_id, message_id, attempt, called_at)
+  left join sends s
+    on s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
+   and s.channel = 'whatsapp' and not s.template
   left join lateral (
        select (d.record -> 'facts' ->> 'last_customer_at')::timestamptz as customer_at,
               (d.record -> 'facts' ->> 'first_refused_at')::timestamptz as first_refused_at
          from decisions d
         where d.org_id = u.org_id and d.intent_id = u.message_id and d.attempt = u.attempt offset 0) f on true
+ where coalesce(u.called_at, s.claimed_at) is not null
 """
 
 
@@ -138,6 +143,8 @@ class StatusEffects:
     events: StatusEvents = field(default_factory=StatusEvents)
     closed_windows: list[tuple[str, UUID, UUID, int, datetime]] = field(default_factory=list)
     """Free-form sends that Meta refused because the window was closed: conversation, message, attempt, and when."""
+    arrived_after_all: list[tuple[str, UUID, UUID, int, None]] = field(default_factory=list)
+    """The same of sends that reached the customer though the router had decided again, which Meta had refused."""
     unreached: list[Unreached] = field(default_factory=list)
     signs: list[SignOfLife] = field(default_factory=list)
     gone: list[TemplateFailure] = field(default_factory=list)
@@ -182,6 +189,8 @@ class StatusEffects:
             )
         if status.status in _ARRIVED and (address := send.address) is not None:
             self.signs.append(SignOfLife(send.org_id, status.channel, address, status.at))
+        if status.status in _ARRIVED and status.channel == "whatsapp" and send.attempt < before.attempt:
+            self.arrived_after_all.append((send.org_id, conversation_id, *send.send[1:], None))
 
     def conclude(self, messages: dict[tuple[str, UUID], LockedMessage]) -> None:
         """After the last status: what failures say of others, and refusals. None is of a message that arrived."""
@@ -291,9 +300,13 @@ async def _apply(db: Connection, matched: Iterable[Matched], now: datetime) -> S
             effects.add(message, message.conversation_id, send, status)
     effects.conclude(messages)
     await write_states(db, messages.values())
-    if effects.closed_windows:
-        rows = await db.fetch(_REFUSED_AT, *as_columns(effects.closed_windows), DOUBT_WAIT)
-        await refuse_windows(db, [tuple(row) for row in rows])
+    for sends, apply in (
+        (effects.closed_windows, refuse_windows),
+        (effects.arrived_after_all, disprove_refusals),
+    ):
+        if sends:
+            rows = await db.fetch(_REFUSED_AT, *as_columns(sends), DOUBT_WAIT)
+            await apply(db, [tuple(row) for row in rows])
     metrics.SENDS_AFTER_WINDOW.inc(len(effects.closed_windows))
     await record_unreached(db, effects.unreached)
     await keep_pricing(db, effects.pricing)

@@ -141,25 +141,37 @@ update conversations c
 """
 
 
-# Meta's refusals of free-form sends; ``libs.common.window`` says what they mean. A refusal counts from its send. The
-# first since the customer's last message is kept beside the newest. One from before that message is neither.
-_REFUSE = f"""
-with refused as (
+_SENDS_HELD = f"""
+with told as (
     select t.org_id, {current_conversation("t")} as conversation_id, array_agg(t.at) as ats, max(t.at) as newest
       from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as t (org_id, conversation_id, at)
      group by 1, 2
 ), held as (
     select c.org_id, c.conversation_id, c.last_customer_at, t.ats, t.newest
-      from refused t
+      from told t
       join conversations c on c.org_id = t.org_id and c.conversation_id = t.conversation_id
      order by c.conversation_id
        for no key update of c
 )
+"""  # noqa: S608 -- a constant
+
+# Meta's refusals of free-form sends; ``libs.common.window`` says what they mean. A refusal counts from its send. The
+# first since the customer's last message is kept beside the newest. One from before that message is neither.
+_REFUSE = f"""{_SENDS_HELD}
 update conversations c
    set last_refused_at = greatest(c.last_refused_at, h.newest),
        first_refused_at = coalesce(
            (select min(at) from unnest(h.ats || c.first_refused_at) as at where at >= h.last_customer_at),
                c.first_refused_at)
+  from held h
+ where c.org_id = h.org_id and c.conversation_id = h.conversation_id
+"""  # noqa: S608 -- a constant
+
+# A free-form message that arrived was sent into an open window, and so was what was sent before it.
+_DISPROVE = f"""{_SENDS_HELD}
+update conversations c
+   set last_refused_at = case when c.last_refused_at > h.newest then c.last_refused_at end,
+       first_refused_at = case when c.first_refused_at > h.newest then c.first_refused_at end
   from held h
  where c.org_id = h.org_id and c.conversation_id = h.conversation_id
 """  # noqa: S608 -- a constant
@@ -352,6 +364,13 @@ async def refuse_windows(db: Connection, refused: Iterable[tuple[str, UUID, date
     rows = sorted(set(refused))
     if rows:
         await db.execute(_REFUSE, *as_columns(rows))
+
+
+async def disprove_refusals(db: Connection, arrived: Iterable[tuple[str, UUID, datetime]]) -> None:
+    """Free-form messages of these conversations arrived, sent at that time: no refusal until then counts."""
+    rows = sorted(set(arrived))
+    if rows:
+        await db.execute(_DISPROVE, *as_columns(rows))
 
 
 async def messages_from(db: Connection, senders: SenderFilter) -> list[ThreadMessage]:
