@@ -24,6 +24,7 @@ ago is measured by this process, and what is stored is the database's time.
 | numbers and accounts that organisations have left | 30 days | customers answer, and say STOP, at the old number |
 | refusals of the edge, edges that are gone, resends | 8 days | people can see why a message went twice or late |
 | pauses of numbers that no organisation has | 1 hour after their end | nothing is sent there that could end them |
+| calls that were not answered | 1 day | so long they count as a run |
 | pauses that no call has tried since their end | 7 days more | their account at the provider is used no more |
 """
 
@@ -44,7 +45,7 @@ from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.parked import forget_parked
 from libs.common.periodic import Task
 from libs.common.retryable import is_statement_timeout
-from libs.common.sending import merge_slices, pause_queries, sms_caps, whatsapp_charges
+from libs.common.sending import merge_slices, pause_queries, sms_caps, unanswered_calls, whatsapp_charges
 from libs.common.sending.coverage_queries import forget_edges, forget_refusals, store_caught_up
 from libs.common.sending.resending import forget_resends
 from libs.common.sending.statuses import forget_early, forget_nameless
@@ -85,6 +86,7 @@ _FORGOTTEN: tuple[tuple[_Forget, timedelta], ...] = (
     (forget_refusals, KEPT),
     (forget_resends, KEPT),
     (pause_queries.forget, PAUSES_KEPT),
+    (unanswered_calls.forget, unanswered_calls.KEPT),
 )
 """What deletes up to so many rows of before then, and how long they are kept."""
 

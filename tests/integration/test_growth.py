@@ -23,11 +23,13 @@ from libs.common.sending import (
     refusals,
     resending,
     sms_caps,
+    unanswered_calls,
     whatsapp_charges,
 )
 from libs.common.sending import coverage_queries as coverage
 from libs.common.sending import queries as sends
 from libs.common.sending.merge_slices import move_some
+from libs.common.sending.rows import UnansweredCall
 from libs.common.sending.status_effects import receive_statuses, store_provider_ids
 from libs.common.sending.statuses import ProviderId, forget_early, forget_nameless
 from libs.common.sending.waiting_queries import waiting
@@ -199,6 +201,12 @@ async def _read_marks(db: Any) -> None:
     await read_queries.fold(db, ORG, "kim", 0)
 
 
+async def _unanswered(db: Any) -> None:
+    calls = [UnansweredCall("account 10", ORG, uuid4(), 1, 0) for _ in range(TAKEN)]
+    assert await unanswered_calls.add(db, "whatsapp", calls, now()) == {"account 10": TAKEN}
+    await unanswered_calls.end(db, "whatsapp", ["account 10"])
+
+
 WORKS: dict[str, Work] = {
     "heads": _heads,
     "feed": _feed,
@@ -231,6 +239,7 @@ WORKS: dict[str, Work] = {
     "cover": _covered,
     "charges": lambda db: whatsapp_charges.charge_some(db, now(), TAKEN),
     "consents": lambda db: consents.unpublished(db, TAKEN),
+    "unanswered calls": _unanswered,
     "unheard": lambda db: sms_queries.take_unconfirmed(db, "AC1", now(), TAKEN),
     "missed sms": _missed,
     "merges": lambda db: move_some(db, TAKEN),
@@ -255,6 +264,7 @@ WORKS: dict[str, Work] = {
     "forget edges": lambda db: coverage.forget_edges(db, now() - DAY, TAKEN),
     "forget refusals": lambda db: coverage.forget_refusals(db, now() - DAY, TAKEN),
     "forget resends": lambda db: resending.forget_resends(db, now() - DAY, TAKEN),
+    "forget unanswered calls": lambda db: unanswered_calls.forget(db, now() - DAY, TAKEN),
 }
 
 SWEEPS = (
@@ -269,7 +279,18 @@ SWEEPS = (
         "free in time",
         "free nobody",
     ),
-    *("holds", "keep behind", "merges", "missed sms", "overdue", "pauses", "unheard", "unknown", "unpublished"),
+    *(
+        "holds",
+        "keep behind",
+        "merges",
+        "missed sms",
+        "overdue",
+        "pauses",
+        "unanswered calls",
+        "unheard",
+        "unknown",
+        "unpublished",
+    ),
     *(name for name in WORKS if name.startswith("forget")),
 )
 """These take rows by their index, write them at their places, and look up by their keys what belongs to them."""

@@ -113,17 +113,34 @@ async def test_now_and_then_a_lost_answer_rests_nobody(line: Line, garage: Garag
     assert await garage.fetch("select from pauses") == []
 
 
+@pytest.mark.parametrize("starts_anew", [False, True])
 async def test_an_outage_costs_a_number_with_few_messages_two_of_them(
-    line: Line, garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, producer: Producer, sandbox: SandboxClient, *, starts_anew: bool
 ) -> None:
     await sandbox.fault("meta", "page", http_status=503)
     commands = []
     for _ in range(4):
-        commands += await arrive(line, garage, [await kim(garage, sandbox)], 1)
-        await time_passes(line, garage, 2)
+        async with a_sender(garage, producer, sandbox.url) as another:
+            sender = another if starts_anew else line
+            commands += await arrive(sender, garage, [await kim(garage, sandbox)], 1)
+            await time_passes(sender, garage, 2)
     await sandbox.clear_faults()
     await time_passes(line, garage, 10)
     assert await garage.states(*commands) == ["failed", "failed", "accepted", "accepted"]
+
+
+async def test_an_acceptance_ends_a_run_that_another_process_began(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    for lost in (UNRESPONSIVE_AFTER - 1, UNRESPONSIVE_AFTER - 1):
+        await sandbox.fault("meta", "page", http_status=503, calls=lost)
+        async with a_sender(garage, producer, sandbox.url) as line:
+            await arrive(line, garage, [await kim(garage, sandbox) for _ in range(lost)], lost)
+        assert len(await garage.fetch("select from unanswered_calls")) == lost
+        async with a_sender(garage, producer, sandbox.url) as line:
+            await arrive(line, garage, [await kim(garage, sandbox)], 1)
+        assert await garage.fetch("select from unanswered_calls") == []
+    assert await garage.fetch("select from pauses") == []
 
 
 async def test_a_template_that_meets_the_same_error_ends_no_rest(

@@ -173,6 +173,10 @@ insert into resends (provider, org_id, message_id, attempt, released_at)
 select 'meta', org_id, message_id, attempt, now() - interval '9 days' from sends where state = 'accepted' limit $1::int
 """,
     """
+insert into unanswered_calls (channel, account, org_id, message_id, attempt, resends, called_at)
+select 'whatsapp', 'account ' || n, 'acme', uuidv7(), 1, 0, now() - interval '9 days' from generate_series(1, $1::int) n
+""",
+    """
 insert into sms_joins (org_id, provider, account, sender, ref, total, opened_at, published)
 select 'acme', 'vonage', '+447700900555', '+4477' || n % 100, n::text, 2, now() - interval '9 days', n % 2 = 0
   from generate_series(1, $1::int) n

@@ -13,11 +13,10 @@ A call without an answer leaves a send of unknown outcome, and a send has two ca
    last.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from libs.common.ids import SendKey
 from libs.common.sending.outcomes import (
     UNANSWERED,
     Accepted,
@@ -27,7 +26,7 @@ from libs.common.sending.outcomes import (
     SendOutcome,
     Unknown,
 )
-from libs.common.sending.rows import Claim, Pause, PauseKey, SendRow
+from libs.common.sending.rows import Claim, Pause, PauseKey, SendRow, UnansweredCall
 
 UNRESPONSIVE_AFTER = 5
 """So many calls in a row without an answer, and the account, or the provider, counts as silent."""
@@ -43,27 +42,19 @@ _OUR_FAULT = "fault"
 _NEVER_LEFT = "never_left"
 
 
-@dataclass(slots=True)
-class FailureCounter:
-    """Calls in a row without an answer, as this process sees them; that an account rests is known to all."""
-
-    _runs: dict[str, set[tuple[SendKey, int]]] = field(default_factory=dict)
-
-    def add(self, row: SendRow, outcome: SendOutcome) -> bool:
-        """Count the outcome of a call of this row.
-
-        Returns whether the account must be paused now; the count then starts anew.
-        """
+def runs_after(
+    ended: Sequence[tuple[SendRow, SendOutcome]],
+) -> tuple[dict[str, set[UnansweredCall]], set[str]]:
+    """What calls that ended in this order make of runs: what is added to each, and which were over before that."""
+    added: dict[str, set[UnansweredCall]] = {}
+    over = set()
+    for row, outcome in ended:
         if isinstance(outcome, Accepted):
-            self._runs.pop(row.paused_as, None)
-        if not is_silence(outcome):
-            return False
-        run = self._runs.setdefault(row.paused_as, set())
-        run.add((row.key, row.resends))
-        if len(run) < UNRESPONSIVE_AFTER:
-            return False
-        del self._runs[row.paused_as]
-        return True
+            added.pop(row.paused_as, None)
+            over.add(row.paused_as)
+        elif is_silence(outcome):
+            added.setdefault(row.paused_as, set()).add(UnansweredCall(row.paused_as, *row.key, row.resends))
+    return added, over
 
 
 @dataclass(slots=True)

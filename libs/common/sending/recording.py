@@ -15,13 +15,13 @@ from uuid import UUID
 from libs.common.backoff import backoff
 from libs.common.bisection import Bisection, Faulty, Passed, TooSlow
 from libs.common.clock import Clock
-from libs.common.db.pool import Pool
+from libs.common.db.pool import Connection, Pool
 from libs.common.ids import SendKey
 from libs.common.logging import get_logger
 from libs.common.periodic import StallDetector, log_set_aside, log_trouble
-from libs.common.sending import claim_queries, pause_queries
+from libs.common.sending import claim_queries, pause_queries, unanswered_calls
 from libs.common.sending.adapter import ProviderAdapter
-from libs.common.sending.breaker import FailureCounter, pause_reason
+from libs.common.sending.breaker import UNRESPONSIVE_AFTER, is_silence, pause_reason, runs_after
 from libs.common.sending.outcomes import PreparedT, SendOutcome, Timings
 from libs.common.sending.persisting import Persisted, persist
 from libs.common.sending.rows import Claim, Pause, provider_of
@@ -40,11 +40,10 @@ _ClaimKey = tuple[SendKey, UUID | None]
 
 @dataclass(slots=True)
 class _Answer(Generic[PreparedT]):
-    """The outcome of a call. ``opens``: it completes a run of calls without an answer, so the account is paused."""
+    """The outcome of a call."""
 
     claim: Claim[PreparedT]
     outcome: SendOutcome
-    opens: bool
     lease_until: datetime | None
 
 
@@ -78,15 +77,15 @@ class Recorder(Generic[PreparedT]):
         self._recorded = recorded
         self._pulse = pulse
         self._answers: list[_Answer[PreparedT]] = []
-        self._failures_in_a_row = FailureCounter()
+        self._unanswered: set[str] | None = None
+        """Accounts that may have a run of calls without an answer. None: nobody has looked yet."""
         self._suspects = SlowSuspects[_ClaimKey]()
         self._failures = 0
         self._any = asyncio.Event()
         self._ending = False
 
     def add(self, claim: Claim[PreparedT], outcome: SendOutcome) -> None:
-        opens = self._failures_in_a_row.add(claim.row, outcome)
-        self._answers.append(_Answer(claim, outcome, opens, claim.row.lease_until))
+        self._answers.append(_Answer(claim, outcome, claim.row.lease_until))
         self._any.set()
 
     async def keep_leases(self) -> None:
@@ -159,11 +158,16 @@ class Recorder(Generic[PreparedT]):
     async def _write(self, batch: Sequence[_Answer[PreparedT]]) -> Recorded:
         now = self._now()
         transport = self._adapter.transport
-        asking = {account for one in batch for account in _pauses_of(one)}
         async with self._pool.acquire(kept_plans=True) as db, db.transaction():
+            silent, unanswered = await self._runs(db, batch, now)
+            asking = silent | {account for one in batch for account in _pauses_of(one)}
             await self._adapter.learn_recipients(db, [(one.claim, one.outcome) for one in batch], now)
             standing = await pause_queries.lock(db, transport, asking) if asking else {}
-            causes = [(one.claim, pause_reason(one.claim, one.outcome, standing, opens=one.opens)) for one in batch]
+            opens = [one.claim.row.paused_as in silent and is_silence(one.outcome) for one in batch]
+            causes = [
+                (one.claim, pause_reason(one.claim, one.outcome, standing, opens=o))
+                for one, o in zip(batch, opens, strict=True)
+            ]
             retries = [(claim.row, claim.probes, retry) for claim, retry in causes if retry is not None]
             new = pauses_after(retries, standing, now, random.random)
             recovery = Recovery()
@@ -177,6 +181,7 @@ class Recorder(Generic[PreparedT]):
             await pause_queries.probe_now(db, transport, recovery.again - new.keys(), now)
             proof_until = now + self._timings.proof
             await pause_queries.defer_probe(db, transport, recovery.unproved - new.keys(), proof_until, now)
+        self._unanswered = unanswered
         for at, pause in new.items():
             if at not in standing:
                 dependency = provider_of(pause.account, transport.provider)
@@ -185,6 +190,28 @@ class Recorder(Generic[PreparedT]):
             log.info("breaker.closed", dependency=provider_of(account, transport.provider))
         awake = {account for account, _scope in over | recovery.again}
         return Recorded(applied, _answers(batch), list(new.values()), awake)
+
+    async def _runs(
+        self, db: Connection, batch: Sequence[_Answer[PreparedT]], now: datetime
+    ) -> tuple[set[str], set[str]]:
+        """Keep the calls in a row without an answer. Returns the accounts that rest now, and those with a run.
+
+        First in the transaction, so that nothing else is held while another replica's calls of an account are written.
+        """
+        channel = self._adapter.transport.channel
+        known = self._unanswered
+        if known is None:
+            known = await unanswered_calls.accounts(db, channel)
+        added, over = runs_after([(one.claim.row, one.outcome) for one in batch])
+        if ended := over & known:
+            await unanswered_calls.end(db, channel, sorted(ended))
+        silent: set[str] = set()
+        if added:
+            calls = await unanswered_calls.add(db, channel, [call for run in added.values() for call in run], now)
+            silent = {account for account, number in calls.items() if number >= UNRESPONSIVE_AFTER}
+        if silent:
+            await unanswered_calls.end(db, channel, sorted(silent))
+        return silent, (known - ended | added.keys()) - silent
 
 
 def _key(one: _Answer[PreparedT]) -> _ClaimKey:
@@ -201,4 +228,4 @@ def _pauses_of(one: _Answer[PreparedT]) -> set[str]:
     key = pause_key(one.claim.row, one.outcome)
     if key is not None:
         found.add(key[0])
-    return found | {one.claim.row.paused_as} if one.opens else found
+    return found

@@ -265,3 +265,13 @@ class PendingEvents:
 
     def __bool__(self) -> bool:
         return bool(self.updates or self.refusals)
+
+
+class UnansweredCall(NamedTuple):
+    """A call of a send, its first or, after a resend, its last."""
+
+    account: str
+    org_id: str
+    message_id: UUID
+    attempt: int
+    resends: int

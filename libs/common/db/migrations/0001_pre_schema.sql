@@ -970,6 +970,19 @@ create table account_proofs (
     primary key (provider, account, scope)
 );
 
+-- Calls in a row of an account that its provider did not answer. Five let it rest (pauses, kind silence).
+create table unanswered_calls (
+    channel    text        not null,
+    account    text        not null,                        -- as in pauses
+    org_id     text        not null,
+    message_id uuid        not null,
+    attempt    integer     not null,
+    resends    integer     not null,                        -- 0: the first call of the send
+    called_at  timestamptz not null,
+    primary key (channel, account, org_id, message_id, attempt, resends)
+);
+create index unanswered_calls_by_age on unanswered_calls (called_at);
+
 
 -- A country that an SMS provider has not enabled for an account. Nothing is sent there until then.
 create table country_pauses (

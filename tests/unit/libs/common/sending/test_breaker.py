@@ -13,9 +13,9 @@ from libs.common.sending.breaker import (
     PROBE_EVERY,
     UNRESPONSIVE,
     UNRESPONSIVE_AFTER,
-    FailureCounter,
     ResendLimit,
     pause_reason,
+    runs_after,
 )
 from libs.common.sending.outcomes import (
     UNANSWERED,
@@ -71,29 +71,23 @@ def resting(kind: PauseKind = "silence", *, tries: int = 1, until: datetime = NO
 @given(
     st.lists(st.sampled_from([LOST, STRAY, SENT, THROTTLED, NEVER_LEFT, ANSWERED, Refused("131026"), Unknown("fault")]))
 )
-def test_a_run_is_so_many_lost_answers_with_no_acceptance_between_them(outcomes: list[SendOutcome]) -> None:
-    runs, run = FailureCounter(), 0
-    for number, outcome in enumerate(outcomes):
-        run = 0 if outcome == SENT else run + (outcome in (LOST, STRAY))
-        assert runs.add(a_row(number), outcome) == (outcome in (LOST, STRAY) and run == UNRESPONSIVE_AFTER)
-        run %= UNRESPONSIVE_AFTER
+def test_a_run_is_the_calls_without_an_answer_since_the_last_acceptance(outcomes: list[SendOutcome]) -> None:
+    added, over = runs_after([(a_row(number), outcome) for number, outcome in enumerate(outcomes)])
+    last = max((number for number, outcome in enumerate(outcomes) if outcome == SENT), default=-1)
+    lost = {number for number, outcome in enumerate(outcomes) if number > last and outcome in (LOST, STRAY)}
+    assert {call.message_id.int for run in added.values() for call in run} == lost
+    assert bool(over) == (last >= 0)
 
 
 def test_one_message_is_no_run_however_often_its_calls_get_no_answer() -> None:
-    runs = FailureCounter()
-    assert not any(runs.add(a_row(1), STRAY) for _ in range(3 * UNRESPONSIVE_AFTER))
-    both = (a_row(number, resends=resends) for number in range(UNRESPONSIVE_AFTER) for resends in range(2))
-    assert [runs.add(row, LOST) for row in both].index(True) == UNRESPONSIVE_AFTER - 1
+    added, _over = runs_after([(a_row(1, resends=resends), STRAY) for resends in (0, 1) for _ in range(5)])
+    assert [call.resends for call in sorted(added["106"])] == [0, 1]
 
 
 def test_each_account_has_a_run_of_its_own() -> None:
-    runs = FailureCounter()
-    rows = [
-        a_row(number)._replace(account=str(account))
-        for number in range(UNRESPONSIVE_AFTER - 1)
-        for account in range(10)
-    ]
-    assert not any(runs.add(row, LOST) for row in rows)
+    rows = [a_row(number)._replace(account=str(account)) for number in range(4) for account in range(10)]
+    added, _over = runs_after([(row, LOST) for row in rows])
+    assert {account: len(run) for account, run in added.items()} == {str(account): 4 for account in range(10)}
 
 
 @pytest.mark.parametrize(
