@@ -142,7 +142,7 @@ def _recorded(row: Any) -> RecordedDecision:
 
 _REFUSED = """
 select m.org_id, m.message_id, m.attempt, m.status, m.reason, m.sequence, d.route, d.record, h.refusals,
-       h.first_decided_at
+       h.first_decided_at, m.delivered_at is not null or (m.status = 'read' and m.read_channel is null) as arrived
   from unnest($1::text[], $2::uuid[]) as u (org_id, message_id)
   join messages m using (org_id, message_id)
   join decisions d on d.org_id = m.org_id and d.intent_id = m.message_id and d.attempt = m.attempt

@@ -32,7 +32,8 @@ RefusalAction = Literal["decide", "repeat", "end", "ignore"]
 class RefusedMessage(NamedTuple):
     """A message that was refused, its row locked.
 
-    ``route`` and ``record`` are of its latest decision, ``refusals`` are those of earlier attempts.
+    ``route`` and ``record`` are of its latest decision, ``refusals`` are those of earlier attempts. ``arrived``: its
+    provider said that it reached the customer.
     """
 
     org_id: str
@@ -45,6 +46,7 @@ class RefusedMessage(NamedTuple):
     record: dict[str, Any]
     refusals: Sequence[str]
     first_decided_at: datetime
+    arrived: bool
 
 
 def action_for(refusal: OutboundRefused, message: RefusedMessage, now: datetime) -> RefusalAction:

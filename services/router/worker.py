@@ -43,8 +43,9 @@ from libs.common.ids import AttemptKey, MessageKey
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import RawRecord, Received, Reject
 from libs.common.logging import get_logger
-from libs.common.sending import refusals
+from libs.common.sending import refusals, refused_windows
 from libs.common.sending import sms_caps as day_queries
+from libs.common.sending.refused_windows import RefusedSend
 from libs.common.sending.sms_charges import segment_rates
 from libs.common.thread.message_status import PROVIDER_REFUSED
 from libs.common.thread.messages import LocalFailure, fail_locally
@@ -130,6 +131,7 @@ async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) ->
         recorded = {decision.attempt_key: decision for decision in (*decided.values(), *repeated)}
         ended = [_end(refusal, now) for key, refusal in refused.items() if actions[key] == "end"]
         updates = {(u.org_id, u.message_id): u for u in await fail_locally(db, ended)} if ended else {}
+        await refused_windows.reopen(db, [_send_of(r) for r in refused.values() if _is_disproved(r, messages)])
     await deps.redis_gate.sync(held=stale)
     records: dict[AttemptKey, list[Record]] = {}
     fresh, told = set(decided), set[AttemptKey]()
@@ -150,6 +152,16 @@ async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) ->
     async with deps.pool.acquire() as db:
         await refusals.forget(db, {(r.value.org_id, r.value.intent_id, r.value.attempt) for r in batch})
     return unknown
+
+
+def _is_disproved(refusal: OutboundRefused, messages: Mapping[MessageKey, RefusedMessage]) -> bool:
+    """Whether the message reached the customer before the router read that Meta had refused it."""
+    message = messages[refusal.org_id, refusal.intent_id]
+    return refusal.reason == "window_closed" and refusal.attempt == message.attempt and message.arrived
+
+
+def _send_of(refusal: OutboundRefused) -> RefusedSend:
+    return RefusedSend(refusal.org_id, refusal.conversation_id, refusal.intent_id, refusal.attempt)
 
 
 async def decide_and_record(

@@ -155,6 +155,32 @@ async def test_late_and_early_refusals_change_nothing(router: Router) -> None:
     assert (await router.message(intent))["attempt"] == 1
 
 
+@pytest.mark.parametrize(
+    ("arrival", "reopens"),
+    [
+        ("status = 'delivered', delivered_at = now()", True),
+        ("status = 'read', read_at = now()", True),
+        ("status = 'read', read_at = now(), read_channel = 'portal'", False),  # WhatsApp brought it to nobody
+        ("status = 'failed', failed_at = now()", False),
+    ],
+)
+async def test_a_refusal_is_disproved_where_the_message_arrived_before_the_router_read_it(
+    router: Router, arrival: str, *, reopens: bool
+) -> None:
+    garage = Garage()
+    intent = await decided(router, garage)
+    await router.rows(
+        """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account,
+               template, command, state, due_at, expires_at, claimed_at, settled_at, created_at)
+           values ($1, $2, 1, 'whatsapp', 'meta', $3, 1, 'a', false, '{}', 'accepted', $4, $4, $4, $4, $4)""",
+        *(garage.org_id, UUID(intent["intent_id"]), garage.conversation_id, NOW),
+    )
+    await refused_by_meta(router, garage)
+    await router.rows(f"update messages set seq = 2, {arrival}")
+    assert await router.refuse(garage.refusal(intent)) == {topic.name: [] for topic in OUTPUTS}
+    assert await router.rows("select last_refused_at as at from conversations") == [{"at": None if reopens else NOW}]
+
+
 async def test_a_refusal_of_nothing_we_know_is_a_dead_letter_and_its_neighbours_go_on(router: Router) -> None:
     garage = Garage()
     intent = await decided(router, garage)

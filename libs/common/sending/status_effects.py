@@ -21,7 +21,6 @@ from typing import NamedTuple
 from uuid import UUID
 
 from libs.common import metrics
-from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory import templates
 from libs.common.directory.address_marks import clear, record_unreached
@@ -48,8 +47,9 @@ from libs.common.faults import (
 from libs.common.ids import SendKey
 from libs.common.providers import Provider, ProviderChannel, Transport
 from libs.common.providers.cost import read_cost
-from libs.common.sending import pause_queries, refusals, sms_charges
+from libs.common.sending import pause_queries, refusals, refused_windows, sms_charges
 from libs.common.sending.pricing import Pricing, keep_pricing, pricing_of
+from libs.common.sending.refused_windows import RefusedSend
 from libs.common.sending.rows import EVERY_ACCOUNT, StatusLine, at_account
 from libs.common.sending.sms_charges import Figure, SpentByMessage
 from libs.common.sending.spent import Spent
@@ -61,7 +61,6 @@ from libs.common.sending.statuses import (
     match_statuses,
     take_early_statuses,
 )
-from libs.common.thread.conversations import disprove_refusals, refuse_windows
 from libs.common.thread.message_status import (
     DELIVERY_STATUSES,
     PROVIDER_REFUSED,
@@ -71,29 +70,9 @@ from libs.common.thread.message_status import (
     advance,
 )
 from libs.common.thread.messages import LockedMessage, delivery_update, lock_messages, write_states
-from libs.common.window import DOUBT_WAIT
 
 _UNSETTLED = frozenset({"pending", "sent"})
 _ARRIVED = frozenset({"delivered", "read"})
-
-# From when a refusal counts, as after an answer of Meta's: the customer's last message, as the decision knew it, may
-# lie ahead of our clock, and the second send of a doubt ends it. Of a send without ``called_at`` its row tells when it
-# was called; a template's says nothing of a window.
-_REFUSED_AT = """
-select u.org_id, u.conversation_id, greatest(coalesce(u.called_at, s.claimed_at), f.customer_at,
-       case when u.attempt > 1 and f.first_refused_at >= f.customer_at then f.first_refused_at + $6::interval end)
-  from unnest($1::text[], $2::uuid[], $3::uuid[], $4::int[], $5::timestamptz[])
-       as u (org_id, conversation_id, message_id, attempt, called_at)
-  left join sends s
-    on s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
-   and s.channel = 'whatsapp' and not s.template
-  left join lateral (
-       select (d.record -> 'facts' ->> 'last_customer_at')::timestamptz as customer_at,
-              (d.record -> 'facts' ->> 'first_refused_at')::timestamptz as first_refused_at
-         from decisions d
-        where d.org_id = u.org_id and d.intent_id = u.message_id and d.attempt = u.attempt offset 0) f on true
- where coalesce(u.called_at, s.claimed_at) is not null
-"""
 
 
 @dataclass(slots=True)
@@ -141,10 +120,10 @@ class StatusEffects:
     """What a batch of statuses comes to. Pure: ``_apply`` writes it."""
 
     events: StatusEvents = field(default_factory=StatusEvents)
-    closed_windows: list[tuple[str, UUID, UUID, int, datetime]] = field(default_factory=list)
-    """Free-form sends that Meta refused because the window was closed: conversation, message, attempt, and when."""
-    arrived_after_all: list[tuple[str, UUID, UUID, int, None]] = field(default_factory=list)
-    """The same of sends that reached the customer though the router had decided again, which Meta had refused."""
+    closed_windows: list[RefusedSend] = field(default_factory=list)
+    """Free-form sends that Meta refused because the window was closed."""
+    arrived_after_all: list[RefusedSend] = field(default_factory=list)
+    """Sends on WhatsApp that reached the customer though the router had decided again."""
     unreached: list[Unreached] = field(default_factory=list)
     signs: list[SignOfLife] = field(default_factory=list)
     gone: list[TemplateFailure] = field(default_factory=list)
@@ -190,7 +169,7 @@ class StatusEffects:
         if status.status in _ARRIVED and (address := send.address) is not None:
             self.signs.append(SignOfLife(send.org_id, status.channel, address, status.at))
         if status.status in _ARRIVED and status.channel == "whatsapp" and send.attempt < before.attempt:
-            self.arrived_after_all.append((send.org_id, conversation_id, *send.send[1:], None))
+            self.arrived_after_all.append(RefusedSend(send.org_id, conversation_id, *send.send[1:]))
 
     def conclude(self, messages: dict[tuple[str, UUID], LockedMessage]) -> None:
         """After the last status: what failures say of others, and refusals. None is of a message that arrived."""
@@ -227,7 +206,7 @@ class StatusEffects:
             used = SentTemplate(send.org_id, send.sender, send.template, send.language)
         match status.fault:
             case WindowClosed() if send.route != "template":
-                self.closed_windows.append((send.org_id, conversation_id, *send.send[1:], called_at))
+                self.closed_windows.append(RefusedSend(send.org_id, conversation_id, *send.send[1:], called_at))
             case AccountFault(scope, every_sender) if send.sender is not None:
                 of = None if status.channel == "whatsapp" else status.account
                 account = at_account(EVERY_ACCOUNT if every_sender else send.sender, status.provider, of)
@@ -300,13 +279,8 @@ async def _apply(db: Connection, matched: Iterable[Matched], now: datetime) -> S
             effects.add(message, message.conversation_id, send, status)
     effects.conclude(messages)
     await write_states(db, messages.values())
-    for sends, apply in (
-        (effects.closed_windows, refuse_windows),
-        (effects.arrived_after_all, disprove_refusals),
-    ):
-        if sends:
-            rows = await db.fetch(_REFUSED_AT, *as_columns(sends), DOUBT_WAIT)
-            await apply(db, [tuple(row) for row in rows])
+    await refused_windows.close(db, effects.closed_windows)
+    await refused_windows.reopen(db, effects.arrived_after_all)
     metrics.SENDS_AFTER_WINDOW.inc(len(effects.closed_windows))
     await record_unreached(db, effects.unreached)
     await keep_pricing(db, effects.pricing)

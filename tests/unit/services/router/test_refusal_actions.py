@@ -39,6 +39,7 @@ def a_message(**changes: Any) -> RefusedMessage:
         "record": TEXT,
         "refusals": ("unreachable",),
         "first_decided_at": NOW - timedelta(hours=1),
+        "arrived": False,
     }
     return RefusedMessage(**fields | changes)
 
