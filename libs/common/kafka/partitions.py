@@ -81,6 +81,8 @@ class Partitions:
     """When each stopped partition is tried again."""
     _may_die: dict[int, int] = field(default_factory=dict)
     """How many may die until a partition's next stop, where that is not ``run_limit``."""
+    _died: dict[int, int] = field(default_factory=dict)
+    """How many had died when a partition was stopped last, since it was tried before."""
     progress: Progress = field(init=False)
     lag: dict[int, int] = field(default_factory=dict)
     """Partitions whose lag is in the metrics."""
@@ -140,10 +142,11 @@ class Partitions:
         stops = self._stops[partition] = self._stops.get(partition, 0) + 1
         wait = backoff(stops, base=self.stop_base, cap=STOP_CAP, jitter=random.random)
         self._retry_at[partition] = asyncio.get_running_loop().time() + wait.total_seconds()
+        died = self._died[partition] = self._may_die.get(partition, self.run_limit)
         self._pause_stopped()
         if stops == 1:
             self._log_stopped(partition, offset)
-        self._may_die[partition] = 2 * self._may_die.get(partition, self.run_limit) if unreadable else self.run_limit
+        self._may_die[partition] = 2 * died if unreadable else self.run_limit
 
     def reset_stops(self, partitions: AbstractSet[int]) -> None:
         """A record of these was handled or refused: their next stop is a first one."""
@@ -173,7 +176,7 @@ class Partitions:
             partition=partition,
             offset=offset,
             reason="dlq_run_limit",
-            records=self.run_limit,
+            records=self._died.get(partition, self.run_limit),
             attempt=self._stops.get(partition, 1),
         )
 

@@ -13,6 +13,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from libs.common.kafka.partitions import Partitions
+from tests.support.logs import LogLines
 from tests.support.scraped import scraped
 
 BEGAN = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
@@ -199,3 +200,13 @@ async def test_a_rebalance_that_leaves_a_partition_here_forgets_nothing_of_it() 
     await partitions.measure_lag()
     told = scraped("transom_kafka_caught_up_timestamp_seconds", topic="inbox.notices.v1")
     assert 500 <= BEGAN.timestamp() - told < 501
+
+
+async def test_a_stop_names_how_many_died_since_the_partition_was_tried_before(log_lines: LogLines) -> None:
+    """What nobody can read may be twice as much each time, until a record is handled."""
+    partitions = Partitions("inbox.notices.v1", "webhooks.v1", lambda: BEGAN, 100)
+    for _ in range(3):
+        partitions.stop(0, 1, unreadable=True)
+        partitions.log_stopped()
+        partitions.retry_stopped(math.inf)
+    assert [line["records"] for line in log_lines.of("consumer.stopped")] == [100, 100, 200, 400]
