@@ -12,7 +12,9 @@ from deploy.local.sandbox.faults import Mode
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.sending.breaker import UNRESPONSIVE_AFTER
 from services.sms_bridge.search import LISTS_AT_ONCE
-from tests.support.sms_world import SmsWorld, an_sms_world, to_somebody_else
+from tests.support.logs import LogLines
+from tests.support.sandbox import TWILIO_SID
+from tests.support.sms_world import ORG, SmsWorld, an_sms_world, to_somebody_else
 
 
 @pytest_asyncio.fixture
@@ -27,7 +29,7 @@ async def world(
 
 @pytest.mark.parametrize("mode", ["page", "server_error"])
 async def test_an_outage_costs_no_sms_and_few_of_them_a_call(
-    world: SmsWorld, sandbox: SandboxClient, mode: Mode
+    world: SmsWorld, sandbox: SandboxClient, log_lines: LogLines, mode: Mode
 ) -> None:
     await sandbox.fault("twilio", mode, http_status=503)
     await sandbox.fault("twilio", "page", endpoint="list", http_status=503)
@@ -47,6 +49,8 @@ async def test_an_outage_costs_no_sms_and_few_of_them_a_call(
         return [(await world.send_row(command))["state"] for command in commands]
 
     assert await states() == ["unknown"] * UNRESPONSIVE_AFTER + ["pending"] * (20 - UNRESPONSIVE_AFTER)
+    [opened] = log_lines.of("breaker.opened")
+    assert (opened["dependency"], opened["org_id"], opened["detail"]) == ("twilio", ORG, f"account {TWILIO_SID}")
     await minutes_pass(5)
     assert sum([bool((await world.send_row(command))["tries"]) for command in commands]) <= UNRESPONSIVE_AFTER + 6
     await sandbox.clear_faults()

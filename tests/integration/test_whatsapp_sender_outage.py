@@ -14,6 +14,7 @@ from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
 from libs.common.sending.breaker import UNRESPONSIVE_AFTER
 from tests.support import world
+from tests.support.logs import LogLines
 from tests.support.sandbox import NUMBER_ID
 from tests.support.sending import ORG, TIMINGS, WABA, Conversation, Garage, Line, a_sender, accept, kim, quicker
 
@@ -88,18 +89,26 @@ async def test_an_outage_costs_no_message_and_few_of_them_a_call(
     assert await garage.fetch("select from pauses") == []
 
 
-async def test_another_number_goes_on(line: Line, garage: Garage, sandbox: SandboxClient) -> None:
+async def test_another_number_goes_on(line: Line, garage: Garage, sandbox: SandboxClient, log_lines: LogLines) -> None:
     here = await kim(garage, sandbox)
     others = [await kim(garage, sandbox) for _ in range(UNRESPONSIVE_AFTER)]
     await sandbox.fault("meta", "page", http_status=503, number=NUMBER_ID)
     await arrive(line, garage, others, UNRESPONSIVE_AFTER)
     [waiting] = await arrive(line, garage, [here], 1)
+    [opened] = log_lines.of("breaker.opened")
+    assert (opened["dependency"], opened["phone_number_id"], opened["org_id"]) == ("meta", NUMBER_ID, ORG)
 
     async with garage.pool.acquire() as db:
         await world.a_number(db, ORG, ANOTHER_NUMBER, waba=WABA, display_number="+447700900124")
     garage.number = ANOTHER_NUMBER
     passing = await arrive(line, garage, [await kim(garage, sandbox) for _ in range(3)], 3)
     assert await garage.states(waiting, *passing) == ["pending", "accepted", "accepted", "accepted"]
+
+    await sandbox.clear_faults()
+    garage.now.forward(STEP * 2)
+    await send_all(line)
+    assert await garage.states(waiting) == ["accepted"]
+    assert [one["phone_number_id"] for one in log_lines.of("breaker.closed")] == [NUMBER_ID]
 
 
 async def test_now_and_then_a_lost_answer_rests_nobody(line: Line, garage: Garage, sandbox: SandboxClient) -> None:

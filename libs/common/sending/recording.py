@@ -24,7 +24,7 @@ from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.breaker import UNRESPONSIVE_AFTER, is_silence, pause_reason, runs_after
 from libs.common.sending.outcomes import PreparedT, SendOutcome, Timings
 from libs.common.sending.persisting import Persisted, persist
-from libs.common.sending.rows import Claim, Pause, provider_of
+from libs.common.sending.rows import Claim, Pause, names_of
 from libs.common.sending.transitions import Recovery, answer, pause_key, pauses_after
 from libs.common.slow_suspects import SlowSuspects
 
@@ -182,12 +182,13 @@ class Recorder(Generic[PreparedT]):
             proof_until = now + self._timings.proof
             await pause_queries.defer_probe(db, transport, recovery.unproved - new.keys(), proof_until, now)
         self._unanswered = unanswered
+        org_ids = {one.claim.row.paused_as: one.claim.row.org_id for one in batch}
         for at, pause in new.items():
             if at not in standing:
-                dependency = provider_of(pause.account, transport.provider)
-                log.warning("breaker.opened", dependency=dependency, reason=pause.reason)
+                whose = names_of(pause.account, transport.provider, org_ids.get(pause.account))
+                log.warning("breaker.opened", reason=pause.reason, **whose)
         for account, _scope in over:
-            log.info("breaker.closed", dependency=provider_of(account, transport.provider))
+            log.info("breaker.closed", **names_of(account, transport.provider, org_ids.get(account)))
         awake = {account for account, _scope in over | recovery.again}
         return Recorded(applied, _answers(batch), list(new.values()), awake)
 

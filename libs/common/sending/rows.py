@@ -44,6 +44,20 @@ def provider_of(paused: str, default: Provider) -> Provider:
     return next((provider for provider in PROVIDERS if provider == named), default)
 
 
+def names_of(paused: str, default: Provider, org_id: str | None) -> dict[str, str]:
+    """The fields of a log line that say whose pause it is. A sender of SMS is a phone number, so it is not named.
+
+    ``org_id``: of a row that the pause holds up, where one is known.
+    """
+    provider = provider_of(paused, default)
+    whose = {"dependency": str(provider)} | ({} if org_id is None else {"org_id": org_id})
+    if provider == "meta":
+        return whose | {"phone_number_id": paused}
+    sender, _, account = paused.partition("@")
+    every = ", every sender" if sender == EVERY_ACCOUNT else ""
+    return whose | {"detail": f"account {account.partition(':')[2]}{every}"}
+
+
 _COLUMNS = {"org_id", "message_id", "attempt", "conversation_id"}
 """The fields of a command that a row has as columns. The stored command is without them."""
 

@@ -25,7 +25,7 @@ from libs.common.sending.outcomes import Inconclusive, PreparedT, Timings
 from libs.common.sending.persisting import Persisted, persist
 from libs.common.sending.publishing import EventPublisher
 from libs.common.sending.quarantine import Quarantine, halving
-from libs.common.sending.rows import EVERY_ACCOUNT, SendRow, Transition, sender_of
+from libs.common.sending.rows import SendRow, Transition, names_of
 from libs.common.sending.transitions import expire, resolve, unknown
 from libs.common.sending.waiting_queries import waiting
 
@@ -145,20 +145,10 @@ class Sweeper(Generic[PreparedT]):
         async with self._pool.acquire() as db:
             rests = await pause_queries.take_due_for_log(db, self._adapter.transport, self._now())
         for rest in rests:
-            whose = {"org_id": rest.org_id} if rest.org_id is not None else {}
-            of_all = ""
-            if rest.provider == "meta":  # an SMS account is a phone number
-                whose["phone_number_id"] = rest.account
-            elif sender_of(rest.account) == EVERY_ACCOUNT:
-                of_all = f"account {rest.account.rpartition(':')[2]}, every sender, "
-            log.error(
-                "account.resting",
-                dependency=rest.provider,
-                reason=rest.scope,
-                provider_code=rest.reason,
-                detail=f"{of_all}since {rest.since.isoformat(timespec='seconds')}",
-                **whose,
-            )
+            whose = names_of(rest.account, rest.provider, rest.org_id)
+            since = f"since {rest.since.isoformat(timespec='seconds')}"
+            whose["detail"] = f"{whose['detail']}, {since}" if "detail" in whose else since
+            log.error("account.resting", reason=rest.scope, provider_code=rest.reason, **whose)
 
     async def measure(self) -> None:
         """Measure what waits, and log it once a minute. The times are this host's: by how far back PostgreSQL's lie."""
