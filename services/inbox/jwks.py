@@ -147,14 +147,19 @@ def _verifying(said: Mapping[str, Any]) -> VerifyingKey | None:
     return VerifyingKey(key, algorithms if named is None else algorithms & {str(named)})
 
 
-async def fetch_json(http: httpx2.AsyncClient, address: str) -> Mapping[str, Any]:
-    """The JSON object at this address. Raises ProviderAway for any other answer, without quoting it."""
+async def fetch_json(
+    http: httpx2.AsyncClient, address: str, method: str = "GET", taken: range = range(200, 201), **request: Any
+) -> Mapping[str, Any]:
+    """The JSON object at this address. Raises ProviderAway for any other answer, without quoting it.
+
+    ``taken``: the HTTP statuses whose body is read. ``request``: what httpx sends with it.
+    """
     try:
         async with (
             asyncio.timeout(ANSWER_SECONDS),
-            http.stream("GET", address, headers={"Accept": "application/json"}) as answer,
+            http.stream(method, address, headers={"Accept": "application/json"}, **request) as answer,
         ):
-            if answer.status_code != httpx2.codes.OK:
+            if answer.status_code not in taken:
                 raise ProviderAway(f"the identity provider answers {answer.status_code}")
             body = bytearray()
             async for part in answer.aiter_bytes():

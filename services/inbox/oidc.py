@@ -8,7 +8,6 @@ Rule 3: an ID token counts with the signature of one of the provider's keys, for
 Rule 4: the redirect address is INBOX_URL and a fixed path.
 """
 
-import asyncio
 import hmac
 import secrets
 from collections.abc import Callable, Mapping
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import httpx2
-from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 
 from libs.common.clock import Clock, steady
@@ -31,6 +29,8 @@ CALLBACK = "/login/callback"
 _SCOPE = "openid profile"
 _KEPT_SECONDS = 3600.0
 _SECRET_BYTES = 32
+_TAKEN = range(200, 500)
+"""Statuses of the token endpoint whose body is read: a refused code comes as 400 or 401 with JSON."""
 
 
 class SignInRefused(Exception):  # noqa: N818 -- as in: raise SignInRefused("state")
@@ -163,22 +163,16 @@ class Provider:
             raise SignInRefused("nonce")
 
     async def _id_token(self, metadata: Metadata, attempt: Attempt, code: str) -> str:
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self._as.redirect,
+            "code_verifier": attempt.verifier,
+        }
         async with self._client(metadata) as client:
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    told = await client.fetch_token(
-                        metadata.token,
-                        grant_type="authorization_code",
-                        code=code,
-                        redirect_uri=self._as.redirect,
-                        code_verifier=attempt.verifier,
-                    )
-            except OAuthError:
-                raise SignInRefused("code") from None
-            except (httpx2.HTTPError, TimeoutError) as error:
-                raise ProviderAway(f"the identity provider is away ({type(error).__name__})") from None
-            except ValueError:  # its answer is no JSON
-                raise ProviderAway("the identity provider's answer cannot be read") from None
+            auth = client.client_auth(client.token_endpoint_auth_method)
+            more = {"data": form, "auth": auth, "withhold_token": True}
+            told = await fetch_json(client, metadata.token, "POST", _TAKEN, **more)
         token = told.get("id_token")
         if not isinstance(token, str):
             raise SignInRefused("code")

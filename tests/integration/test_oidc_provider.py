@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 
 from deploy.local.servers.ports import LOOPBACK, free_port
 from libs.common.clock import utc_now
-from services.inbox.jwks import FRESH, STALE
+from services.inbox.jwks import FRESH, MOST_BYTES, STALE
 from services.inbox.oidc import Attempt, Client, Provider, SignInRefused
 from services.inbox.problems import ProviderAway
 
@@ -34,6 +34,8 @@ class Changing:
     attempt: Attempt = field(default_factory=lambda: Attempt.fresh("/inbox"))
     seconds: float = 1000.0
     is_slow: bool = False
+    padding: int = 0
+    """Blanks in the answer of the token endpoint."""
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._slowly])
@@ -78,7 +80,8 @@ class Changing:
         said: dict[str, Any] = {"iss": self.issuer, "aud": "transom", "sub": "kim", "iat": now, "exp": now + 300}
         key_id, key = self.signs_with
         token = jwt.encode(said | {"nonce": self.attempt.nonce}, key, "ES256", headers={"kid": key_id})
-        return web.json_response({"access_token": "a", "token_type": "Bearer", "id_token": token})
+        said = {"access_token": "a", "token_type": "Bearer", "id_token": token, "padding": " " * self.padding}
+        return web.json_response(said)
 
     def passes(self, delta: timedelta) -> None:
         self.seconds += delta.total_seconds() + 1
@@ -160,3 +163,11 @@ async def test_an_answer_that_comes_too_slowly_is_not_waited_for(
         monkeypatch.setattr(f"services.inbox.{module}.ANSWER_SECONDS", 0.5)
     with pytest.raises(ProviderAway):
         await signs_in(door, changing)
+
+
+async def test_an_answer_of_the_token_endpoint_is_read_up_to_a_limit(door: Provider, changing: Changing) -> None:
+    changing.padding = MOST_BYTES
+    with pytest.raises(ProviderAway, match="too large"):
+        await signs_in(door, changing)
+    changing.padding = MOST_BYTES // 2
+    assert await signs_in(door, changing) == "kim"
