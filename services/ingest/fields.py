@@ -12,7 +12,7 @@ Rule 3: a card that names another BSUID than the item is another person's. A num
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +20,7 @@ from libs.common import phone
 from libs.common.errors import Undecodable
 from libs.common.events.content import MAX_ID
 from libs.common.events.directory import MAX_NAME
+from libs.common.events.fields import within_the_calendar
 from libs.common.phone import canonical
 from libs.common.window import customer_instant
 from services.ingest.items import MessageStatus, Sender
@@ -47,12 +48,9 @@ def read_received_at(value: object) -> datetime:
 def _instant(value: str) -> datetime | None:
     try:
         at = datetime.fromisoformat(value)
-        if at.tzinfo is None:
-            return None
-        at.astimezone(UTC)
-    except (ValueError, OverflowError):  # no time, or one outside of the calendar
+        return None if at.tzinfo is None else within_the_calendar(at)
+    except ValueError:  # no time, or one outside of the calendar
         return None
-    return at
 
 
 def business_number(webhook: Mapping[str, Any]) -> str:

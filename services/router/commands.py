@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar, assert_never
 from libs.common.directory.addressing import address_of
 from libs.common.events.base import Part
 from libs.common.events.content import OutTemplate
+from libs.common.events.fields import EARLIEST, LATEST
 from libs.common.events.intents import Intent
 from libs.common.events.outbound import BridgeReason, SmsCommand, WhatsappCommand
 from libs.common.phone import dialled, normalise
@@ -34,13 +35,8 @@ def command_of(attempt: Attempt, intent: Intent, decision: Decision, now: dateti
 
 
 def utc(instant: datetime) -> datetime:
-    """The instant in UTC. Where the calendar ends before that, the same digits in UTC."""
-    if instant.tzinfo is UTC:
-        return instant
-    try:
-        return instant.astimezone(UTC)
-    except OverflowError:
-        return instant.replace(tzinfo=UTC)
+    """The instant in UTC, brought between 1970 and 9000, as its readers take it (``fields.Instant``)."""
+    return max(min(instant, LATEST), EARLIEST).astimezone(UTC)
 
 
 def _whatsapp(

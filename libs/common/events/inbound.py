@@ -7,6 +7,7 @@ from pydantic import AwareDatetime
 
 from libs.common.events.base import Event
 from libs.common.events.content import InContent
+from libs.common.events.fields import Instant, OrgId
 from libs.common.events.outbound import Channel, WindowState
 
 
@@ -20,7 +21,7 @@ class InboundMessage(Event):
 
     type: Literal["inbound.message.v1"] = "inbound.message.v1"
     message_id: UUID
-    org_id: str
+    org_id: OrgId
     conversation_id: UUID
     customer_id: UUID | None  # null: an unknown person wrote into a group
     channel: Channel
@@ -76,7 +77,7 @@ class SmsCallback(Event):
 
     TYPE: ClassVar[str]
 
-    received_at: AwareDatetime
+    received_at: Instant
     form: dict[str, str]
     verified_account: str
 
@@ -91,7 +92,7 @@ class TwilioStatusWebhook(Event):
     TYPE: ClassVar[str] = "webhook.twilio_status.v1"
 
     type: Literal["webhook.twilio_status.v1"] = "webhook.twilio_status.v1"
-    received_at: AwareDatetime
+    received_at: Instant
     form: dict[str, str]
     ref: str | None = None
     verified_account: str | None = None
@@ -107,7 +108,7 @@ class TwilioSmsWebhook(SmsCallback):
     TYPE: ClassVar[str] = "webhook.twilio_sms.v1"
 
     type: Literal["webhook.twilio_sms.v1"] = "webhook.twilio_sms.v1"
-    sent_at: AwareDatetime | None = None
+    sent_at: Instant | None = None
 
     def record(self) -> tuple[bytes, bytes]:
         """Key (business number and customer) and value of its record."""

@@ -1,13 +1,13 @@
 """The events of the outbound path: decisions, commands, refusals and delivery updates."""
 
 from datetime import date, datetime
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from libs.common.events.base import Event, Part, encode_object
-from libs.common.events.fields import ConsentPurpose, MetaId
+from libs.common.events.fields import Attempt, ConsentPurpose, Instant, MetaId, OrgId, Sequence
 from libs.common.ids import AttemptKey
 
 Route = Literal["session", "template", "bridge", "silent", "rejected"]
@@ -17,8 +17,8 @@ Channel = Literal["whatsapp", "sms", "portal"]
 class WindowState(Part):
     """A customer service window at the time of the event."""
 
-    opened_at: AwareDatetime | None
-    closes_at: AwareDatetime | None
+    opened_at: Instant | None
+    closes_at: Instant | None
     open: bool
 
 
@@ -29,14 +29,14 @@ class OutboundDecision(Event):
 
     type: Literal["outbound.decision.v1"] = "outbound.decision.v1"
     intent_id: UUID
-    attempt: int
-    org_id: str
+    attempt: Attempt
+    org_id: OrgId
     conversation_id: UUID | None
     route: Route
     channel: Channel | None
     reason: str
     window: WindowState | None
-    decided_at: AwareDatetime
+    decided_at: Instant
 
 
 class WhatsappCommand(Event):
@@ -49,10 +49,10 @@ class WhatsappCommand(Event):
 
     type: Literal["outbound.whatsapp.v1"] = "outbound.whatsapp.v1"
     message_id: UUID
-    attempt: int
-    org_id: str
+    attempt: Attempt
+    org_id: OrgId
     conversation_id: UUID
-    sequence: int
+    sequence: Sequence
     route: Literal["session", "template"]
     phone_number_id: MetaId
     to: str | None = None  # E.164 with the plus; wins over the BSUID at Meta
@@ -61,9 +61,9 @@ class WhatsappCommand(Event):
     content: dict[str, Any]
     quotes: str | None = None  # Meta's id of the message that this one answers
     purpose: ConsentPurpose | None = None  # route template: its consent is asked for again before the call
-    created_at: AwareDatetime
-    expires_at: AwareDatetime | None = None
-    not_before: AwareDatetime | None = None  # a retry that has to wait
+    created_at: Instant
+    expires_at: Instant | None = None
+    not_before: Instant | None = None  # a retry that has to wait
 
 
 BridgeReason = Literal["window_expired", "whatsapp_unreachable"]
@@ -76,12 +76,12 @@ class SmsCommand(Event):
 
     type: Literal["outbound.sms.v1"] = "outbound.sms.v1"
     message_id: UUID  # the original message; a bridge derives its own id from it
-    attempt: int
-    org_id: str
+    attempt: Attempt
+    org_id: OrgId
     conversation_id: UUID
-    sequence: int
+    sequence: Sequence
     route: Literal["bridge", "session"]
-    from_number: str  # the org's own number, E.164
+    from_number: Annotated[str, Field(max_length=100)]  # the org's own number, E.164; rows are found by it
     to: str  # E.164
     named: bool = False  # the intent itself named it
     text: str | None = None  # route session
@@ -89,10 +89,12 @@ class SmsCommand(Event):
     org_name: str | None = None  # route bridge
     whatsapp_number: str | None = None  # route bridge: the business number for wa.me, E.164
     portal_host: str | None = None  # route bridge: the org's own host, if it has one
-    segments: int = 1  # what it counts for in the organisation's day; of a bridge always one
+    segments: Annotated[int, Field(ge=0, le=1_000)] = (
+        1  # what it counts for in the organisation's day; of a bridge always one
+    )
     day: date | None = None  # the day (UTC) on which it is counted; null: a release before the cap decided it
-    created_at: AwareDatetime
-    expires_at: AwareDatetime | None = None
+    created_at: Instant
+    expires_at: Instant | None = None
 
 
 RefusalReason = Literal[
@@ -122,12 +124,12 @@ class OutboundRefused(Event):
 
     type: Literal["outbound.refused.v1"] = "outbound.refused.v1"
     intent_id: UUID
-    attempt: int
-    org_id: str
+    attempt: Attempt
+    org_id: OrgId
     conversation_id: UUID
     reason: RefusalReason
     provider_code: str | None = None
-    at: AwareDatetime
+    at: Instant
 
     @property
     def key(self) -> bytes:
@@ -166,14 +168,14 @@ class DeliveryUpdate(Event):
 
     type: Literal["delivery.update.v1"] = "delivery.update.v1"
     message_id: UUID
-    org_id: str
+    org_id: OrgId
     conversation_id: UUID | None
     channel: Channel | None
-    seq: int = Field(ge=1)
+    seq: Annotated[int, Field(ge=1, le=2**31 - 1)]
     status: Literal["sent", "delivered", "read", "failed"]
     reason: str | None = None
     provider_code: str | None = None
-    at: AwareDatetime
+    at: Instant
 
     @property
     def key(self) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.common.events.fields import EARLIEST, LATEST
 from libs.common.events.inbound import MetaWebhook
 from libs.common.events.outbound import Channel, DeliveryUpdate, NewStatus, OutboundDecision
 
@@ -33,7 +34,7 @@ def test_a_field_that_the_event_does_not_declare_is_a_bug() -> None:
         MetaWebhook.encode_fields(FIELDS | {"colour": "red"})
 
 
-_TIMES = st.datetimes(timezones=st.just(UTC))
+_TIMES = st.datetimes(EARLIEST.replace(tzinfo=None), LATEST.replace(tzinfo=None), timezones=st.just(UTC))
 _IDS = st.uuids().map(lambda one: asyncpg.pgproto.pgproto.UUID(str(one)))
 
 
