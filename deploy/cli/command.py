@@ -101,7 +101,7 @@ def migrate(phase: Literal["pre", "post"] | None) -> None:
 @main.command()
 @click.option(
     "--partitions",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 100_000),
     default=None,
     help="For every topic, instead of the declared number. An existing topic with fewer gets more, once all is read"
     " and stopped.",
@@ -111,9 +111,12 @@ def migrate(phase: Literal["pre", "post"] | None) -> None:
 )
 @click.option("--ignore-group", multiple=True, help="A consumer group that is not used any more and does not count.")
 @click.option(
-    "--retention-hours", type=click.IntRange(1), default=None, help="For every topic, instead of the declared time."
+    "--retention-hours",
+    type=click.IntRange(1, 1_000_000),
+    default=None,
+    help="For every topic, instead of the declared time.",
 )
-@click.option("--replication-factor", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--replication-factor", type=click.IntRange(1, 1_000), default=1, show_default=True)
 @click.option("--acls", is_flag=True, help="Print who may write and read what as Kafka ACLs, and create nothing.")
 @click.option("--user-prefix", default="transom-", show_default=True, help="Before every user's name, with --acls.")
 def topics(

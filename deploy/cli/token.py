@@ -18,6 +18,7 @@ from libs.common.events.fields import MAX_USER_ID, OrgId
 from libs.common.setting_types import is_loopback, secrets_in
 from libs.common.settings import SignInSettings
 from libs.common.settings import load as load_settings
+from services.inbox.people import CAPABILITIES, EVERYTHING
 
 LONGEST = timedelta(hours=1)
 _TTL = re.compile(r"([0-9]{1,5})(s|m|h)")
@@ -39,7 +40,7 @@ def development_token(org: str, user: str, capabilities: str, name: str | None, 
     claims: dict[str, Any] = {
         "org_id": _org(org),
         "sub": _user(user),
-        "capabilities": [word.strip() for word in capabilities.split(",") if word.strip()],
+        "capabilities": _capabilities(capabilities),
         "iat": int(now.timestamp()),
         "exp": int((now + _life(ttl)).timestamp()),
     }
@@ -58,6 +59,16 @@ def _user(user: str) -> str:
     if not 0 < len(user) <= MAX_USER_ID or not user.isprintable():
         raise ConfigurationError(f"--user: an id is 1 to {MAX_USER_ID} printable characters")
     return user
+
+
+def _capabilities(joined: str) -> list[str]:
+    """The words. The inbox takes one that it does not know for nothing, so a misspelt one would be a silent no."""
+    words = [word.strip() for word in joined.split(",") if word.strip()]
+    known = (*CAPABILITIES, EVERYTHING)
+    if not words or not set(words) <= set(known):
+        wrong = ", ".join(repr(word) for word in words if word not in known) or "nothing"
+        raise ConfigurationError(f"--capabilities: {wrong} is not known here: one or more of {', '.join(known)}")
+    return words
 
 
 def _life(ttl: str) -> timedelta:

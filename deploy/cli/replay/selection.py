@@ -46,6 +46,7 @@ _FROM, _REASON = "replayed_from", "replayed_reason"
 _WITH_REASON = (OUTBOUND_DECISIONS, OUTBOUND_REFUSED, DELIVERY_UPDATES, INBOX_NOTICES)
 """Topics whose events have a field ``reason``."""
 _AGE = re.compile(r"([0-9]{1,6})(s|m|h|d)")
+_NUMBER = re.compile(r"\+?[0-9]{3,20}")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 Found: TypeAlias = "ConsumerRecord[bytes, bytes]"
@@ -93,6 +94,11 @@ class Selection:
             names = ", ".join(topic.name for topic in _WITH_REASON)
             raise ConfigurationError(
                 f"--reason: records of {self.topic.name} have none; those of {names} do, and dead letters (--dlq)"
+            )
+        if self.number is not None and _NUMBER.fullmatch(self.number) is None:
+            raise ConfigurationError(
+                f"--number: {self.number!r} is none: give a phone_number_id such as 106400000000001, or an SMS number"
+                " such as +447700900123"
             )
         if self.began is not None and self.until is not None and self.began >= self.until:
             raise ConfigurationError("--until must be later than --from")
@@ -190,11 +196,10 @@ def topic_named(name: str) -> Topic:
 
 def moment(option: Literal["--from", "--until"], text: str, now: datetime) -> datetime:
     """A time as people write it: RFC 3339 with its zone, or an age such as 90m, 6h, 3d. Raises ConfigurationError."""
-    if age := _AGE.fullmatch(text):
-        return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
     try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
+        age = _AGE.fullmatch(text)
+        at = now - timedelta(**{_UNITS[age[2]]: int(age[1])}) if age else datetime.fromisoformat(text)
+    except (ValueError, OverflowError):  # no time, or an age of millennia
         raise ConfigurationError(
             f"{option}: {text!r} is no time: give one such as 2026-11-26T10:00:00Z, or an age such as 90m, 6h or 3d"
         ) from None

@@ -127,6 +127,7 @@ def test_times_are_read_as_people_write_them(text: str, at: datetime) -> None:
         ("yesterday", "'yesterday' is no time: give one such as 2026-11-26T10:00:00Z, or an age"),
         ("", "is no time"),
         ("5w", "is no time"),
+        ("999999d", "is no time"),
         ("2026-11-26T10:00:00", "names no zone"),
         ("2026-11-26", "names no zone"),
         ("2027-11-26T10:00:00Z", "lies ahead"),
@@ -142,6 +143,8 @@ def test_a_selection_that_can_mean_nothing_is_refused() -> None:
         Selection(WEBHOOKS, "unknown_number", dlq=False).check()
     with pytest.raises(ConfigurationError, match="--until must be later than --from"):
         live(began=NOW, until=NOW).check()
+    with pytest.raises(ConfigurationError, match=r"--number: 'abc' is none: give a phone_number_id such as 1064"):
+        Selection(WEBHOOKS, number="abc").check()
     with pytest.raises(ConfigurationError, match=r"no topic is called nobody: one of webhooks\.v1, "):
         topic_named("nobody")
     for topic in TOPICS:

@@ -14,10 +14,17 @@ from services.inbox.tokens import Rules, check_origin, check_times, claims_of_ou
 KEY, OLDER = "k" * 32, "o" * 32
 
 
-def made(monkeypatch: pytest.MonkeyPatch, org: str = "acme", user: str = "olga", ttl: str = "1h", **env: str) -> str:
+def made(
+    monkeypatch: pytest.MonkeyPatch,
+    org: str = "acme",
+    user: str = "olga",
+    ttl: str = "1h",
+    may: str = "messages.view, messages.send",
+    **env: str,
+) -> str:
     for name, value in {"JWT_KEYS": f"{KEY},{OLDER}", **env}.items():
         monkeypatch.setenv(f"TRANSOM_{name}", value)
-    return development_token(org, user, "messages.view, messages.send", "Olga", ttl)
+    return development_token(org, user, may, "Olga", ttl)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +53,8 @@ def test_it_is_signed_with_the_newest_key(monkeypatch: pytest.MonkeyPatch) -> No
         ({"ttl": "1d"}, "--ttl"),
         ({"org": "a b"}, "--org"),
         ({"user": ""}, "--user"),
+        ({"may": "messages.view, nonsense"}, "--capabilities: 'nonsense' .* messages.send, .*, \\*"),
+        ({"may": " , "}, "--capabilities: nothing"),
         ({"user": "a\nb"}, "--user"),
         (
             {"JWT_KEYS": "", "JWKS_URL": "http://127.0.0.1:1", "JWT_AUDIENCE": "a", "JWT_ISSUER": "i"},

@@ -1,0 +1,13 @@
+"""Arguments of ``transom`` that no server takes are refused before any is asked."""
+
+import pytest
+from click.testing import CliRunner
+
+from deploy.cli import main
+
+
+@pytest.mark.parametrize("option", ["--partitions", "--retention-hours", "--replication-factor"])
+def test_a_number_that_no_broker_takes_is_refused_by_its_option(option: str) -> None:
+    told = CliRunner().invoke(main, ["topics", option, "99999999999"])
+    assert told.exit_code == 2
+    assert f"'{option}': 99999999999 is not in the range" in told.output
