@@ -92,6 +92,12 @@ def configure(
         library.handlers = []
         library.propagate = name != "uvicorn.access"
         library.setLevel(max(number, logging.WARNING))
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """An answer that cannot be ended is broken off, which closes its connection. Who does so logs the reason."""
+    return record.msg != "ASGI callable returned without completing response."
 
 
 def _info(lines: "_Lines", steps: Sequence[Processor], *, shown: bool) -> Callable[[str, dict[str, Any]], None]:

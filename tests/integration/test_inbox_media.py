@@ -7,19 +7,21 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 from uuid import uuid4
 
+import httpx
 import pytest
 import pytest_asyncio
 import uvicorn
 from aiokafka.admin import AIOKafkaAdminClient
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from deploy.local.servers.ports import LOOPBACK, free_port
 from services.inbox.media import MOST_BYTES
 from tests.support.inbox import ADVISOR, TECHNICIAN, RunningInbox, Staff, an_inbox_of_its_own
 from tests.support.inbox_world import InboxWorld
+from tests.support.logs import LogLines
 from tests.support.waiting import eventually
 
 HTML = b"<script>alert(document.cookie)</script>"
@@ -161,6 +163,27 @@ async def test_a_redirect_is_not_followed_and_a_file_that_is_too_large_is_refuse
     assert "/elsewhere" not in {asked for asked, _ in graph.asked}
     graph.file = Response(b"x", headers={"Content-Length": str(MOST_BYTES + 1)})
     assert (await priya.get(path)).status_code in (502, 503)
+
+
+async def broken_off() -> AsyncIterator[bytes]:
+    yield b"\xff\xd8 a brake"
+    raise ConnectionResetError
+
+
+async def test_a_file_that_breaks_off_is_one_line_and_no_whole_file(
+    garage: InboxWorld, graph: Graph, priya: Staff, log_lines: LogLines, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = await a_file(garage)
+    for headers in {"Content-Length": "200"}, {}:
+        graph.file = StreamingResponse(broken_off(), headers=headers, media_type="image/jpeg")
+        with pytest.raises(httpx.RemoteProtocolError):
+            await priya.get(path)
+    told = [(line["level"], line["dependency"], line["reason"]) for line in log_lines.of("dependency.away")]
+    assert told == [("warning", "meta", "ClientPayloadError")] * 2
+    raised = [said.exc_info[0] for said in caplog.records if said.exc_info]
+    assert raised == [ConnectionResetError] * 2, "of the Graph API of this test"
+    graph.file = None
+    assert (await priya.get(path)).content == b"\xff\xd8 a brake disc"
 
 
 async def test_a_number_in_the_name_of_a_file_is_masked_for_who_may_not_see_numbers(

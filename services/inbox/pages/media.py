@@ -5,12 +5,16 @@ from contextlib import AsyncExitStack
 
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
+from libs.common.logging import get_logger
 from services.inbox.deps import Deps
 from services.inbox.media import headers_of
 from services.inbox.media_queries import file_of
-from services.inbox.problems import not_found
+from services.inbox.problems import Problem, not_found
 from services.inbox.visits import Visit, language_of, signed_in
+
+log = get_logger()
 
 
 def routes(deps: Deps) -> list[BaseRoute]:
@@ -38,4 +42,14 @@ async def _file(visit: Visit) -> Response:
             async for piece in file.pieces:
                 yield piece
 
-    return StreamingResponse(pieces(), headers=headers_of(stored, file), media_type=file.media_type)
+    return _Download(pieces(), headers=headers_of(stored, file), media_type=file.media_type)
+
+
+class _Download(StreamingResponse):
+    """A file on its way. Where it breaks off, the connection is closed: the browser says so, and fetches it anew."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except Problem as cut:  # of ``Media.open``: the head of the answer is sent already
+            log.warning("dependency.away", dependency="meta", reason=type(cut.__cause__).__name__)

@@ -1,4 +1,5 @@
 import asyncio
+import inspect
 import io
 import logging as stdlib_logging
 import subprocess
@@ -7,6 +8,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+from uvicorn.protocols.http import httptools_impl
 
 from libs.common import logging
 from libs.common.redact import MASK
@@ -108,6 +110,13 @@ def test_an_exception_says_what_and_where_and_quotes_nothing(log_lines: LogLines
     assert line["level"] == "error"
     assert line["exception"][0]["type"] == "ValueError"
     assert "hello" not in log_lines.raw
+
+
+def test_an_answer_that_was_broken_off_is_told_by_who_did_so(log_lines: LogLines) -> None:
+    """uvicorn tells it once more, as an error and without the reason (its words are those of the pinned version)."""
+    stdlib_logging.getLogger("uvicorn.error").error("ASGI callable returned without completing response.")
+    assert log_lines.of("library.log") == []
+    assert "ASGI callable returned without completing response." in inspect.getsource(httptools_impl)
 
 
 @pytest.mark.parametrize("name", ["aiokafka.conn", "uvicorn.error"])
