@@ -124,7 +124,7 @@ async def test_a_slow_answer_about_a_message_does_not_hide_what_became_of_it_mea
     await expect(tab.locator(f"#m-{sent} .foot")).to_contain_text("Delivered")
 
 
-@pytest.mark.parametrize("part", ["news?*", "messages/*", "panel", "list?*"])
+@pytest.mark.parametrize("part", ["news?*", "messages/*", "panel", "list?*", "bell"])
 async def test_what_could_not_be_fetched_is_fetched_again(
     inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext], part: str
 ) -> None:
@@ -144,7 +144,7 @@ async def test_what_could_not_be_fetched_is_fetched_again(
             refused.set()
             await route.fulfill(status=503)
 
-    await tab.route(f"**/inbox/**/{part}" if part != "list?*" else "**/inbox/list?*", away)
+    await tab.route(f"**/inbox/{part}" if part in ("list?*", "bell") else f"**/inbox/**/{part}", away)
     if part == "messages/*":
         await desk.thread.moves(sent, "sent")
     else:
@@ -157,8 +157,8 @@ async def test_what_could_not_be_fetched_is_fetched_again(
             await expect(tab.locator(f"#m-{sent} .foot")).to_contain_text("Sent")
         case "news?*":
             await expect(tab.locator(f"#m-{written}")).to_be_in_viewport()
-        case "panel":
-            async with tab.expect_response(lambda answer: answer.url.endswith("/panel") and answer.ok):
+        case "panel" | "bell":
+            async with tab.expect_response(lambda answer: answer.url.endswith(f"/{part}") and answer.ok):
                 pass
         case _:
             await expect(tab.locator("#rows")).to_contain_text("Thanks!")

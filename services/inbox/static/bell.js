@@ -6,9 +6,9 @@ let waiting = 0;
 async function ask() {
   waiting = 0;
   const answer = await fetch("/inbox/bell", { headers: { "X-Part": "bell" }, cache: "no-store" }).catch(() => null);
+  if (!answer || answer.status >= 500) waiting ||= setTimeout(ask, 2 * PAUSE); // what is told is told once
   if (!answer?.ok) return;
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const fresh = page.getElementById("bell");
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("bell");
   if (fresh) document.getElementById("bell")?.replaceChildren(...fresh.childNodes);
 }
 
