@@ -6,11 +6,13 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import for_code
 
 from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.topology import Topology
 
+_THE_END = -1  # in Kafka's protocol
 EVERY_TOPIC = tuple(topic for declared in TOPICS for topic in (declared, declared.dlq))
 
 
@@ -53,6 +55,11 @@ class OwnTopics:
         """Have everything under the prefix deleted. The broker may still be at it on return: prefixes never return."""
         if mine := [name for name in await self._admin.list_topics() if name.startswith(self.prefix)]:
             await self._admin.delete_topics(mine)
+
+    async def lose(self, topic: Topic, partition: int = 0) -> None:
+        """What lies in this partition is gone, as when its retention has passed."""
+        place = TopicPartition(f"{self.prefix}{topic.name}", partition)
+        await self._admin.delete_records({place: RecordsToDelete(before_offset=_THE_END)})
 
     async def _until(self, wanted: Callable[[set[str]], bool]) -> None:
         """The broker's own view of what exists follows its controller's by some milliseconds."""

@@ -48,7 +48,7 @@ COMMIT_RETRY_INTERVAL = timedelta(seconds=2)
 LAG_INTERVAL = timedelta(seconds=5)
 RETRY_INTERVAL = timedelta(seconds=0.5)
 _CONSUMER_OPTIONS: dict[str, Any] = {
-    "auto_offset_reset": "earliest",
+    "auto_offset_reset": "none",  # RewindingConsumer begins at the oldest record, and says what was lost
     "isolation_level": "read_committed",
     "max_partition_fetch_bytes": 5 * 1024 * 1024,
     "fetch_max_bytes": 8 * 1024 * 1024,
@@ -87,6 +87,8 @@ class BatchConsumer:
     in it: a partition that is rewound or resumed, or whose records waited for the batch before longer than 100 ms.
     Where a subscription is not hurried that matters less than a process at rest, so there it waits longer."""
     UNHURRIED: ClassVar[int] = 4
+    METADATA_AGE_MS: ClassVar[int] = 30_000
+    """Partitions that are added, and those of a topic that was made anew, are seen after so long."""
 
     def __init__(
         self,
@@ -182,7 +184,16 @@ class BatchConsumer:
         throttle_aiokafka_logs()
         await self._broker.connect()
         self._failed = asyncio.get_running_loop().create_future()
-        use_consumer(self._broker, partial(RewindingConsumer, fail=self._fail, **self._connection.client_options()))
+        use_consumer(
+            self._broker,
+            partial(
+                RewindingConsumer,
+                fail=self._fail,
+                lost=self._lost,
+                metadata_max_age_ms=self.METADATA_AGE_MS,
+                **self._connection.client_options(),
+            ),
+        )
         self._joining = [asyncio.create_task(subscriber.start()) for subscriber in self._subscribers]
         try:
             done, _ = await asyncio.wait(self._joining, timeout=self.START_SECONDS, return_when=asyncio.FIRST_EXCEPTION)
@@ -266,6 +277,12 @@ class BatchConsumer:
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(self._failure(error))
             self._failed.exception()  # asyncio logs an exception that nothing reads, and ``watch`` may not be called
+
+    def _lost(self, place: TopicPartition, stood: int, first: int) -> None:
+        """Say that records from ``stood`` on were deleted unread. Fewer than none: the topic was made anew."""
+        (topic,) = (one.subscription.topic.name for one in self._runners if one.partitions.source_topic == place.topic)
+        how_many = {"records": first - stood} if first > stood else {}
+        log.error("records.lost", topic=topic, partition=place.partition, offset=stood, **how_many)
 
     def _failure(self, error: BaseException) -> BaseException:
         match error:

@@ -1,11 +1,12 @@
 """The consumer that FastStream reads with."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from libs.common.kafka.aiokafka_patches import FencedError, fetched_of, free, positions_of
 from libs.common.kafka.in_flight import InFlight
@@ -45,6 +46,9 @@ class FailureStreak:
 class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no types
     """A consumer that skips no record when ``getmany`` raises, and reads no partition that is ``in_flight``.
 
+    With ``auto_offset_reset="none"`` reading begins at the oldest record where nothing is committed, and where what was
+    to be read next was deleted. The latter is told: aiokafka's own reset passes over it without a word.
+
     aiokafka moves on behind the records that a failing ``getmany`` had already taken from other partitions. Here every
     partition goes back to where it was, whatever the reason (a checksum, for instance), and ``failures`` says for how
     long reading has failed. At rest it waits for ``IDLE_SECONDS``, however often FastStream wants to look: looking 100
@@ -58,10 +62,21 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
 
     in_flight: InFlight | None = None
 
-    def __init__(self, *topics: str, fail: Callable[[BaseException], None] = lambda _: None, **options: Any) -> None:
-        """``fail`` is called when another process has taken the place in the group."""
+    def __init__(
+        self,
+        *topics: str,
+        fail: Callable[[BaseException], None] = lambda _: None,
+        lost: Callable[[TopicPartition, int, int], None] = lambda *_: None,
+        **options: Any,
+    ) -> None:
+        """``fail`` is called when another process has taken the place in the group.
+
+        ``lost``: what was to be read next is not there any more. It is given the partition, the offset at which reading
+        stood, and the one of the oldest record that is left.
+        """
         super().__init__(*topics, **options)
         self.fail = fail
+        self.lost = lost
         self.failures = FailureStreak()
         self._had_their_turn: set[TopicPartition] = set()
 
@@ -135,7 +150,7 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
     async def read_or_rewind(
         self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None
     ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
-        """What aiokafka's ``getmany`` returns.
+        """What aiokafka's ``getmany`` returns; nothing where a partition had to be given another place.
 
         When it raises, these partitions are read again from where they were.
         """
@@ -144,6 +159,12 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
             found: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]] = await super().getmany(
                 *partitions, timeout_ms=timeout_ms, max_records=max_records
             )
+        except NoOffsetForPartitionError as error:
+            await self._begin_at_the_oldest(dict.fromkeys(error.args))
+            return {}
+        except OffsetOutOfRangeError as error:
+            await self._begin_at_the_oldest(*error.args)
+            return {}
         except Exception as error:
             if isinstance(error, FencedError):
                 self.fail(error)
@@ -154,3 +175,12 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
                     self.seek(partition, position)
             raise
         return found
+
+    async def _begin_at_the_oldest(self, places: Mapping[TopicPartition, int | None]) -> None:
+        """Read these partitions from their oldest record; by partition the offset at which reading stood, if any."""
+        for place, first in (await self.beginning_offsets(list(places))).items():
+            if place not in self.assignment():
+                continue
+            self.seek(place, first)
+            if (stood := places[place]) is not None:
+                self.lost(place, stood, first)
