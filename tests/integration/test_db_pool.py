@@ -12,6 +12,7 @@ from libs.common.db.errors import transient_db
 from libs.common.db.pool import Connection, Pool, open_pool
 from libs.common.errors import ConfigurationError, Transient
 from libs.common.sanitize import sanitize
+from tests.support.waiting import eventually_true
 
 NEVER = 20.0  # whoever still waits then hangs; the limits under test are two seconds and less
 
@@ -92,6 +93,34 @@ async def test_sessions_are_in_utc_without_jit_and_say_who_they_are(database: st
         assert await db.fetchval("show timezone") == "UTC"
         assert await db.fetchval("show jit") == "off"
         assert await db.fetchval("show application_name") == "transom-test"
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+async def test_who_waited_for_a_lock_reads_what_was_committed_meanwhile_whatever_the_database_says(
+    database: str, level: str
+) -> None:
+    async with opened(database) as pool, pool.acquire() as db:
+        await db.execute("create table noted (word text)")
+        await db.execute(
+            f"do $$ begin execute format('alter database %I set default_transaction_isolation = %L',"
+            f" current_database(), '{level}'); end $$"
+        )
+    waits = (
+        "select exists (select from pg_stat_activity where datname = current_database() and wait_event = 'advisory')"
+    )
+    async with opened(database) as pool, pool.acquire() as first, pool.acquire() as second:
+        async with asyncio.TaskGroup() as group, first.transaction():
+            await first.execute("select pg_advisory_xact_lock(7)")
+            seen = group.create_task(noted_behind_the_lock(second))
+            await eventually_true(lambda: first.fetchval(waits))
+            await first.execute("insert into noted values ('read')")
+        assert seen.result() == 1
+
+
+async def noted_behind_the_lock(db: Connection) -> int:
+    async with db.transaction():
+        await db.execute("select pg_advisory_xact_lock(7)")
+        return int(await db.fetchval("select count(*) from noted"))
 
 
 async def test_a_slow_statement_is_ended_by_the_server_and_the_connection_lives_on(database: str) -> None:

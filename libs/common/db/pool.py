@@ -149,6 +149,8 @@ async def open_pool(
                 "application_name": application_name,
                 "timezone": "UTC",
                 "jit": "off",
+                # whoever waited for a lock reads what was committed meanwhile, whatever the role or the database says
+                "default_transaction_isolation": "read committed",
                 # a plan kept from the time when a table was small scans the whole table when it has grown, until
                 # statistics catch up
                 "plan_cache_mode": "force_custom_plan",
