@@ -3,7 +3,8 @@
 Rule 1: no call takes longer than a quarter of a second, and the client never retries by itself. After a lost reply a
         repeated command could answer the opposite of the first.
 Rule 2: after two failures in a row the breaker opens. While it is open every call is ``UNAVAILABLE`` at once. A probe
-        in the background pings the server every second, so that no caller waits for it.
+        in the background writes to the server every second, so that no caller waits for it. A server that is full, or a
+        replica, answers a ping and takes no write.
 Rule 3: Redis is a gate and a shared counter, never a record. A caller goes on without it.
 """
 
@@ -64,8 +65,10 @@ UNAVAILABLE: Final = Unavailable.UNAVAILABLE
 class Redis:
     """A client with a time limit and a breaker. Build it with ``open_redis``."""
 
-    def __init__(self, client: "redis.asyncio.Redis") -> None:
+    def __init__(self, client: "redis.asyncio.Redis", prefix: str) -> None:
+        """``prefix``: under such keys the probe may write."""
         self._client = client
+        self._prefix = prefix
         self._failures = 0
         self._probe: asyncio.Task[None] | None = None
 
@@ -94,11 +97,6 @@ class Redis:
         self._failures = 0
         return replies
 
-    async def check(self) -> None:
-        """Return when the server answers now. It is no part of readiness, because no service depends on Redis."""
-        async with asyncio.timeout(CALL_SECONDS):
-            await self._client.ping()
-
     def begin_away(self, url: str) -> None:
         """Open the breaker at the start, because the server at ``url`` cannot be reached."""
         log.warning("dependency.away", dependency="redis", detail=f"redis{at(url)} cannot be reached: {_MEND}")
@@ -124,8 +122,12 @@ class Redis:
         while True:
             await asyncio.sleep(_PROBE_SECONDS)
             try:
-                await self.check()
-            except (RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(CALL_SECONDS):
+                    await _write(self._client, self._prefix)
+            except RedisError as error:
+                if not isinstance(error, ResponseError) or _is_trouble(error):
+                    continue
+            except (OSError, TimeoutError):
                 continue
             break
         self._failures = 0
@@ -155,7 +157,7 @@ async def open_redis(url: str, prefix: str = "bridge") -> AsyncIterator[Redis]:
         )
     except ValueError as error:
         raise ConfigurationError(_UNREACHABLE.format("", "not a Redis URL", _MEND)) from error
-    opened = Redis(client)
+    opened = Redis(client, prefix)
     try:
         if await _reach(client, url):
             await _try_out(client, prefix)
@@ -215,18 +217,23 @@ def _why(url: str, error: BaseException) -> str | None:
 
 
 async def _try_out(client: "redis.asyncio.Redis", prefix: str) -> None:
-    """Send the commands of the bridge's gate on an unused key: an old server or a missing right shows at the start."""
-    key = f"{prefix}:start:{uuid4()}"
+    """Try the commands of the bridge's gate once: an old server or a missing right shows at the start."""
     try:
-        async with client.pipeline(transaction=False) as pipe:
-            pipe.set(key, "", nx=True, get=True, px=1000)
-            pipe.eval("return redis.call('del', KEYS[1])", 1, key)
-            await pipe.execute()
+        await _write(client, prefix)
     except ResponseError as error:
         if not _is_trouble(error):
             raise ConfigurationError(_UNABLE.format(type(error).__name__, prefix)) from error
     except (RedisError, OSError, TimeoutError):
         return  # gone since the ping: a running service goes on without it, too
+
+
+async def _write(client: "redis.asyncio.Redis", prefix: str) -> None:
+    """Send the commands of the bridge's gate on an unused key. Raises what redis-py does."""
+    key = f"{prefix}:start:{uuid4()}"
+    async with client.pipeline(transaction=False) as pipe:
+        pipe.set(key, "", nx=True, get=True, px=1000)
+        pipe.eval("return redis.call('del', KEYS[1])", 1, key)
+        await pipe.execute()
 
 
 def _is_trouble(error: RedisError) -> bool:

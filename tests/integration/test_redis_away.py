@@ -147,10 +147,34 @@ async def test_one_dropped_connection_does_not_open_the_breaker(own_valkey: Valk
 
 
 @PATIENT
-async def test_a_server_that_takes_no_writes_is_away(own_valkey: ValkeyServer) -> None:
+@pytest.mark.parametrize(
+    ("refuse", "take"),
+    [
+        (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
+        (("REPLICAOF", LOOPBACK, "1"), ("REPLICAOF", "NO", "ONE")),
+    ],
+    ids=["full", "a replica"],
+)
+async def test_a_server_that_takes_no_writes_is_away_until_it_takes_them(
+    own_valkey: ValkeyServer, log_lines: LogLines, refuse: tuple[str, ...], take: tuple[str, ...]
+) -> None:
+    client = Client.from_url(own_valkey.address)
     async with open_redis(own_valkey.address) as redis:
-        await redis.pipeline(lambda pipe: pipe.execute_command("CONFIG", "SET", "maxmemory", "1"))
+        await client.execute_command(*refuse)  # type: ignore[no-untyped-call] # redis-py has no types here
+        assert [await redis.pipeline(ask) for _ in range(3)] == [UNAVAILABLE] * 3
+        probes = "total_error_replies"
+        before = (await client.info("stats"))[probes]
+
+        async def refused_twice() -> bool:
+            return bool((await client.info("stats"))[probes] >= before + 2)
+
+        await until(refused_twice)
         assert await redis.pipeline(ask) is UNAVAILABLE
+        assert [line["event"] for line in log_lines.all()] == ["breaker.opened"]
+        await client.execute_command(*take)  # type: ignore[no-untyped-call] # redis-py has no types here
+        await until(lambda: answers(redis))
+    assert [line["event"] for line in log_lines.all()] == ["breaker.opened", "breaker.closed"]
+    await client.aclose()
 
 
 async def test_closing_while_the_server_is_silent_does_not_hang(own_valkey: ValkeyServer) -> None:
