@@ -17,6 +17,8 @@ from datetime import UTC, datetime, timedelta
 Clock = Callable[[], datetime]
 
 MEASURE_EVERY = 1.0
+STANDS = 120.0
+"""A server that is so many seconds behind the last reading, or fewer, is waited for."""
 DRIFT = 0.001
 """The drift of two hosts' steady clocks per second, at most: twice the slew of a time service."""
 _STEADY: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -44,7 +46,10 @@ def steady() -> float:
 
 
 class DatabaseClock:
-    """The present instant by PostgreSQL's clock, timezone-aware, in UTC; a ``Clock``. It never goes backwards.
+    """The present instant by PostgreSQL's clock, timezone-aware, in UTC; a ``Clock``.
+
+    It goes backwards only with a server that is more than ``STANDS`` behind: its clock was wrong and was set right, and
+    to stand still until it is reached would hold everything up for as long as it was wrong. Otherwise it waits.
 
     Time passes by this host's steady clock. Its offset to the server's clock is measured: the server read its clock
     between question and answer, so the offset lies within the round trip.
@@ -64,7 +69,8 @@ class DatabaseClock:
         """The present instant. Raises RuntimeError before the first measurement."""
         if not self._measured:
             raise RuntimeError(_UNKNOWN)
-        self._last = max(self._last + _LEAST, self._ticks() + (self._least + self._most) / 2)
+        now = self._ticks() + (self._least + self._most) / 2
+        self._last = now if self._last - now > STANDS else max(self._last + _LEAST, now)
         return datetime.fromtimestamp(self._last, UTC)
 
     @property

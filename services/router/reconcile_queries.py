@@ -162,6 +162,9 @@ async def look_through(
     transaction.
     """
     upto = await db.fetchval(_UPTO, what)
+    if upto is not None and upto > until:  # the server's clock was set back: what is decided from now on comes anew
+        await db.execute(_LOOKED, what, until)
+        return False
     if upto is not None and since is not None:
         upto = max(upto, since)
     last = None if upto is None else await db.fetchval(_NEXT, upto, until, limit)

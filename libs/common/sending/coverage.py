@@ -26,6 +26,8 @@ HELD = timedelta(seconds=6)
 """A POST that was in hand for longer counts as refused, taken or not. Longer than its publishing may take."""
 _NOTICED = timedelta(seconds=3)
 _DOUBT = 12
+AHEAD = timedelta(minutes=2)
+"""What is dated so much later than now was stored before the clock was set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +123,17 @@ class Quiet:
 
 
 def quiet(cover: Cover, progress: Mapping[int, CaughtUp], partitions: int, waits: Waits, now: datetime) -> Quiet | None:
-    """The stretch until now; None where part of it is unknown. ``partitions``: how many the topic has."""
+    """The stretch until now; None where part of it is unknown, or dated later than now.
+
+    ``partitions``: how many the topic has.
+    """
     if partitions < 1 or any(partition not in progress for partition in range(partitions)):
         return None
     behind = [progress[partition] for partition in range(partitions)]
     gone = {edge for edge in cover.edges if not edge.left and now - edge.until > waits.noticed}
     serving = [edge for edge in cover.edges if not edge.left and edge not in gone]
-    if not serving:
+    reported = [*(edge.until for edge in serving), *(partition.at for partition in behind)]
+    if not serving or max(reported) > now + AHEAD:
         return None
     known = min(edge.until for edge in serving)
     served = _served_since(cover.edges, known)

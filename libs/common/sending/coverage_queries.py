@@ -11,18 +11,22 @@ from uuid import UUID
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.providers import Provider
-from libs.common.sending.coverage import CaughtUp, Cover, Edge, RefusalKind
+from libs.common.sending.coverage import AHEAD, CaughtUp, Cover, Edge, RefusalKind
 
 _EDGES_MOST = 1000
 
+_AHEAD = f"interval '{AHEAD.total_seconds()} seconds'"
+
 # A stretch of refusals is dated late by the duration of the statement: that is the safe side.
-_TELL = """
+_TELL = f"""
 with edge as (
     insert into webhook_edges as e (edge_id, serves_since, known_until, left_at, last_post_at)
     select $1, least($2, clock_timestamp() - $3::interval), $2, case when $4 then $2 end,
         clock_timestamp() - $5::interval
     on conflict (edge_id) do update
-       set known_until = greatest(e.known_until, excluded.known_until), left_at = excluded.left_at,
+       set known_until = case when e.known_until > clock_timestamp() + {_AHEAD} then excluded.known_until
+                              else greatest(e.known_until, excluded.known_until) end,
+           left_at = excluded.left_at,
            last_post_at = greatest(e.last_post_at, excluded.last_post_at)
 )
 insert into webhook_refusals as r (edge_id, number, kind, reason, began_at, ended_at, times)
@@ -32,7 +36,7 @@ select $1, u.number, u.kind, u.reason, clock_timestamp() - u.began, clock_timest
 on conflict (edge_id, number) do update
    set began_at = least(r.began_at, excluded.began_at), ended_at = greatest(r.ended_at, excluded.ended_at),
        times = excluded.times
-"""
+"""  # noqa: S608 -- constants
 
 _COVER = """
 select (select max(r.ended_at) from webhook_refusals r where r.kind = 'refused') as refused_at,
@@ -46,13 +50,15 @@ select serves_since as since, known_until as until, left_at is not null as left,
   from webhook_edges where known_until >= $1 order by known_until desc limit $2
 """
 
-_STORE_CAUGHT_UP = """
+_STORE_CAUGHT_UP = f"""
 insert into progress as p (topic, partition, caught_up_at, since)
 select $1, u.partition, u.at, u.at from unnest($2::int[], $3::timestamptz[]) as u (partition, at) order by u.partition
 on conflict (topic, partition) do update
-   set since = case when p.caught_up_at < excluded.caught_up_at - $4::interval then excluded.since else p.since end,
-       caught_up_at = greatest(p.caught_up_at, excluded.caught_up_at)
-"""
+   set since = case when p.caught_up_at < excluded.caught_up_at - $4::interval
+                      or p.caught_up_at > clock_timestamp() + {_AHEAD} then excluded.since else p.since end,
+       caught_up_at = case when p.caught_up_at > clock_timestamp() + {_AHEAD} then excluded.caught_up_at
+                           else greatest(p.caught_up_at, excluded.caught_up_at) end
+"""  # noqa: S608 -- constants
 _CAUGHT_UP = "select partition, caught_up_at as at, since from progress where topic = $1"
 
 _FORGET_EDGES = """

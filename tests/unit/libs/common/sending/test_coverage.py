@@ -90,6 +90,13 @@ def test_a_partition_without_a_row_is_not_caught_up() -> None:
     assert proves(Cover([SERVES]), 5000, progress=READ | {7: CaughtUp(NOW - DAY, NOW - DAY)})  # not of the topic
 
 
+def test_what_was_stored_before_the_clock_was_set_back_proves_nothing() -> None:
+    """A killed edge, or a worker that is away, would count as at work until the clock is there again."""
+    later = NOW + timedelta(hours=1)
+    assert not proves(Cover([Edge(NOW - DAY, later)]))
+    assert not proves(Cover([SERVES]), progress=READ | {1: CaughtUp(later, NOW - DAY)})
+
+
 def test_one_partition_behind_makes_silence_worthless() -> None:
     assert not proves(Cover([SERVES]), 5000, progress=READ | {1: CaughtUp(ago(7200), NOW - DAY)})
     assert not proves(Cover([SERVES]), 5000, progress=READ | {1: CaughtUp(NOW, ago(29))})
