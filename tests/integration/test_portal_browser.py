@@ -6,12 +6,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest_asyncio
-from playwright.async_api import Browser, Page, Request, expect
+from playwright.async_api import Browser, Page, Request, Route, expect
 
 from deploy.local.servers.ports import free_port
 from libs.common.kafka.connection import KafkaConnection
 from tests.support.portal_served import ServedPortal, a_served_portal
 from tests.support.tls_proxy import a_tls_proxy
+from tests.support.waiting import eventually
 
 HIDDEN = "Object.defineProperty(document, 'visibilityState', {get: () => 'hidden'})"
 ANNA = "+447700900888"
@@ -152,6 +153,44 @@ async def test_nothing_typed_and_no_message_is_lost_while_the_connection_is(port
     await expect(tab.get_by_role("alert")).to_be_hidden()
     written = [event for event in await portal.site.told() if event["type"] == "portal.message.v1"]
     assert [event["text"] for event in written] == ["Half a sentence"]
+
+
+async def test_a_text_whose_answer_was_lost_is_shown_once_and_not_called_unsent(portal: ServedPortal) -> None:
+    kim = await portal.site.a_person()
+    tab = await portal.signed_in(kim)
+    field, mine = tab.get_by_label("Your message"), tab.locator(".msg.out")
+    taken: list[Route] = []
+
+    async def take(route: Route) -> None:
+        await route.fetch(max_redirects=0)
+        taken.append(route)
+
+    await tab.route("**/conversation/messages", take)
+    # the message comes back before its answer is given up, and after
+    await field.fill("The first")
+    await field.press("Control+Enter")
+    await eventually(lambda: len(taken) == 1)
+    stored = await portal.site.a_message(kim, "The first", direction="in", channel="portal")
+    await expect(tab.locator(f"#m-{stored}")).to_be_visible()
+    await field.fill("Half a sen")
+    async with tab.expect_event("requestfailed"):
+        await taken[0].abort()
+    await field.press_sequentially("tence")
+    await expect(field).to_have_value("Half a sentence")
+    await expect(tab.get_by_role("alert")).to_be_hidden()
+    await field.fill("The second")
+    await field.press("Control+Enter")
+    await eventually(lambda: len(taken) == 2)
+    await taken[1].abort()
+    await expect(tab.get_by_role("alert")).to_have_text("Not sent. Your text is still here, please try again.")
+    await expect(field).to_have_value("The second")
+    stored = await portal.site.a_message(kim, "The second", direction="in", channel="portal")
+    await expect(tab.locator(f"#m-{stored}")).to_be_visible()
+    await expect(field).to_have_value("")
+    await expect(tab.get_by_role("alert")).to_be_hidden()
+    await expect(mine).to_have_count(2)
+    written = [event for event in await portal.site.told() if event["type"] == "portal.message.v1"]
+    assert [event["text"] for event in written] == ["The first", "The second"]
 
 
 async def test_what_comes_in_never_moves_what_is_being_read(portal: ServedPortal) -> None:

@@ -104,7 +104,14 @@ function conversation(form, list) {
   function place(item, before) {
     $("none")?.remove();
     if (item.classList.contains("out")) {
-      posted(item)?.remove();
+      const mine = [...list.querySelectorAll(".pending")].find((one) => said(one) === said(item));
+      if (mine) mine.remove();
+      else if (failed && said(item) === failed.text.trim()) { // it was not lost
+        if (field.value === failed.text) field.value = "";
+        failed = null;
+        keep();
+        accept();
+      }
       $("coming")?.remove();
     }
     const first = list.querySelector(".msg");
@@ -121,7 +128,7 @@ function conversation(form, list) {
     $("jump").hidden = false;
   }
 
-  // what the page would have now, without moving or losing anything
+  // what the page would have now; nothing moves or is lost
   async function refresh() {
     const answer = await fetch("/conversation", { signal: stream.signal, cache: "no-store" });
     if (!answer.ok && answer.status !== 401) throw new Error("not now");
@@ -157,15 +164,9 @@ function conversation(form, list) {
     last = fresh.dataset.last;
   }
 
-  function parsed(html) {
-    return new DOMParser().parseFromString(html, "text/html");
-  }
+  const parsed = (html) => new DOMParser().parseFromString(html, "text/html");
 
-  // the message that was written here, and now comes back from the server
-  function posted(item) {
-    const text = item.querySelector(".said")?.textContent.trim();
-    return [...list.querySelectorAll(".pending")].find((one) => one.querySelector(".said").textContent.trim() === text);
-  }
+  const said = (item) => item.querySelector(".said")?.textContent.trim();
 
   function toBottom() {
     log.scrollTop = 0;
@@ -185,8 +186,7 @@ function conversation(form, list) {
   const page = newId();
 
   function live(is) {
-    if (is) since = null;
-    else since = since || new Date();
+    since = is ? null : since || new Date();
     setTimeout(() => {
       const lost = since && new Date() - since >= 5000;
       if (lost && $("offline").hidden) {
@@ -310,7 +310,7 @@ function conversation(form, list) {
       sentence = page.querySelector("#error span")?.textContent.trim() || page.querySelector("h1")?.textContent || sentence;
       const token = page.querySelector("input[name=token]")?.value;
       if (page.getElementById("write") && token) form.elements.token.value = token;
-    } catch { /* no connection */ }
+    } catch { if (!item.isConnected) return; } // it arrived
     item.remove();
     failed = { text, id: fields.get("client_id") };
     refuse(sentence, text);
