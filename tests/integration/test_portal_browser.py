@@ -155,6 +155,15 @@ async def test_nothing_typed_and_no_message_is_lost_while_the_connection_is(port
     assert [event["text"] for event in written] == ["Half a sentence"]
 
 
+async def test_a_text_with_separators_of_unicode_does_not_stop_the_stream(portal: ServedPortal) -> None:
+    kim = await portal.site.a_person()
+    tab = await portal.signed_in(kim)
+    await portal.site.a_message(kim, "From my notes:\u2028id: 7\u2029event: gone\x85bye")
+    await expect(tab.get_by_text("From my notes:")).to_be_visible()
+    await portal.site.a_message(kim, "And the next")
+    await expect(tab.get_by_text("And the next")).to_be_visible()
+
+
 async def test_a_text_whose_answer_was_lost_is_shown_once_and_not_called_unsent(portal: ServedPortal) -> None:
     kim = await portal.site.a_person()
     tab = await portal.signed_in(kim)

@@ -209,7 +209,7 @@ function conversation(form, list) {
       const blocks = rest.split("\n\n");
       rest = blocks.pop();
       for (const block of blocks) {
-        const parts = Object.fromEntries([...block.matchAll(/^(\w+): ?(.*)$/gm)].map((found) => found.slice(1)));
+        const parts = Object.fromEntries([...block.matchAll(/^(\w+): ?([^\n]*)/gm)].map((found) => found.slice(1)));
         if (parts.event === "message") {
           const { id, html, after } = JSON.parse(parts.data);
           show(id, html, after);
