@@ -14,7 +14,20 @@ from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 from services.inbox.html import LANGUAGES
 from tests.integration.test_portal_pages import SCHEMES
 from tests.support.browser import DESKTOP, PHONE, phone
-from tests.support.inbox_pages import DOORS, NOW, ROWS, SOON, STORY, badge, every_page, listing, page, page_server, talk
+from tests.support.inbox_pages import (
+    DOORS,
+    NOW,
+    ROWS,
+    SOON,
+    STORY,
+    badge,
+    every_page,
+    listing,
+    page,
+    page_server,
+    row,
+    talk,
+)
 from tests.support.page_server import ORIGIN
 
 COMPUTER: dict[str, Any] = {
@@ -93,6 +106,20 @@ async def test_the_time_of_an_event_stands_on_one_line_beside_a_long_name(tab: P
     await tab.goto(f"{ORIGIN}/held")
     times = await tab.locator(".event", has_text="has taken over").locator("time").evaluate_all(AMOUNTS)
     assert [lines for lines, _ in times] == [1]
+
+
+async def test_a_long_name_that_is_unread_makes_the_list_no_wider(tab: Page) -> None:
+    names = ("Wolfgang" * 12, "ليلى حداد" * 12)
+    rows = [row(n, name, "Hi", "25 14:03", badge("open", 192), is_unread=True) for n, name in enumerate(names)]
+    written = page(ENGLISH, listing=listing(*rows))
+    await tab.route(
+        f"{ORIGIN}/long", lambda route: route.fulfill(content_type="text/html; charset=utf-8", body=written)
+    )
+    await tab.goto(f"{ORIGIN}/long")
+    assert await tab.locator("#rows").evaluate("one => [one.children.length, one.scrollWidth - one.clientWidth]") == [
+        2,
+        0,
+    ]
 
 
 async def test_an_amount_that_is_long_stands_on_one_line_at_every_width(tab: Page) -> None:
