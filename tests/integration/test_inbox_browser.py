@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Route, expect
+from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
 from libs.common.kafka.producer import Producer
+from services.inbox.streams import OF_A_PERSON
 from tests.integration.test_inbox_composer_browser import COMPUTER, a_tab
 from tests.support.browser import phone
 from tests.support.inbox import TECHNICIAN, RunningInbox
@@ -39,6 +40,16 @@ async def a_desk_with_a_head(inbox: RunningInbox, producer: Producer, ago: timed
     while "Amara" not in (await desk.staff.get("/inbox")).text:
         pass
     return await desk.opens()
+
+
+async def shows(tab: Page, state: str) -> None:
+    """The person leaves the tab for another one, or comes back to it."""
+    await tab.evaluate(
+        "(state) => { for (const [name, value] of [['visibilityState', state], ['hidden', state === 'hidden']])"
+        " Object.defineProperty(document, name, {configurable: true, get: () => value});"
+        " document.dispatchEvent(new Event('visibilitychange')) }",
+        state,
+    )
 
 
 async def test_the_badge_flips_by_itself_in_every_open_browser_and_back_when_the_customer_writes(
@@ -84,6 +95,24 @@ async def test_two_people_see_the_same_statuses_climb_and_a_failure_come(
         await expect(tab.locator(f"#m-{lost} .fail")).to_contain_text("We do not know whether this arrived")
         await expect(tab.locator(f"#m-{lost}")).to_have_count(1)
         assert await tab.locator(".msg").count() == 3
+
+
+async def test_a_person_has_more_tabs_than_streams_and_the_one_they_look_at_is_live(
+    inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext]
+) -> None:
+    desk = await a_desk_with_a_head(inbox, producer, HOUR)
+    tabs: list[Page] = []
+    for _ in range(OF_A_PERSON + 1):
+        for tab in tabs:
+            await shows(tab, "hidden")
+        tabs.append(await a_tab(desk, browser, contexts, **COMPUTER))
+    written = await desk.thread.customer_writes("From my notes:\u2028id: 7")
+    await expect(tabs[-1].locator(f"#m-{written}")).to_be_in_viewport()
+    await shows(tabs[-1], "hidden")
+    await shows(tabs[0], "visible")
+    await expect(tabs[0].locator(f"#m-{written}")).to_be_in_viewport()
+    await expect(tabs[0].locator("#live")).to_have_text("Live")
+    assert await tabs[0].evaluate("window.sameDocument")
 
 
 @pytest.mark.parametrize("slow", ["**/news?*", "**/messages/*"])

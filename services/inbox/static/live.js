@@ -1,4 +1,4 @@
-// The stream of the page: what changes in the organisation, without a reload. Other modules hear of it on `document`:
+// The stream of a page that is visible: what changes in the organisation. Other modules hear of it on `document`:
 // `inbox:conversation`, `inbox:message` and `inbox:update` with the event's data, `inbox:reset` when something was missed.
 
 import { clock, now, say } from "./clock.js";
@@ -20,17 +20,8 @@ function show() {
   if (line.textContent !== text) line.textContent = text;
 }
 
-function live(is) {
-  since = is ? null : since ?? now();
-  show();
-}
-
 function tell(block) {
-  const parts = {};
-  for (const one of block.split("\n")) {
-    const colon = one.indexOf(":");
-    if (colon > 0) parts[one.slice(0, colon)] = one.slice(colon + 1).trimStart();
-  }
+  const parts = Object.fromEntries([...block.matchAll(/^(\w+): ?([^\n]*)/gm)].map((found) => found.slice(1)));
   if (parts.event) {
     const detail = parts.data ? JSON.parse(parts.data) : null;
     document.dispatchEvent(new CustomEvent(`inbox:${parts.event}`, { detail }));
@@ -52,7 +43,7 @@ async function read(answer) {
 }
 
 async function listen() {
-  for (let pause = 1000; ; pause = Math.min(pause * 2, 30_000)) {
+  for (let pause = 1000; !document.hidden; pause = Math.min(pause * 2, 30_000)) {
     stream = new AbortController();
     heard = now();
     try {
@@ -60,18 +51,23 @@ async function listen() {
       const answer = await fetch("/inbox/events", { headers, signal: stream.signal, cache: "no-store" });
       if (answer.status === 401) return location.reload(); // the session has ended: the page leads to the sign-in
       if (answer.ok) {
-        live(true);
+        since = null;
+        show();
         pause = 500;
         await read(answer);
       }
     } catch { /* the connection is lost, or was given up below */ }
-    live(false);
+    if (document.hidden) break;
+    since ??= now();
+    show();
     await wait(pause * (0.75 + Math.random() / 2));
   }
+  stream = null;
 }
 
 export function startLive() {
   addEventListener("online", () => stream?.abort());
+  document.addEventListener("visibilitychange", () => document.hidden ? stream?.abort() : stream ?? listen());
   setInterval(() => {
     if (since !== null) show();
     else if (now() - heard > SILENT) stream?.abort();
