@@ -97,6 +97,27 @@ async def test_two_people_see_the_same_statuses_climb_and_a_failure_come(
         assert await tab.locator(".msg").count() == 3
 
 
+async def test_a_status_that_climbs_reads_nothing_out_again_and_leaves_the_focus(
+    inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext]
+) -> None:
+    desk = await a_desk_with_a_head(inbox, producer, HOUR)
+    tab = await a_tab(desk, browser, contexts, **COMPUTER)
+    sent = await desk.thread.is_answered("It is ready.", actor="ai")
+    message = tab.locator(f"#m-{sent}")
+    await message.get_by_role("button", name="Quote").focus()
+    await tab.evaluate(
+        "() => { window.added = []; new MutationObserver((all) => all.forEach((one) => window.added.push("
+        "...[...one.addedNodes].filter((node) => !node.parentElement.closest('[aria-live=off]')"
+        " && !node.matches?.('[aria-live=off]')).map((node) => node.textContent))))"
+        ".observe(document.getElementById('messages'), {childList: true, subtree: true}) }"
+    )
+    for status, word in (("sent", "Sent"), ("delivered", "Delivered"), ("read", "Read")):
+        await desk.thread.moves(sent, status)
+        await expect(message.locator(".foot")).to_contain_text(word)
+        await expect(message.get_by_role("button", name="Quote")).to_be_focused()
+    assert await tab.evaluate("window.added") == []
+
+
 async def test_a_person_has_more_tabs_than_streams_and_the_one_they_look_at_is_live(
     inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext]
 ) -> None:
@@ -113,6 +134,22 @@ async def test_a_person_has_more_tabs_than_streams_and_the_one_they_look_at_is_l
     await expect(tabs[0].locator(f"#m-{written}")).to_be_in_viewport()
     await expect(tabs[0].locator("#live")).to_have_text("Live")
     assert await tabs[0].evaluate("window.sameDocument")
+
+
+async def test_a_page_that_missed_more_than_the_feed_has_shows_what_became_of_its_messages(
+    inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext]
+) -> None:
+    desk = await a_desk_with_a_head(inbox, producer, HOUR)
+    sent = await desk.thread.is_answered("It is ready.", actor="ai")
+    tab = await a_tab(desk, browser, contexts, **COMPUTER)
+    await tab.route("**/inbox/events", lambda route: route.abort())
+    await tab.reload()
+    await tab.evaluate("window.sameDocument = true")
+    await expect(tab.locator(f"#m-{sent}")).to_contain_text("Pending")
+    await desk.thread.moves(sent, "read")
+    await tab.evaluate("document.dispatchEvent(new CustomEvent('inbox:reset'))")
+    await expect(tab.locator(f"#m-{sent} .foot")).to_contain_text("Read")
+    assert await tab.evaluate("window.sameDocument")
 
 
 @pytest.mark.parametrize("slow", ["**/news?*", "**/messages/*"])

@@ -89,6 +89,7 @@ function bare(part) {
 
 // Parts that changed take the place of the old ones. A field that was changed since `fields` were sent keeps its value.
 function swap(next, fields) {
+  if (!next) return complain();
   const before = { ...form.dataset };
   const focused = form.contains(document.activeElement) ? document.activeElement : null;
   const caret = focused?.matches("textarea, [type=search], [type=text], :not([type])") ? [focused.selectionStart, focused.selectionEnd] : null;
@@ -148,8 +149,7 @@ document.addEventListener("submit", async (event) => {
   button?.setAttribute("aria-disabled", "true");
   const answer = await post(url, fields).catch(() => null);
   button?.removeAttribute("aria-disabled");
-  if (answer?.next) swap(answer.next, fields);
-  else complain();
+  swap(answer?.next, fields);
   if (answer?.ok && url !== form.action) document.dispatchEvent(new CustomEvent("inbox:sent"));
   if (answer?.id && then && url.endsWith("/template")) return location.assign(then.href);
   (form.querySelector("[aria-invalid]") || $("discard-yes"))?.focus();
@@ -157,8 +157,7 @@ document.addEventListener("submit", async (event) => {
 
 function complain() {
   $("refused")?.remove();
-  const note = Object.assign(document.createElement("p"), { id: "refused", className: "note expired", textContent: form.dataset.away });
-  note.setAttribute("role", "alert");
+  const note = Object.assign(document.createElement("p"), { id: "refused", className: "note expired", role: "alert", textContent: form.dataset.away });
   form.prepend(note);
   served = [];
 }
@@ -176,8 +175,7 @@ async function send(url, fields, then) {
   else if (item) item.id = "m-" + answer.id;
   const isSent = answer?.ok && answer.next;
   fields.set("text", "");
-  if (answer?.next) swap(answer.next, fields);
-  else complain();
+  swap(answer?.next, fields);
   if ($("text")) $("text").value = isSent ? since : [text, since].filter(Boolean).join("\n");
   if (isSent) document.dispatchEvent(new CustomEvent("inbox:sent"));
   else $("text")?.focus();

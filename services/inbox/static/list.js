@@ -5,8 +5,7 @@ import { writeTimes } from "./clock.js";
 
 const PAUSE = 1000;
 const rows = document.getElementById("rows");
-let asked = 0, waiting = 0, last = 0;
-let next = null;
+let [asked, waiting, last, next] = [0, 0, 0, null];
 
 const isUsed = () => rows.matches(":hover") || rows.contains(document.activeElement);
 
@@ -22,8 +21,7 @@ async function fetchList() {
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   counters(page);
   next = page.getElementById("rows");
-  if (isUsed()) update();
-  else replace();
+  (isUsed() ? update : replace)();
 }
 
 function counters(page) {

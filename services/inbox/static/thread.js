@@ -11,7 +11,7 @@ const jump = $("jump");
 const BOTTOM = 24;
 const AGAIN = 3000; // what is told is told once: what could not be fetched then is asked for again
 const stale = new Set();
-let [unseen, asking, again, renewing, late, drawing] = [0, null, false, false, 0, 0];
+let [unseen, asking, again, renewing, late, drawing, told, whole] = [0, null, false, false, 0, 0, 0, false];
 
 const isMine = (detail) => detail?.conversation_id === list.dataset.conversation;
 const atBottom = () => Math.abs(log.scrollTop) < BOTTOM;
@@ -38,9 +38,7 @@ function days() {
     const day = dayOf(at);
     if (day === before) continue;
     before = day;
-    const line = lines.shift() ?? document.createElement("li");
-    if (!line.firstElementChild) line.append(document.createElement("h2"));
-    line.className = "day";
+    const line = lines.shift() ?? Object.assign(document.createElement("li"), { className: "day", innerHTML: "<h2></h2>" });
     if (line.firstElementChild.textContent !== day) line.firstElementChild.textContent = day;
     if (item.previousElementSibling !== line) item.before(line);
   }
@@ -54,11 +52,14 @@ async function ask(path) {
   return new DOMParser().parseFromString(`<ol>${await answer.text()}</ol>`, "text/html").querySelector("ol");
 }
 
-// All that is newer than what the page has. One question at a time; what comes in meanwhile asks once more.
-async function catchUp() {
+// What is newer than the page, and after a reset all. One question at a time; what comes in meanwhile asks once more.
+async function catchUp(reset) {
+  whole ||= Boolean(reset);
   again = Boolean(asking);
   if (asking) return;
-  asking = ask(`news?after=${newest()}`).catch(() => { late ||= setTimeout(() => { late = 0; catchUp(); }, AGAIN); });
+  const after = whole ? 0 : newest();
+  whole = false;
+  asking = ask(`news?after=${after}`).catch(() => { whole ||= !after; late ||= setTimeout(() => { late = 0; catchUp(); }, AGAIN); });
   const found = await asking;
   asking = null;
   if (found) add([...found.children]);
@@ -79,13 +80,24 @@ async function renew({ detail }) {
   renewing = false;
 }
 
+// In its place: a focus stays, and only what changed is read out.
+function restate(known, item) {
+  const at = [...known.querySelectorAll("a, button")].indexOf(document.activeElement);
+  const [old, parts] = [[...known.children], [...item.children]];
+  writeTimes(item);
+  for (const { name, value } of item.attributes) known.setAttribute(name, value);
+  parts.forEach((one, n) => old[n]?.isEqualNode(one) || (old[n] ? old[n].replaceWith(one) : known.append(one)));
+  for (const one of old.slice(parts.length)) one.remove();
+  if (at >= 0) (known.querySelectorAll("a, button")[at] ?? log).focus({ preventScroll: true });
+}
+
 function add(items) {
   let fresh = 0;
   const followed = change(() => {
     $("none")?.remove();
     for (const item of items) {
       const known = item.id && $(item.id);
-      if (known) known.replaceWith(item);
+      if (known) restate(known, item);
       else if (!item.matches(".day")) {
         list.append(item);
         if (item.matches(".msg:not(.out)")) fresh += 1;
@@ -110,7 +122,6 @@ function toBottom() {
 }
 
 // What a person can see counts as read.
-let told = 0;
 async function read() {
   const sequence = newest();
   if (document.visibilityState !== "visible" || !atBottom() || sequence <= told) return;
@@ -141,11 +152,8 @@ function flipped({ state }) {
   if (state === "expired") {
     tell(say("shut"));
     change(() => {
-      const event = document.createElement("li");
-      event.className = "event";
-      event.innerHTML = '<svg class="i" aria-hidden="true"><use href="#i-shut"/></svg>';
-      event.append(Object.assign(document.createElement("span"), { textContent: say("shut") }));
-      list.append(event);
+      list.insertAdjacentHTML("beforeend", '<li class="event"><svg class="i" aria-hidden="true"><use href="#i-shut"/></svg><span></span></li>');
+      list.lastElementChild.lastElementChild.textContent = say("shut");
     });
   } else if (state === "open") tell(say("openedAgain"));
 }
