@@ -188,6 +188,14 @@ async def test_whatever_the_body_is_the_answer_says_so(place: Place, body: str, 
     assert status == 202 or answer.json()["errors"][0]["field"].split(".")[0] in ("body", "content")
 
 
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
+async def test_json_that_is_called_something_else_is_answered_with_the_header_it_needs(place: Place, kind: str) -> None:
+    body = b'{"content": {"kind": "text", "text": "ok"}}'
+    answer = await place.advisor.post(place.path("messages"), content=body, headers={"content-type": kind})
+    message = "JSON is needed, with the header Content-Type: application/json"
+    assert (answer.status_code, answer.json()["errors"]) == (422, [{"field": "body", "message": message}])
+
+
 @pytest.mark.parametrize("body", [b"{bad", b"[" * 100_000, b"\xff"])
 async def test_the_token_is_looked_at_before_a_body_that_is_no_json(
     inbox: RunningInbox, place: Place, body: bytes

@@ -101,7 +101,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 def _message(fault: Mapping[str, Any]) -> str:
-    """What is wrong. Of a tag pydantic says which one it found."""
+    """What is wrong. Of a tag pydantic says which one it found; a body that is not called JSON is given as bytes."""
+    if isinstance(fault.get("input"), bytes):
+        return "JSON is needed, with the header Content-Type: application/json"
     if fault["type"] == "union_tag_invalid":
         return f"{fault['ctx']['discriminator']} should be one of {fault['ctx']['expected_tags']}".replace("'", "")
     return str(fault["msg"])
