@@ -122,6 +122,15 @@ async def test_a_long_name_that_is_unread_makes_the_list_no_wider(tab: Page) -> 
     ]
 
 
+async def test_with_forced_colours_a_row_has_no_frame_around_the_words_of_its_window(browser: Browser) -> None:
+    context, tab = await visit(browser, forced_colors="active")
+    await tab.goto(f"{ORIGIN}/open")
+    frames = {"#window": "1px", "#rows .win": "0px"}
+    for shown, width in frames.items():
+        await expect(tab.locator(shown).first).to_have_css("border-inline-end-width", width)
+    await context.close()
+
+
 async def test_an_amount_that_is_long_stands_on_one_line_at_every_width(tab: Page) -> None:
     await tab.goto(f"{ORIGIN}/spend-yen")
     for width in (320, PHONE[0], 768, DESKTOP[0]):
