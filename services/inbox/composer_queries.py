@@ -174,9 +174,9 @@ class FailedRow(NamedTuple):
 
 
 class AnsweredRow(NamedTuple):
-    """The newest message of a colleague."""
+    """The newest message of a colleague. ``name`` is None where they wrote on the phone."""
 
-    name: str
+    name: str | None
     at: datetime
 
 

@@ -70,7 +70,8 @@ def changes_of(events: Iterable[object]) -> Iterator[Change]:
             case OutboundDecision(conversation_id=UUID() as conversation_id):
                 yield Change(event.org_id, conversation_id, event.intent_id, "message")
             case DeliveryUpdate(conversation_id=UUID() as conversation_id):
-                yield Change(event.org_id, conversation_id, event.message_id, "update")
+                kind: Kind = "update" if event.author is None else "message"  # no decision tells of an echo
+                yield Change(event.org_id, conversation_id, event.message_id, kind)
                 if event.status == "failed" and (event.reason or "").endswith(_BRIDGE_SENT):
                     yield Change(event.org_id, conversation_id, bridge_message_id(event.message_id), "message")
             case ConversationHeld() | ConversationReleased():

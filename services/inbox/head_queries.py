@@ -51,7 +51,8 @@ delete from conversation_heads h
 returning true
 """
 
-# ``said``: it wants an answer. ``staffed``: staff wrote it, so somebody has read what was there. What staff dropped, or
+# ``said``: it wants an answer. ``staffed``: staff wrote it, so somebody has read what was there. What staff wrote on
+# the phone may be stored late: it answers what was there when it was written (``echoed_at``). What staff dropped, or
 # sent in another message, has not failed any more. Each of the threads of a merge is read from its end.
 _READ = f"""
 with asked as (
@@ -78,21 +79,27 @@ select c.org_id, c.conversation_id, c.phone_number_id, c.created_at, c.last_cust
               (array_agg(x.channel order by x.sequence desc))[1] as last_channel,
               max(x.sequence) filter (where x.said) as inbound_sequence,
               (array_agg(x.occurred_at order by x.sequence desc) filter (where x.said))[1] as inbound_at,
-              min(x.occurred_at) filter (where x.said and x.sequence > x.answered) as unanswered_since,
-              least(min(x.received_at) filter (where x.said and x.sequence > greatest(x.staffed, h.seen_sequence)),
+              min(x.occurred_at) filter (where x.said and x.sequence > x.answered and x.is_later) as unanswered_since,
+              least(min(x.received_at) filter (where x.said and x.sequence > greatest(x.staffed, h.seen_sequence)
+                                                     and x.is_later),
                     case when count(*) >= {NEWEST} and min(x.sequence) > greatest(max(x.staffed), h.seen_sequence)
+                              and max(x.echoed_at) is null
                          then h.unread_since end) as unread_since,
               max(x.sequence) filter (where x.failed and coalesce(x.failed_at >= x.went_at, true)) as failed_sequence
          from (select r.*,
                       coalesce(max(r.sequence) filter (where r.answers) over (), 0) as answered,
                       coalesce(max(r.sequence) filter (where r.answers and r.actor = 'staff') over (), 0) as staffed,
+                      max(r.occurred_at) filter (where r.echoed) over () as echoed_at,
+                      coalesce(r.occurred_at > max(r.occurred_at) filter (where r.echoed) over (), true) as is_later,
                       max(r.occurred_at) filter (where r.went) over () as went_at
                  from (select t.message_id, t.sequence, t.channel, t.actor, t.occurred_at, t.received_at, t.failed_at,
                               t.direction = 'in' and t.kind <> 'reaction'
                                   and (t.kind <> 'unsupported' or t.content ->> 'type' is distinct from 'system')
                                   as said,
                               t.direction = 'out' and t.actor in ('ai', 'staff') and t.kind <> 'bridge'
-                                  and t.status <> 'failed' as answers,
+                                  and t.status <> 'failed' and t.attempt > 0 as answers,
+                              t.attempt = 0 and t.status <> 'failed' and (t.kind <> 'unsupported'
+                                  or coalesce(t.content ->> 'type' not in ('edit', 'revoke'), true)) as echoed,
                               t.direction = 'out' and t.notification_type is null and t.kind <> 'bridge'
                                   and t.status <> 'failed' as went,
                               t.direction = 'out' and t.status = 'failed'

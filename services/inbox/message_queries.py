@@ -38,8 +38,8 @@ select c.conversation_id, c.phone_number_id, k.name, k.phone, c.wa_id, o.name as
 # conversation's. Decisions are read by their key, and only of what is not through.
 _COLUMNS = """
 select m.message_id, m.sequence, m.direction, m.channel, m.kind, m.content, m.actor, m.user_id, w.name as user_name,
-       m.ai_generated, m.notification_type, m.parent_id, m.status, m.reason, m.provider_code, m.sent_at, m.delivered_at,
-       m.read_at, m.failed_at, m.occurred_at, r.message_id as named_message,
+       m.attempt = 0 as is_echo, m.ai_generated, m.notification_type, m.parent_id, m.status, m.reason, m.provider_code,
+       m.sent_at, m.delivered_at, m.read_at, m.failed_at, m.occurred_at, r.message_id as named_message,
        case when m.direction = 'out' then m.reply_to end as replied_message,
        x.segments, x.currency, x.price, x.estimated, d.sent, d.slot_holder, d.estimate, t.body,
        t.status as template_state, case when p.state <> 'waiting' or p.expires_at > now() then p.state end as parked,
@@ -138,7 +138,7 @@ class MessageRow(NamedTuple):
     ``named_message`` is what a customer's message answers, or a reaction is on; ``replied_message`` what one of ours
     quotes. ``sent`` is the template that went out in its place, ``body`` the text of the template that went out.
     ``parked`` is what became of a failed message that waits for the window, ``released_by`` the message that carries
-    its text.
+    its text. ``is_echo``: staff wrote it in the WhatsApp Business app.
     """
 
     message_id: UUID
@@ -150,6 +150,7 @@ class MessageRow(NamedTuple):
     actor: str | None
     user_id: str | None
     user_name: str | None
+    is_echo: bool
     ai_generated: bool
     notification_type: str | None
     parent_id: UUID | None

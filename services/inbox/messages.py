@@ -14,6 +14,7 @@ from uuid import UUID
 
 from libs.common.db.pool import Connection
 from libs.common.ids import bridge_message_id
+from libs.common.pages.entries import N_
 from libs.common.pages.languages import Language, zone_of
 from libs.common.sms_reach import parts_of
 from libs.common.thread.failure_reasons import BRIDGE_ALREADY_SENT
@@ -28,12 +29,15 @@ from services.inbox.problems import FieldFault, invalid, not_found
 from services.inbox.reading import Reads
 from services.inbox.reasons import ASKED, READ_LATER, THROTTLED, Explanation, Failure, explain
 
+PHONE_APP = N_("Phone app")
+"""The author of what staff wrote in the WhatsApp Business app: who of them, nobody tells."""
+
 AuthorKind = Literal["customer", "ai", "staff", "system"]
 
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who wrote it. ``user_id`` and ``name`` are of staff."""
+    """Who wrote it. ``user_id`` and ``name`` are of staff. On the phone app there is no id, and the name says so."""
 
     kind: AuthorKind
     user_id: str | None
@@ -74,7 +78,7 @@ class Message:
 
     ``sent_content``: the template that went out in its place, because the window was closed. ``reply_to`` is what it
     answers in the thread, or is a reaction on; ``bridge_for`` what a bridge SMS stands for.
-    ``reason_text`` also says why a message waits.
+    ``reason_text`` also says why a message waits. ``is_echo``: staff wrote it in the WhatsApp Business app.
     """
 
     message_id: UUID
@@ -82,6 +86,7 @@ class Message:
     direction: Literal["in", "out"]
     channel: str
     author: Author
+    is_echo: bool
     content: Mapping[str, Any]
     sent_content: Mapping[str, Any] | None
     status: str
@@ -193,7 +198,8 @@ class _Shower:
             sequence=row.sequence,
             direction="in" if row.direction == "in" else "out",
             channel=row.channel,
-            author=_author(row),
+            author=self._author(row),
+            is_echo=row.is_echo,
             content=self._content(row, row.content, None if row.sent is not None else row.body),
             sent_content=None if row.sent is None else self._content(row, row.sent, row.body),
             status=row.status,
@@ -209,6 +215,15 @@ class _Shower:
             cost=_cost(row),
             parked=None if row.parked is None else Parked(row.parked, row.released_by),
         )
+
+    def _author(self, row: MessageRow) -> Author:
+        if row.direction == "in":
+            return Author("customer", None, None)
+        if row.is_echo:
+            return Author("staff", None, self._language.words.gettext(PHONE_APP))
+        if row.actor == "staff":
+            return Author("staff", row.user_id, row.user_name)
+        return Author("ai" if row.actor == "ai" else "system", None, None)
 
     def _content(self, row: MessageRow, content: Mapping[str, Any], body: str | None) -> Mapping[str, Any]:
         if content.get("kind") == "template" and body is not None:
@@ -247,14 +262,6 @@ class _Shower:
 
     def _time(self, at: datetime) -> str:
         return self._language.time(at.astimezone(self._zone))
-
-
-def _author(row: MessageRow) -> Author:
-    if row.direction == "in":
-        return Author("customer", None, None)
-    if row.actor == "staff":
-        return Author("staff", row.user_id, row.user_name)
-    return Author("ai" if row.actor == "ai" else "system", None, None)
 
 
 def _reply_to(row: MessageRow) -> UUID | None:

@@ -60,7 +60,7 @@ select m.org_id, m.message_id, {current_conversation("m")} as conversation_id, m
             else (d.record -> 'facts' ->> 'last_customer_at')::timestamptz end as customer_at
   from unnest($1::text[], $2::uuid[]) as u (org_id, message_id)
   join messages m on m.org_id = u.org_id and m.message_id = u.message_id and m.direction = 'out'
-   and m.status = 'failed' and m.notification_type is null and m.conversation_id is not null
+   and m.status = 'failed' and m.notification_type is null and m.conversation_id is not null and m.attempt > 0
   left join lateral (
        select d.record from decisions d
         where d.org_id = m.org_id and d.intent_id = m.message_id

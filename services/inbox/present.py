@@ -47,7 +47,8 @@ def message_of(message: ReadMessage, customer: str | None, path: str) -> Message
     is_in = message.direction == "in"
     is_wish = content.get("kind") == "bridge"
     asked = is_wish and (message.reason or "").endswith("bridge_sent")
-    has_file = is_in and message.content.get("kind") in _MEDIA and message.content.get("media_id")
+    came_by_meta = is_in or message.is_echo
+    has_file = came_by_meta and message.content.get("kind") in _MEDIA and message.content.get("media_id")
     return Message(
         message_id=str(message.message_id),
         sequence=message.sequence,

@@ -54,10 +54,14 @@ async def on_decisions(batch: Sequence[Received[OutboundDecision]], deps: Worker
 
 
 async def on_updates(batch: Sequence[Received[DeliveryUpdate]], deps: WorkerDeps) -> None:
-    """New statuses. The bridge SMS of a failed message is in the thread by now, and what failed may wait or be told."""
+    """New statuses. The bridge SMS of a failed message is in the thread by now, and what failed may wait or be told.
+
+    Of what staff wrote on the phone nothing else is published: its words are written here.
+    """
     events = [one.value for one in batch]
     touched = [(event.org_id, event.conversation_id) for event in events if event.conversation_id is not None]
-    await _store(deps, events, touched)
+    echoes = [(event.org_id, event.message_id) for event in events if event.author is not None]
+    await _store(deps, events, touched, messages=echoes)
     await deps.parked.on_failures({(event.org_id, event.message_id) for event in events if event.status == "failed"})
     await deps.notices.on_failures(events)
 

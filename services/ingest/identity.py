@@ -22,12 +22,13 @@ from libs.common.phone import canonical
 from libs.common.thread import conversations
 from libs.common.thread.conversations import ConversationAddress
 from services.ingest.identity_queries import SenderRow, find_senders
-from services.ingest.items import CustomerCall, CustomerMessage, IdentityChange
+from services.ingest.items import CustomerCall, CustomerMessage, IdentityChange, StaffEcho
 from services.ingest.queries import Place
 
 _ROUNDS = 4
 
-Placeable = CustomerMessage | CustomerCall | IdentityChange
+OfCustomer = CustomerMessage | CustomerCall | IdentityChange
+Placeable = OfCustomer | StaffEcho
 
 
 class IdentityRequest(NamedTuple):

@@ -58,6 +58,26 @@ class GroupMessage(NamedTuple):
     waba_id: str | None = None
 
 
+class StaffEcho(NamedTuple):
+    """What staff wrote in the WhatsApp Business app on the phone. ``sender``: the customer whom they wrote to."""
+
+    phone_number_id: str
+    sender: Sender
+    provider_id: str
+    content: dict[str, Any]
+    reply_to: str | None
+    at: datetime
+    received_at: datetime
+
+
+class StaffEchoes(NamedTuple):
+    """The echoes of one record: one, or several where an older edge wrote it."""
+
+    phone_number_id: str
+    echoes: tuple[StaffEcho, ...]
+    waba_id: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class CustomerCall:
     """The customer called, answered or not, or took a call of the business.
@@ -166,6 +186,7 @@ Item = (
     | CustomerCall
     | CustomerPreference
     | IdentityChange
+    | StaffEchoes
     | MessageStatus
     | TemplateNews
     | InboundSms

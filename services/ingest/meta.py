@@ -26,7 +26,7 @@ import orjson
 from libs.common.events.inbound import MetaWebhook
 from libs.common.nesting import DEEPEST, is_deeper, text_is_deeper
 from libs.common.sanitize import sanitize
-from services.ingest.fields import Cards
+from services.ingest.fields import Cards, echo_fields
 from services.ingest.notices import TEMPLATE_FIELDS
 
 WHATSAPP = "whatsapp_business_account"
@@ -180,13 +180,26 @@ def _items(webhook: Any) -> Iterator[_Fields]:
                 if field in _DATED and "time" in entry:
                     value = value | {"entry_time": entry["time"]}
                 # the field's own name, or where one example of Meta's has it: beside the list of changes
-                yield from _of_change(waba_id, field or _text(entry.get("field")), value)
+                named = field or _text(entry.get("field"))
+                yield from (_of_echoes if named == ECHOES else _of_change)(waba_id, named, value)
             else:
                 yield _fields("body", waba_id, None, None, change)
 
 
 # Changes that have no time of their own. An older one must not be taken for news.
 _DATED = frozenset(TEMPLATE_FIELDS)
+
+
+def _of_echoes(waba_id: str | None, field: str | None, value: dict[str, Any]) -> Iterator[_Fields]:
+    """Each with the metadata, which tells the business from the customer."""
+    metadata, echoes = value.get("metadata"), _listed(value, "message_echoes")
+    number = _text(metadata.get("phone_number_id")) if isinstance(metadata, dict) else None
+    cards = Cards(value.get("contacts"), len(echoes))
+    for echo in echoes:
+        item = {"message_echoes": [echo], "metadata": metadata}
+        yield _fields("change", waba_id, field, number, item, contact=cards.of(_reached(item)))
+    if not echoes:
+        yield _fields("change", waba_id, field, number, value)
 
 
 def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) -> Iterator[_Fields]:
@@ -230,6 +243,8 @@ def _standby(value: dict[str, Any]) -> dict[str, Any]:
 # What may stand beside messages and statuses; also one of the two that is no list.
 _BESIDE = ("errors", "message_echoes", "messages", "statuses")
 
+ECHOES = "smb_message_echoes"
+
 # Changes whose value is a list of things about one customer each.
 _ONE_BY_ONE = {
     "calls": ("calls", "statuses"),
@@ -247,6 +262,15 @@ def _customer_of(item: Mapping[str, Any]) -> tuple[Any, Any]:
             user_id = item.get(bsuid)
             return item.get(number), user_id.get("previous") if isinstance(user_id, dict) else user_id
     return None, None
+
+
+def _reached(item: Mapping[str, Any]) -> Any:
+    """The customer of an echo, in the fields of a status."""
+    [echo] = item["message_echoes"]
+    if not isinstance(echo, dict):
+        return echo
+    number, bsuid = echo_fields(echo, item.get("metadata"))
+    return {"recipient_id": echo.get(number), "recipient_user_id": echo.get(bsuid)}
 
 
 def _as_a_status(item: Any) -> Any:
@@ -277,6 +301,8 @@ def _key(number: str | None, waba_id: str | None, item: Any, value: bytes) -> by
         ids = _customer_of(item)
         if ids == (None, None):
             inner = next((part[0] for part in item.values() if isinstance(part, list) and len(part) == 1), None)
+            if inner is not None and item.get("message_echoes") == [inner]:
+                inner = _reached(item)
             ids = _customer_of(inner) if isinstance(inner, dict) else ids
         customer = _text(ids[0]) or _text(ids[1])
         if customer is None:

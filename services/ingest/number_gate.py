@@ -34,6 +34,7 @@ from services.ingest.items import (
     InboundSms,
     Item,
     MessageStatus,
+    StaffEchoes,
 )
 
 log = get_logger()
@@ -99,7 +100,14 @@ def _number_of(item: Item) -> _Number | None:
     match item:
         case MessageStatus():  # most are
             return None if item.phone_number_id is None else (item.phone_number_id, item.waba_id)
-        case CustomerMessage() | GroupMessage() | CustomerCall() | CustomerPreference() | IdentityChange():
+        case (
+            CustomerMessage()
+            | GroupMessage()
+            | CustomerCall()
+            | CustomerPreference()
+            | IdentityChange()
+            | StaffEchoes()
+        ):
             return item.phone_number_id, item.waba_id
         case TemplateNews() | InboundSms() | Ignored():
             return None

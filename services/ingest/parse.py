@@ -1,8 +1,8 @@
 """A record of ``webhooks.v1``, parsed. Pure.
 
-A record is one of: a customer's message, SMS, call or preference; a message to a group; a status; a change of a
-customer's identity; news of a template; something known that is ignored. Any other record raises Undecodable with a
-reason and becomes a dead letter.
+A record is one of: a customer's message, SMS, call or preference; a message to a group; echoes of staff; a status; a
+change of a customer's identity; news of a template; something known that is ignored. Any other record raises
+Undecodable with a reason and becomes a dead letter.
 """
 
 from collections.abc import Mapping
@@ -25,6 +25,7 @@ from libs.common.nesting import is_deeper
 from libs.common.sanitize import sanitize
 from libs.common.thread.message_status import ProviderStatus
 from services.ingest import content, notices, twilio, vonage
+from services.ingest.echoes import read_echoes
 from services.ingest.fields import (
     business_number,
     code_of,
@@ -53,8 +54,8 @@ _LONGEST_RING = timedelta(minutes=1)  # Meta ends a call that nobody takes by th
 
 MAX_DEPTH = 64  # what is parsed becomes JSON again, and not every writer and reader of that goes as deep as this one
 
-# Fields of Meta's that say nothing about a thread or a window yet. Echoes and history are outside the window rules by
-# Meta's own word.
+# Fields of Meta's that say nothing about a thread or a window yet. History is outside the window rules by Meta's own
+# word. Of what stands in ``standby`` as an echo it is not known who wrote it: staff, or Meta's own agent.
 IGNORED_FIELDS = frozenset(
     {
         *("account_alerts", "account_review_update", "account_settings_update", "account_update"),
@@ -63,7 +64,7 @@ IGNORED_FIELDS = frozenset(
         *("group_status_update", "history", "message_echoes", "messaging_handovers"),
         "partner_solutions",
         *("payment_configuration_update", "phone_number_name_update", "phone_number_quality_update", "security"),
-        *("smb_app_state_sync", "smb_message_echoes", "standby", "template_correct_category_detection"),
+        *("smb_app_state_sync", "standby", "template_correct_category_detection"),
         "tracking_events",
     }
 )
@@ -117,6 +118,8 @@ def _of_meta(webhook: Mapping[str, Any], *, reaction_opens: bool) -> Item:
             return _status(webhook, item, received_at)
         case "change" if webhook.get("field") == "user_id_update":
             return _user_id_update(webhook, item, received_at)
+        case "change" if webhook.get("field") == "smb_message_echoes":
+            return read_echoes(webhook, item, received_at)
         case "change":
             return _change(webhook, item, received_at)
         case str():

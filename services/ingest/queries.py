@@ -172,7 +172,9 @@ async def store_messages(
         if row["message_id"] is None and one["provider_id"] is not None
     ]
     found = await db.fetch(_STORED, *as_columns(repeated)) if repeated else []
-    quoted = await _quoted(db, incoming)
+    quoted = await quoted_by(
+        db, {(one["org_id"], one["account"], one["reply_to"]) for one in incoming if one["reply_to"] is not None}
+    )
     earlier = {(row["account"], row["provider_id"]): dict(row) for row in found}
     stored: list[StoredMessage] = []
     for one, row in zip(incoming, rows, strict=True):
@@ -203,9 +205,8 @@ async def store_messages(
     return stored
 
 
-async def _quoted(db: Connection, incoming: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str | None], UUID]:
-    """The messages that these quote. Costs nothing where none does."""
-    asked = {(one["org_id"], one["account"], one["reply_to"]) for one in incoming if one["reply_to"] is not None}
+async def quoted_by(db: Connection, asked: set[tuple[str, str, str]]) -> dict[tuple[str, str, str | None], UUID]:
+    """The messages with these organisations, accounts and provider's ids. Costs nothing where none is asked for."""
     rows = await db.fetch(_QUOTED, *as_columns(sorted(asked))) if asked else []
     return {(row["org_id"], row["account"], row["provider_id"]): row["message_id"] for row in rows}
 

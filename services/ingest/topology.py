@@ -6,6 +6,7 @@ rest.
 
 from libs.common.events.directory import (
     ConsentChanged,
+    ConversationHeld,
     DirectoryChange,
     decode_directory_change,
 )
@@ -68,6 +69,6 @@ TOPOLOGY: Topology[Deps] = Topology(
         Publisher(DELIVERY_UPDATES, (DeliveryUpdate,)),
         Publisher(OUTBOUND_REFUSED, (OutboundRefused,)),
         Publisher(OUTBOUND_INTENTS, (Intent,)),
-        Publisher(DIRECTORY_CHANGES, (ConsentChanged,)),
+        Publisher(DIRECTORY_CHANGES, (ConsentChanged, ConversationHeld)),
     ),
 )

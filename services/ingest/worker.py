@@ -6,7 +6,7 @@ Rule 2: a message of a group is stored in the group's thread and nowhere else. I
         address, and an intent for its conversation is rejected by the router (``unknown_conversation``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from uuid import UUID
@@ -14,7 +14,7 @@ from uuid import UUID
 from libs.common import metrics
 from libs.common.directory import changes, holds, templates
 from libs.common.directory.address_marks import clear
-from libs.common.directory.holds import HoldChange
+from libs.common.directory.holds import Hold, HoldChange
 from libs.common.directory.organisations import RefusedChange
 from libs.common.directory.reports import SignOfLife, TemplateNews
 from libs.common.directory.touched import touch
@@ -24,9 +24,9 @@ from libs.common.kafka.records import RawRecord, Received, Reject
 from libs.common.logging import get_logger
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.sending.statuses import find_sends
-from services.ingest import consent, identity, learned_ids, queries, sms
+from services.ingest import consent, identity, learned_ids, queries, sms, staff
 from services.ingest.events import closing, inbound_record, status_records
-from services.ingest.identity import Placeable
+from services.ingest.identity import OfCustomer
 from services.ingest.items import (
     CustomerCall,
     CustomerMessage,
@@ -36,6 +36,8 @@ from services.ingest.items import (
     Ignored,
     Item,
     MessageStatus,
+    StaffEcho,
+    StaffEchoes,
 )
 from services.ingest.parse import parse
 from services.ingest.queries import Place, StoredMessage
@@ -43,7 +45,7 @@ from services.ingest.worker_deps import Deps, window_of
 
 log = get_logger()
 
-_PLACEABLE = (CustomerMessage, CustomerCall, IdentityChange)
+_OF_CUSTOMER = (CustomerMessage, CustomerCall, IdentityChange)
 
 
 def read_webhook(record: RawRecord, deps: Deps) -> Item:
@@ -62,10 +64,7 @@ async def on_webhooks(batch: Sequence[Received[Item]], deps: Deps) -> list[Rejec
     rejected = {(one.record.partition, one.record.offset) for one in rejects}
     items = [one.value for one in batch if not rejected or (one.record.partition, one.record.offset) not in rejected]
     records: list[Record] = []
-    if placeable := [item for item in items if isinstance(item, _PLACEABLE)]:
-        messages = [item for item in placeable if isinstance(item, CustomerMessage)]
-        await learned_ids.learn_from_messages(deps.pool, messages, deps.now())
-        records += await _store(await _placed(placeable, deps), deps)
+    held = await _store_turns(items, records, deps)
     if preferences := [item for item in items if isinstance(item, CustomerPreference)]:
         await consent.store_preferences(deps.pool, preferences, deps.now())
     if news := [item for item in items if isinstance(item, TemplateNews)]:
@@ -84,7 +83,47 @@ async def on_webhooks(batch: Sequence[Received[Item]], deps: Deps) -> list[Rejec
             _ignore(item.kind)
     await deps.producer.publish(records)
     await sms.mark_published(joins, deps)
+    await staff.mark_published(held, deps)
     return rejects
+
+
+async def _store_turns(items: Sequence[Item], records: list[Record], deps: Deps) -> list[Hold]:
+    """Store what customers did and what staff wrote on the phone. Adds what is to be published to ``records``.
+
+    Returns the holds among it.
+    """
+    held: list[Hold] = []
+    for said, echoes in _turns(items):
+        if said:
+            messages = [item for item in said if isinstance(item, CustomerMessage)]
+            await learned_ids.learn_from_messages(deps.pool, messages, deps.now())
+            records += await _store(await _placed(said, deps), deps)
+        if echoes:
+            told, holding = await staff.store_echoes(echoes, deps)
+            records += told
+            held += holding
+    return held
+
+
+def _turns(items: Sequence[Item]) -> Iterator[tuple[list[OfCustomer], list[StaffEcho]]]:
+    """What customers did and what staff wrote on the phone, in turns.
+
+    In each the customers' come first. What was written to a customer and what they write then are in different turns.
+    """
+    said: list[OfCustomer] = []
+    echoes: list[StaffEcho] = []
+    reached: set[tuple[str, str | None]] = set()
+    for item in items:
+        if isinstance(item, StaffEchoes):
+            echoes += item.echoes
+            reached |= {(item.phone_number_id, one) for echo in item.echoes for one in echo.sender.ids if one}
+        elif isinstance(item, _OF_CUSTOMER):
+            if reached and not reached.isdisjoint((item.phone_number_id, one) for one in item.sender.ids):
+                yield said, echoes
+                said, echoes, reached = [], [], set()
+            said.append(item)
+    if said or echoes:
+        yield said, echoes
 
 
 def _ignore(kind: str) -> None:
@@ -92,12 +131,12 @@ def _ignore(kind: str) -> None:
     log.debug("webhook.received", source="meta", outcome="ignored", kind=kind)
 
 
-async def _placed(items: Sequence[Placeable], deps: Deps) -> list[tuple[Placeable, Place]]:
+async def _placed(items: Sequence[OfCustomer], deps: Deps) -> list[tuple[OfCustomer, Place]]:
     """The messages and calls with their organisation and conversation. Unknown customers are created.
 
     Changes of identity are applied. A notice is left out where the customer has no thread.
     """
-    placed: list[tuple[Placeable, Place]] = []
+    placed: list[tuple[OfCustomer, Place]] = []
     for item, place in zip(items, await identity.places(deps.pool, items, deps.now()), strict=True):
         if isinstance(item, IdentityChange) and item.notice is None:
             continue
@@ -108,11 +147,11 @@ async def _placed(items: Sequence[Placeable], deps: Deps) -> list[tuple[Placeabl
     return placed
 
 
-async def _store(placed: Sequence[tuple[Placeable, Place]], deps: Deps) -> list[Record]:
+async def _store(placed: Sequence[tuple[OfCustomer, Place]], deps: Deps) -> list[Record]:
     """Store each message once and move the windows; the records to publish."""
     if not placed:
         return []
-    unique: dict[object, tuple[Placeable, Place]] = {}
+    unique: dict[object, tuple[OfCustomer, Place]] = {}
     for number, (item, place) in enumerate(placed):
         message = item.notice if isinstance(item, IdentityChange) else item
         key = (item.phone_number_id, message.provider_id) if isinstance(message, CustomerMessage) else number
@@ -149,7 +188,7 @@ async def _store(placed: Sequence[tuple[Placeable, Place]], deps: Deps) -> list[
     return records
 
 
-def _signs_of_life(placed: Sequence[tuple[Placeable, Place]]) -> list[SignOfLife]:
+def _signs_of_life(placed: Sequence[tuple[OfCustomer, Place]]) -> list[SignOfLife]:
     """The addresses from which customers wrote or called: marks on them are cleared."""
     return [
         SignOfLife(place.org_id, "whatsapp", address, item.at)

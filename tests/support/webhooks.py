@@ -35,8 +35,30 @@ def a_status(provider_id: str, status: str, at: datetime, **more: Any) -> dict[s
     return {"id": provider_id, "status": status, "timestamp": str(int(at.timestamp())), "recipient_id": WA_ID} | more
 
 
+OUR_NUMBER = "447700900123"
+
+
+def an_echo(at: datetime, text: str | None = "It is ready.", **more: Any) -> dict[str, Any]:
+    """What staff wrote to the customer in the WhatsApp Business app; ``None`` for a name or the text leaves it out."""
+    echo = {
+        "from": OUR_NUMBER,
+        "to": WA_ID,
+        "id": a_wamid(),
+        "timestamp": str(int(at.timestamp())),
+        "type": "text",
+        "text": None if text is None else {"body": text},
+    } | more
+    return {name: value for name, value in echo.items() if value is not None}
+
+
+def of_echoes(*echoes: dict[str, Any], contacts: Any = None, number: str = NUMBER) -> dict[str, Any]:
+    """One webhook with these echoes."""
+    of_whom = {} if contacts is None else {"contacts": contacts}
+    return a_webhook(a_value(number=number, **of_whom, message_echoes=list(echoes)), field="smb_message_echoes")
+
+
 def a_value(*, number: str | None = NUMBER, **parts: Any) -> dict[str, Any]:
-    metadata = {"display_phone_number": "447700900123"} | ({} if number is None else {"phone_number_id": number})
+    metadata = {"display_phone_number": OUR_NUMBER} | ({} if number is None else {"phone_number_id": number})
     return {"messaging_product": "whatsapp", "metadata": metadata} | parts
 
 

@@ -100,6 +100,10 @@ class SandboxClient:
             "POST", "customer/writes", {"phone_number_id": phone_number_id, "phone": phone, **fields}
         )
 
+    async def staff_writes(self, phone_number_id: str, phone: str | None = None, **fields: Any) -> Json:
+        """Staff write in the WhatsApp Business app, and Meta echoes it; fields and answer as of ``customer_writes``."""
+        return await self._call("POST", "staff/writes", {"phone_number_id": phone_number_id, "phone": phone, **fields})
+
     async def customer_registered(self, phone: str, wa_id: str, *, hidden: bool = False) -> None:
         """WhatsApp has the account ``wa_id`` behind ``phone``; ``hidden``: its answers name the user id instead."""
         await self._call("POST", "customer/registered", {"phone": phone, "wa_id": wa_id, "hidden": hidden})

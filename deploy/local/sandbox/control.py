@@ -116,6 +116,7 @@ class Control:
                 self._asked(inbound_whatsapp.CustomerRegistered, inbound_whatsapp.registered),
             ),
             ("POST", "customer/calls", self._asked(inbound_whatsapp.CustomerCalls, inbound_whatsapp.calls)),
+            ("POST", "staff/writes", self._asked(inbound_whatsapp.StaffWrites, inbound_whatsapp.staff_writes)),
             ("POST", "customer/texts", self._asked(inbound_sms.CustomerTexts, inbound_sms.texts)),
             ("POST", "meta/change", self._asked(inbound_whatsapp.RawChange, inbound_whatsapp.raw)),
             ("POST", "meta/verify", self._verify),

@@ -1,4 +1,7 @@
-"""What customers do through Meta: the control calls ``customer writes`` and ``customer calls``, and any raw change."""
+"""What people do through Meta: the control calls ``customer writes`` and ``customer calls``, and any raw change.
+
+``staff writes`` is a message of the business in the WhatsApp Business app on the phone.
+"""
 
 import hashlib
 import secrets
@@ -26,11 +29,12 @@ MEDIA = {
     "sticker": "image/webp",
 }
 UNSUPPORTED = 131051
+ECHOES = "smb_message_echoes"
 NOT_OPENING = {"reaction", "system", "edit", "revoke"}
 
 
-class CustomerWrites(BaseModel):
-    """A customer sends something to a business number; it opens the window unless its kind does not.
+class _Written(BaseModel):
+    """A message between a customer and a business number.
 
     ``phone`` or ``bsuid`` or both name the customer; ``hide_phone`` keeps the number out of the webhook. ``content`` is
     merged over the default content of the kind, the object under the message's type. For ``raw`` it is the message
@@ -48,11 +52,22 @@ class CustomerWrites(BaseModel):
     text: str = "Is my car ready?"
     content: dict[str, Any] | list[Any] | None = None
     reply_to: str | None = None
-    referral: dict[str, Any] | None = None
     wamid: str | None = None
     at: float | None = None
     age: float = 0.0
     times: Annotated[int, Field(ge=1, le=100)] = 1
+
+
+class CustomerWrites(_Written):
+    """A customer sends something to a business number; it opens the window unless its kind does not."""
+
+    referral: dict[str, Any] | None = None
+
+
+class StaffWrites(_Written):
+    """Staff send something in the WhatsApp Business app: it is echoed, and opens no window."""
+
+    text: str = "It is ready."
 
 
 class CustomerRegistered(BaseModel):
@@ -108,6 +123,24 @@ def writes(world: World, ask: CustomerWrites) -> Json:
     return {"wamid": message["id"], "timestamp": at, "user_id": person.bsuid, "wa_id": person.wa_id}
 
 
+def staff_writes(world: World, ask: StaffWrites) -> Json:
+    """Send the message; answers ``{wamid, timestamp, user_id, wa_id}``. Raises ``ValueError`` without a customer."""
+    number = world.number(ask.phone_number_id) or Number(phone_number_id=ask.phone_number_id)
+    person = _person(world, ask.phone, ask.bsuid, ask.name, hide=ask.hide_phone)
+    at = int(ask.at if ask.at is not None else unix_now() - ask.age)
+    wamid = ask.wamid or new_wamid(person.wa_id or person.bsuid)
+    phone = {} if person.wa_id is None else {"to": person.wa_id}
+    echo: Json = {"from": number.digits, **phone, "to_user_id": person.bsuid, "id": wamid, "timestamp": str(at)}
+    echo |= _content(ask)
+    if ask.reply_to is not None:
+        echo["context"] = {"from": person.wa_id, "id": ask.reply_to}
+    value = {"contacts": [person.contact], "message_echoes": [echo]}
+    hook = change(number, world.webhook_url(number), ECHOES, wamid, value, field=ECHOES)
+    for _ in range(ask.times):
+        world.webhook_sender.chain([(0.0, hook)])
+    return {"wamid": echo["id"], "timestamp": at, "user_id": person.bsuid, "wa_id": person.wa_id}
+
+
 def registered(world: World, ask: CustomerRegistered) -> None:
     world.customers.register(ask.phone.lstrip("+"), ask.wa_id.lstrip("+"), hidden=ask.hidden)
 
@@ -158,7 +191,7 @@ def _person(world: World, phone: str | None, bsuid: str | None, name: str, *, hi
     return Person(None if hide else wa_id, known, name)
 
 
-def _content(ask: CustomerWrites) -> Json:
+def _content(ask: _Written) -> Json:
     """The part of the message that depends on its kind, ``type`` included."""
     if ask.kind == "raw":
         return {"type": "text", **(ask.content if isinstance(ask.content, dict) else {})}

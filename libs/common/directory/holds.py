@@ -6,6 +6,8 @@ Rule 2: the word with the newer ``at`` counts; the same again changes nothing. W
         also where another system's clock is ahead.
 Rule 3: what is stored here is published from what stands, and only then marked. A crash in between publishes it again.
 Rule 4: every word adds a line to ``audit_log``, once.
+Rule 5: who wrote in the WhatsApp Business app has no user id here. What is told of such a hold has ``PHONE_APP``
+        instead.
 
 Locks: conversations (against a merge), then holds. Call with nothing else locked.
 """
@@ -24,9 +26,12 @@ from libs.common.thread.conversations import current_conversation, lock_known_ag
 
 HoldChange = ConversationHeld | ConversationReleased
 
+PHONE_APP = "phone_app"
+_IS_PUBLISHED = True
+
 
 class Hold(NamedTuple):
-    """What stands of a conversation. ``until`` is None once it is released."""
+    """What stands of a conversation. ``until`` is None once it is released, ``user_id`` where that is not known."""
 
     org_id: str
     conversation_id: UUID
@@ -44,7 +49,7 @@ class Hold(NamedTuple):
         said = {"org_id": self.org_id, "at": self.at, "conversation_id": self.conversation_id}
         if self.until is None:
             return ConversationReleased(**said, user_id=self.user_id)
-        return ConversationHeld(**said, user_id=self.user_id or "", until=self.until)
+        return ConversationHeld(**said, user_id=self.user_id or PHONE_APP, until=self.until)
 
 
 _COLUMNS = "h.org_id, h.conversation_id, h.user_id, h.at, h.until_at as until"
@@ -69,12 +74,13 @@ returning {_COLUMNS}
 """  # noqa: S608 -- constants
 
 # Our own events come back on the topic: the row that they were made of is published then, whatever became of its mark.
-_APPLY = f"""{_GIVEN}
+_HEAR = f"""{_GIVEN}
 insert into conversation_holds as h (conversation_id, org_id, user_id, at, until_at, published)
-select conversation_id, org_id, user_id, at, until_at, true from given
+select conversation_id, org_id, user_id, at, until_at, $6 from given
 on conflict (conversation_id) do update
-   set user_id = excluded.user_id, at = excluded.at, until_at = excluded.until_at, published = true
+   set user_id = excluded.user_id, at = excluded.at, until_at = excluded.until_at, published = excluded.published
  where h.org_id = excluded.org_id and h.at <= excluded.at
+returning {_COLUMNS}
 """  # noqa: S608 -- constants
 
 _TAKE_BACK = f"""
@@ -144,11 +150,26 @@ async def apply(db: Connection, changes: Sequence[HoldChange]) -> list[int]:
         return []
     known = await lock_known_against_merge(db, [(change.org_id, change.conversation_id) for change in changes])
     ours = [change for change in changes if (change.org_id, change.conversation_id) in known]
-    told = [Hold(c.org_id, c.conversation_id, sanitize(c.user_id), c.at, _until(c)) for c in ours]
+    told = [Hold(c.org_id, c.conversation_id, _user(c), c.at, _until(c)) for c in ours]
     if told:
-        await db.execute(_APPLY, *as_columns(told))
+        await db.fetch(_HEAR, *as_columns(told), _IS_PUBLISHED)
         await add_lines(db, [_line(one) for one in told])
     return [i for i, change in enumerate(changes) if (change.org_id, change.conversation_id) not in known]
+
+
+async def echoed(db: Connection, holds: Sequence[Hold]) -> list[Hold]:
+    """Staff took these conversations over in the WhatsApp Business app. Returns what stands by that, to be published.
+
+    Call in a transaction that keeps the conversations from being merged.
+    """
+    rows = await db.fetch(_HEAR, *as_columns(holds), not _IS_PUBLISHED) if holds else []
+    stand = [Hold(**row) for row in rows]
+    await add_lines(db, [_line(one) for one in stand])
+    return stand
+
+
+def _user(change: HoldChange) -> str | None:
+    return None if change.user_id == PHONE_APP else sanitize(change.user_id)
 
 
 def _until(change: HoldChange) -> datetime | None:

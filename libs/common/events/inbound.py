@@ -50,8 +50,9 @@ class MetaWebhook(Event):
     ``item_kind`` is one of:
 
     - ``message`` or ``status``: an item of field ``messages`` (and of the nested ``standby``).
-    - ``change``: every other change, with its whole ``value``. A call, as ``{"calls": [call]}``. Errors and echoes
-      beside messages or statuses, without these.
+    - ``change``: every other change, with its whole ``value``. A call, as ``{"calls": [call]}``. An echo of staff, as
+      ``{"message_echoes": [echo], "metadata": …}``; an older edge wrote the whole ``value``. Errors and echoes beside
+      messages or statuses, without these.
     - ``body``: a body, an entry or a change that is no webhook, unchanged. Where the body cannot be split, it is
       ``{"zlib_base64": …}`` of its bytes.
     """

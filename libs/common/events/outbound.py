@@ -175,6 +175,7 @@ class DeliveryUpdate(Event):
     status: Literal["sent", "delivered", "read", "failed"]
     reason: str | None = None
     provider_code: str | None = None
+    author: Literal["phone_app"] | None = None  # staff wrote it in the WhatsApp Business app: it is no intent of ours
     at: Instant
 
     @property
@@ -195,6 +196,7 @@ class NewStatus(NamedTuple):
     reason: str | None
     provider_code: str | None
     at: datetime
+    author: Literal["phone_app"] | None = None
 
     @property
     def key(self) -> bytes:
@@ -203,7 +205,7 @@ class NewStatus(NamedTuple):
 
     def encode(self) -> bytes:
         """The record's value."""
-        message_id, org_id, conversation_id, channel, seq, status, reason, provider_code, at = self
+        message_id, org_id, conversation_id, channel, seq, status, reason, provider_code, at, author = self
         return encode_object(
             {
                 "type": DeliveryUpdate.TYPE,
@@ -215,6 +217,7 @@ class NewStatus(NamedTuple):
                 "status": status,
                 "reason": reason,
                 "provider_code": provider_code,
+                "author": author,
                 "at": at,
             }
         )

@@ -8,6 +8,8 @@ Rule 3: a message that reached the customer is not decided again, whatever was r
         that, in whatever order, says nothing of others. One that was told before closes its window no longer.
 Rule 4: a bridge SMS that fails after its acceptance has used the slot of its conversation. The original message keeps
         its reason; the bridge's own message shows what became of the SMS.
+Rule 5: a status of what staff wrote in the WhatsApp Business app moves its message and nothing else. It was no send of
+        ours: it has no price here, proves nothing of an account, and is not decided again.
 
 Matching and early statuses: ``statuses``. The status machine: ``libs.common.thread.message_status``. Whose fault a code
 is: ``libs.common.providers``.
@@ -141,26 +143,14 @@ class StatusEffects:
 
     def add(self, message: LockedMessage, conversation_id: UUID, send: MatchedSend, status: ProviderStatus) -> None:
         """Take in one status, and advance its message."""
-        self._note_price(send, status)
+        if not send.is_echo and self._is_refused(message, conversation_id, send, status):
+            return
         before = message.state
         if status.status == "failed":
-            if stops_marketing(status.fault):
-                self.stopped.append(MarketingStopped(send.org_id, conversation_id, status.at))
-            waits = _is_current_attempt(message, send)
-            if waits:
-                self.faults.append((conversation_id, send, status))
-            if (reason := _refusal_reason(send, status)) is not None:
-                if waits:
-                    self.events.refusals.append(
-                        OutboundRefused.of(send.send, conversation_id, reason, status.at, status.code)
-                    )
-                return
             message.state = advance(message.state, Failed(send.attempt, PROVIDER_REFUSED, status.code, status.at))
-        else:
-            self.proofs[status.provider].append(send.send)
-            if status.status in DELIVERY_STATUSES:
-                reached = Reached(send.attempt, status.status, status.at)  # type: ignore[arg-type]  # one of them
-                message.state = advance(message.state, reached)
+        elif status.status in DELIVERY_STATUSES:
+            reached = Reached(send.attempt, status.status, status.at)  # type: ignore[arg-type]  # one of them
+            message.state = advance(message.state, reached)
         if (update := delivery_update(message)) is not None:
             self.events.updates.append(update)
             self.events.told.append(
@@ -170,6 +160,25 @@ class StatusEffects:
             self.signs.append(SignOfLife(send.org_id, status.channel, address, status.at))
         if status.status in _ARRIVED and status.channel == "whatsapp" and send.attempt < before.attempt:
             self.arrived_after_all.append(RefusedSend(send.org_id, conversation_id, *send.send[1:]))
+
+    def _is_refused(
+        self, message: LockedMessage, conversation_id: UUID, send: MatchedSend, status: ProviderStatus
+    ) -> bool:
+        """Note what the status says beside its message. Whether the message is decided again, and has not failed."""
+        self._note_price(send, status)
+        if status.status != "failed":
+            self.proofs[status.provider].append(send.send)
+            return False
+        if stops_marketing(status.fault):
+            self.stopped.append(MarketingStopped(send.org_id, conversation_id, status.at))
+        waits = _is_current_attempt(message, send)
+        if waits:
+            self.faults.append((conversation_id, send, status))
+        if (reason := _refusal_reason(send, status)) is None:
+            return False
+        if waits:
+            self.events.refusals.append(OutboundRefused.of(send.send, conversation_id, reason, status.at, status.code))
+        return True
 
     def conclude(self, messages: dict[tuple[str, UUID], LockedMessage]) -> None:
         """After the last status: what failures say of others, and refusals. None is of a message that arrived."""

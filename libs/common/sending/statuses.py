@@ -23,7 +23,7 @@ from libs.common.db.locks import PROVIDER_IDS, lock
 from libs.common.db.pool import Connection
 from libs.common.ids import SendKey, read_callback
 from libs.common.providers import Provider, ProviderChannel
-from libs.common.thread.message_status import ProviderStatus
+from libs.common.thread.message_status import ECHO, ProviderStatus
 
 
 class MatchedSend(NamedTuple):
@@ -49,6 +49,11 @@ class MatchedSend(NamedTuple):
     @property
     def is_bridge(self) -> bool:
         return self.message_id != self.send_id
+
+    @property
+    def is_echo(self) -> bool:
+        """Whether staff sent it in the WhatsApp Business app, and no sender of ours."""
+        return self.attempt == ECHO
 
     @property
     def send(self) -> SendKey:

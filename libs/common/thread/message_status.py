@@ -28,6 +28,8 @@ UNKNOWN_OUTCOME = "unknown_outcome"
 """The reason of a failure that may be none: no evidence says what became of the call."""
 _DISPROVED = frozenset({PROVIDER_REFUSED, UNKNOWN_OUTCOME})
 """The reasons that ``delivered`` disproves."""
+ECHO = 0
+"""The attempt of a message that staff wrote in the WhatsApp Business app: it is none of ours."""
 _RANK: dict[str, int] = {"pending": 0, "sent": 1, "delivered": 2, "read": 3}
 
 

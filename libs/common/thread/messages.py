@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
@@ -12,7 +12,7 @@ from libs.common.errors import Permanent
 from libs.common.events.outbound import Channel, NewStatus
 from libs.common.ids import MessageKey
 from libs.common.thread.conversations import current_conversation
-from libs.common.thread.message_status import Failed, MessageState, Status, advance
+from libs.common.thread.message_status import ECHO, Failed, MessageState, Status, advance
 
 _CHANNELS, _STATUSES = frozenset(get_args(Channel)), frozenset(get_args(Status))
 
@@ -115,15 +115,16 @@ def delivery_update(message: LockedMessage) -> NewStatus | None:
 
     A failure that was disproved is not published.
     """
-    status, _, seq, reason, code, *_ = message.state
+    status, attempt, seq, reason, code, *_ = message.state
     at = message.state.at
     if status == "pending" or at is None:
         return None
     channel = (message.read_channel if status == "read" else None) or message.channel
     if status != "failed":
         reason = code = None
+    author: Literal["phone_app"] | None = "phone_app" if attempt == ECHO else None
     return NewStatus(
-        message.message_id, message.org_id, message.conversation_id, channel, seq, status, reason, code, at
+        message.message_id, message.org_id, message.conversation_id, channel, seq, status, reason, code, at, author
     )
 
 

@@ -78,7 +78,7 @@ class ConversationItem(BaseModel):
     portal: Portal
     held: bool
     held_until: datetime | None
-    held_by: str | None = Field(description="The user id of who holds it.")
+    held_by: str | None = Field(description="The user id of who holds it; null where staff wrote on the phone.")
     unanswered_since: datetime | None
     escalated_at: datetime | None
 
@@ -120,7 +120,7 @@ class ConversationList(BaseModel):
 
 
 class Author(BaseModel):
-    """``user_id`` and ``name`` are of staff."""
+    """``user_id`` and ``name`` are of staff. What they wrote on the phone has no ``user_id``; its name says so."""
 
     kind: Literal["customer", "ai", "staff", "system"]
     user_id: str | None

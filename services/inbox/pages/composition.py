@@ -18,6 +18,7 @@ from services.inbox.drafts import Draft
 from services.inbox.estimates import prices_for
 from services.inbox.failed_actions import Failed, Help, help_for
 from services.inbox.masking import shown_content
+from services.inbox.messages import PHONE_APP
 from services.inbox.picker import PickTemplate, picker_of
 from services.inbox.problems import not_found
 from services.inbox.reach import reach_of
@@ -97,7 +98,9 @@ async def composer_of(
         quote=quote,
         parked=parked,
         refusal=refusal,
-        answered_by=None if answered is None else Answered(answered.name, answered.at),
+        answered_by=None
+        if answered is None
+        else Answered(answered.name or language_of(visit.request).words.gettext(PHONE_APP), answered.at),
         seen=draft.seen if draft.text and draft.seen is not None else place.newest or 0,
     )
 
