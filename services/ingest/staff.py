@@ -10,8 +10,9 @@ Rule 4: its statuses follow it. One that came before is taken where it was kept 
 Locks: provider's ids, conversations, messages, holds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from libs.common.db.locks import PROVIDER_IDS, lock
@@ -19,7 +20,6 @@ from libs.common.db.pool import Connection
 from libs.common.directory import holds
 from libs.common.directory.holds import Hold
 from libs.common.errors import Transient
-from libs.common.events.outbound import NewStatus
 from libs.common.events.topics import DELIVERY_UPDATES, DIRECTORY_CHANGES
 from libs.common.inbox_policy import inbox_policy_of
 from libs.common.kafka.producer import Record
@@ -46,26 +46,44 @@ async def store_echoes(echoes: Sequence[StaffEcho], deps: Deps) -> tuple[list[Re
     for echo in echoes:
         unique.setdefault((echo.phone_number_id, echo.provider_id), echo)
     places = await identity.places(deps.pool, list(unique.values()), deps.now())
-    placed = {key: place for key, place in zip(unique, places, strict=True) if place is not None}
+    placed = [(echo, place) for echo, place in zip(unique.values(), places, strict=True) if place is not None]
     async with deps.pool.acquire() as db, db.transaction():
         now = deps.now()
-        await lock(db, PROVIDER_IDS, [f"meta:{number}:{wamid}" for number, wamid in sorted(unique)])
-        known = await echo_queries.known_ids(db, unique)
-        fresh = {key: placed[key] for key in unique if key not in known}
-        await _keep_places(db, list(fresh.values()))
-        stored = await echo_queries.store(db, [(unique[key], place) for key, place in fresh.items()])
-        await store_provider_ids(db, [_provider_id(key, fresh[key], id_) for key, id_ in stored.items()], now)
-        known |= {key: Known(fresh[key].org_id, id_, ECHO) for key, id_ in stored.items()}
-        ours = {key: (one.org_id, one.message_id) for key, one in known.items() if one.attempt == ECHO}
-        messages = await lock_messages(db, set(ours.values()))
-        held = await holds.echoed(db, await _holds(db, [(unique[key], place) for key, place in fresh.items()], now))
-    updates: list[NewStatus] = []
-    for key, of in ours.items():
-        if (message := messages.get(of)) is not None and (update := delivery_update(message)) is not None:
-            updates.append(update)
-            _log(unique[key], message, now, is_new=key in fresh)
-    records = [Record(DELIVERY_UPDATES, update.key, update.encode()) for update in updates]
-    return [*records, *(Record(DIRECTORY_CHANGES, one.key, one.event().encode()) for one in held)], held
+        stored = await store_placed(db, placed, now)
+    records = []
+    for key, message in stored.messages.items():
+        if (update := delivery_update(message)) is not None:
+            records.append(Record(DELIVERY_UPDATES, update.key, update.encode()))
+            _log(unique[key], message, now, is_new=key in stored.fresh)
+    records += [Record(DIRECTORY_CHANGES, one.key, one.event().encode()) for one in stored.held]
+    return records, stored.held
+
+
+class StoredEchoes(NamedTuple):
+    """The messages of echoes, which of them are new, and the holds that began with them."""
+
+    messages: dict[EchoId, LockedMessage]
+    fresh: Collection[EchoId]
+    held: list[Hold]
+
+
+async def store_placed(db: Connection, placed: Sequence[tuple[StaffEcho, Place]], now: datetime) -> StoredEchoes:
+    """Store each where it belongs; each wamid is named once. Call inside a transaction.
+
+    Raises Transient where a conversation was merged away or resolved anew since its place was found.
+    """
+    ids = {(echo.phone_number_id, echo.provider_id): (echo, place) for echo, place in placed}
+    await lock(db, PROVIDER_IDS, [f"meta:{number}:{wamid}" for number, wamid in sorted(ids)])
+    known = await echo_queries.known_ids(db, ids)
+    fresh = {key: one for key, one in ids.items() if key not in known}
+    await _keep_places(db, [place for _, place in fresh.values()])
+    stored = await echo_queries.store(db, list(fresh.values()))
+    await store_provider_ids(db, [_provider_id(key, fresh[key][1], id_) for key, id_ in stored.items()], now)
+    known |= {key: Known(fresh[key][1].org_id, id_, ECHO) for key, id_ in stored.items()}
+    ours = {key: (one.org_id, one.message_id) for key, one in known.items() if one.attempt == ECHO}
+    locked = await lock_messages(db, set(ours.values()))
+    held = await holds.echoed(db, await _holds(db, list(fresh.values()), now))
+    return StoredEchoes({key: locked[of] for key, of in ours.items() if of in locked}, fresh.keys(), held)
 
 
 async def mark_published(held: Sequence[Hold], deps: Deps) -> None:

@@ -110,6 +110,20 @@ async def test_a_photo_is_a_download_that_runs_nothing(garage: InboxWorld, graph
     assert [token for _, token in graph.asked] == ["Bearer ours", "Bearer ours"]
 
 
+async def test_a_photo_that_staff_sent_from_the_phone_is_one_too(
+    garage: InboxWorld, graph: Graph, priya: Staff
+) -> None:
+    path = await a_file(garage)
+    async with garage.pool.acquire() as db:
+        await db.execute(
+            "update messages set direction = 'out', actor = 'staff', status = 'sent', attempt = 0 where org_id = $1",
+            garage.org,
+        )
+    page = await priya.get(path.partition("/media/")[0])
+    assert f'href="{path}"' in page.text
+    assert (await priya.get(path)).content == b"\xff\xd8 a brake disc"
+
+
 async def test_a_number_with_a_token_of_its_own_is_asked_with_it(
     garage: InboxWorld, graph: Graph, priya: Staff
 ) -> None:

@@ -27,8 +27,8 @@ from services.inbox import (
     parked_queries,
     word_queries,
 )
-from services.ingest import identity_queries, portal_queries
-from services.ingest.items import CustomerMessage, GroupMessage, Sender
+from services.ingest import identity_queries, portal_queries, staff
+from services.ingest.items import CustomerMessage, GroupMessage, Sender, StaffEcho
 from services.ingest.portal_queries import PortalText
 from services.ingest.queries import Place, store_messages, store_of_groups
 from services.ingest.sms_queries import IncomingSms, store_sms
@@ -151,6 +151,22 @@ async def _in(db: Any) -> None:
     ]
     assert all(one.fresh and one.quoted for one in await store_messages(db, placed))
     assert not any(one.fresh for one in await store_messages(db, placed))
+
+
+async def _echoed(db: Any) -> None:
+    rows = await db.db.fetch(_CONVERSATIONS, TAKEN)
+    found = await identity_queries.find_senders(db, [(NUMBER, row["wa_id"], None) for row in rows])
+    placed = [
+        (
+            StaffEcho(NUMBER, Sender(row["wa_id"], None), f"echo {n}", {"kind": "text"}, f"wamid {n}", now(), now()),
+            Place(ORG, one.conversation_id or UUID(int=0), one.identity_version or 0),
+        )
+        for n, (row, one) in enumerate(zip(rows, found, strict=True))
+    ]
+    async with db.db.transaction():
+        stored = await staff.store_placed(db, placed, now())
+        assert len(stored.messages) == len(stored.fresh) == len(stored.held) == TAKEN
+        assert not (await staff.store_placed(db, placed, now())).fresh
 
 
 async def _in_groups(db: Any) -> None:
@@ -292,6 +308,7 @@ KEPT: dict[str, Work] = {"an intent is decided": _decided, "a send is judged": _
 
 WORKS: dict[str, Work] = {
     "a message comes in": _in,
+    "staff write on the phone": _echoed,
     "a message to a group comes in": _in_groups,
     "a text of the portal or an SMS comes in": _in_other_ways,
     "a status comes": _told,

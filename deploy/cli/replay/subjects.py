@@ -48,6 +48,8 @@ class Subjects:
                 for kind, one in (("wa_id", item.get("from")), ("bsuid", person)):
                     if isinstance(one, str):
                         self.writers.add((number, kind, one))
+            case {"phone_number_id": str(number), "item": {"message_echoes": list(echoes)}}:
+                self.provider_ids |= {("meta", number, of) for of in map(_echo_id, echoes) if of is not None}
             case {
                 "waba_id": str(waba),
                 "item": {"message_template_name": str(name), "message_template_language": str(language)},
@@ -88,6 +90,11 @@ class Subjects:
                 self.orgs.add(org_id)
             case {"type": str(kind), "phone_number_id": str(number)} if kind.startswith("number."):
                 self.numbers.add((org_id, number))
+
+
+def _echo_id(echo: Any) -> str | None:
+    of = echo.get("id") if isinstance(echo, dict) else None
+    return of if isinstance(of, str) else None
 
 
 def _uuid(text: Any) -> UUID | None:

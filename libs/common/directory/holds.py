@@ -59,7 +59,9 @@ with given as (
     select distinct on (c.conversation_id) c.conversation_id, c.org_id, u.user_id, u.at, u.until_at
       from unnest($1::text[], $2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[]) with ordinality
         as u (org_id, conversation_id, user_id, at, until_at, n)
-      join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
+     cross join lateral ( -- by its key
+           select * from conversations k
+            where k.org_id = u.org_id and k.conversation_id = {current_conversation("u")} offset 0) c
      order by c.conversation_id, u.at desc, u.n desc
 )"""  # noqa: S608 -- a constant
 

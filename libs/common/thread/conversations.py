@@ -85,12 +85,15 @@ select c.conversation_id, c.identity_version
  order by u.place
 """
 
+# "offset 0": each is found by its key, and locked in the order of ids.
 _LOCK_AGAINST_MERGE = f"""
 select u.org_id, u.conversation_id
-  from unnest($1::text[], $2::uuid[]) as u (org_id, conversation_id)
-  join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
- order by c.conversation_id
-   for key share of c
+  from (select u.*, {current_conversation("u")} as standing
+          from unnest($1::text[], $2::uuid[]) as u (org_id, conversation_id)
+         order by standing offset 0) u
+ cross join lateral (
+       select from conversations k
+        where k.org_id = u.org_id and k.conversation_id = u.standing offset 0 for key share) c
 """  # noqa: S608 -- a constant
 
 _HOLD = """

@@ -346,9 +346,9 @@ create table messages (
     conversation_id   uuid,                                 -- null: a rejected intent without a conversation
     direction         text        not null check (direction in ('in', 'out')),
     channel           text        not null check (channel in ('whatsapp', 'sms', 'portal')),
-    provider          text,                                 -- inbound, and of an echo: who brought it
-    account           text,                                 -- the same: phone_number_id or SMS number
-    provider_id       text,                                 -- the same: wamid or MessageSid; outbound: provider_ids
+    provider          text,                                 -- inbound: who brought it
+    account           text,                                 -- inbound: phone_number_id or SMS number
+    provider_id       text,                                 -- inbound: wamid or MessageSid; outbound: provider_ids
     from_wa_id        text,                                 -- inbound: the ids that the message came with: a late
     from_bsuid        text,                                 -- notice moves what came from a number given up
     kind              text        not null,                 -- content.kind
@@ -366,8 +366,7 @@ create table messages (
     reason            text,
     provider_code     text,
     seq               integer     not null default 0,       -- grows with every status published
-    attempt           integer     not null default 1,       -- outbound: the attempt that feeds the status; 0: an echo
-                                                            -- of what staff wrote in the WhatsApp Business app
+    attempt           integer     not null default 1,       -- outbound: the attempt that feeds the status
     sent_at           timestamptz,
     delivered_at      timestamptz,
     read_at           timestamptz,
@@ -695,7 +694,7 @@ create index customer_words_by_word on customer_words using gin (words) with (fa
 create table conversation_holds (
     conversation_id uuid        primary key,
     org_id          text        not null,
-    user_id         text,                                   -- null: not known, as of staff in the phone app
+    user_id         text,
     at              timestamptz not null,                   -- of the newest event; an older one never wins
     until_at        timestamptz,                            -- null: released
     published       boolean     not null default true       -- false: the event is still to be published

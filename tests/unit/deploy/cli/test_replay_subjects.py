@@ -36,6 +36,12 @@ def test_a_message_is_found_by_who_wrote_and_a_status_by_the_providers_id() -> N
     assert (sms.provider_ids, sms.writers) == ({("twilio", "+442", "SM1")}, {("+442", "phone", "+441")})
 
 
+def test_an_echo_is_found_by_its_id() -> None:
+    item = {"message_echoes": [{"id": "wamid.1", "to": "4477"}, {"id": 1}, None], "metadata": {}}
+    found = Subjects.of([{"type": "webhook.meta.v1", "waba_id": "206", "phone_number_id": "106", "item": item}])
+    assert found == Subjects(provider_ids={("meta", "106", "wamid.1")})
+
+
 def test_a_template_is_found_by_its_account_name_and_language() -> None:
     item = {"message_template_name": "reminder", "message_template_language": "en_GB", "event": "APPROVED"}
     found = Subjects.of([{"type": "webhook.meta.v1", "waba_id": "206", "phone_number_id": None, "item": item}])
