@@ -11,10 +11,17 @@ import pytest_asyncio
 
 from libs.common.clock import utc_now
 from libs.common.db.pool import open_pool
+from libs.common.directory import holds
 from libs.common.directory.address_marks import mark, record_unreached
 from libs.common.directory.reports import Mark, Unreached
 from libs.common.errors import Transient
-from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_REFUSED, WEBHOOKS
+from libs.common.events.topics import (
+    DELIVERY_UPDATES,
+    DIRECTORY_CHANGES,
+    INBOUND_MESSAGES,
+    OUTBOUND_REFUSED,
+    WEBHOOKS,
+)
 from libs.common.faults import RecipientFault
 from libs.common.ids import callback_data
 from libs.common.kafka.connection import KafkaConnection
@@ -37,7 +44,17 @@ from tests.support.published import published_on
 from tests.support.records import a_record
 from tests.support.statements import statements_of
 from tests.support.topics import OwnTopics
-from tests.support.webhooks import NUMBER, WA_ID, a_message, a_status, a_value, a_webhook, of_messages
+from tests.support.webhooks import (
+    NUMBER,
+    WA_ID,
+    a_message,
+    a_status,
+    a_value,
+    a_webhook,
+    an_echo,
+    of_echoes,
+    of_messages,
+)
 
 OUT = """
 insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, attempt,
@@ -150,7 +167,7 @@ class CrashingProducer(Producer):
 
 @pytest_asyncio.fixture
 async def deps(database: str, kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Deps]:
-    await topics.create([INBOUND_MESSAGES, DELIVERY_UPDATES, OUTBOUND_REFUSED, WEBHOOKS])
+    await topics.create([INBOUND_MESSAGES, DELIVERY_UPDATES, OUTBOUND_REFUSED, WEBHOOKS, DIRECTORY_CHANGES])
     async with (
         open_pool(database, application_name="test", size=4, command_seconds=10) as pool,
         CrashingProducer(KafkaConnection(kafka_bootstrap, topics.prefix)) as producer,
@@ -187,8 +204,27 @@ async def test_a_crash_between_storing_and_telling_tells_the_same_message_later(
         assert await db.fetchval("select count(*) from messages") == 2
 
 
+async def test_a_crash_between_storing_an_echo_and_telling_it_tells_it_later_and_the_hold_stays(
+    deps: Deps, kafka_bootstrap: str, topic_prefix: str
+) -> None:
+    batch = received(*meta.split(of_echoes(an_echo(now())), utc_now()))
+    assert isinstance(deps.producer, CrashingProducer)
+    deps.producer.crashes = 1
+    with pytest.raises(Crash):
+        await worker.on_webhooks(batch, deps)
+    assert await worker.on_webhooks(batch, deps) == []
+    async with published_on(kafka_bootstrap, topic_prefix, [DELIVERY_UPDATES]) as published:
+        (update,) = await published.events(DELIVERY_UPDATES)
+    assert (update["status"], update["seq"], update["author"]) == ("sent", 1, "phone_app")
+    async with deps.pool.acquire() as db:
+        assert await db.fetchval("select count(*) from messages") == 1
+        (left,) = await holds.unpublished(db, 10)  # the inbox publishes it
+    assert str(left.conversation_id) == update["conversation_id"]
+
+
 async def test_workers_that_race_with_the_same_webhooks_store_them_once(deps: Deps) -> None:
     webhooks = [of_messages(a_message(now(), **{"from": f"4477009003{i:02}"}), contacts=[]) for i in range(30)]
+    webhooks += [of_echoes(an_echo(now(), to=f"4477009003{i:02}"), contacts=[]) for i in range(15, 45)]
     batch = received(*[record for webhook in webhooks for record in meta.split(webhook, utc_now())])
 
     async def work() -> None:
@@ -204,7 +240,7 @@ async def test_workers_that_race_with_the_same_webhooks_store_them_once(deps: De
         counts = [
             await db.fetchval(f"select count(*) from {table}") for table in ("messages", "customers", "conversations")
         ]
-    assert counts == [30, 30, 30]
+    assert counts == [60, 45, 45]
 
 
 async def a_bridge_on_its_way(deps: Deps) -> tuple[UUID, UUID, UUID, UUID]:

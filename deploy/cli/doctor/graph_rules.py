@@ -15,6 +15,7 @@ NEEDED_SCOPES = ("whatsapp_business_management", "whatsapp_business_messaging")
 NEEDED_FIELDS = ("messages",)
 USED_FIELDS = (
     "calls",
+    "smb_message_echoes",
     "standby",
     "user_preferences",
     "message_template_status_update",

@@ -12,6 +12,7 @@ FIELDS = (
     "messages",
     "calls",
     "standby",
+    "smb_message_echoes",
     "user_preferences",
     "message_template_status_update",
     "message_template_quality_update",
