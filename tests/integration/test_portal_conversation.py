@@ -28,6 +28,18 @@ async def test_the_page_shows_the_thread_and_says_what_was_read(site: PortalSite
     assert (read["type"], read["message_ids"]) == ("portal.read.v1", [str(shown)])
 
 
+async def test_what_staff_wrote_on_the_phone_is_the_garages_message(site: PortalSite) -> None:
+    kim = await site.a_person()
+    browser = await site.signed_in(kim)
+    shown = await site.a_message(kim, "Come by at five.", status="sent")
+    async with site.pool.acquire() as db:
+        await db.execute("update messages set actor = 'staff', attempt = 0 where message_id = $1", shown)
+    page = await browser.get("/conversation")
+    assert "Come by at five." in page.text
+    read = (await site.told(2))[1]
+    assert (read["type"], read["message_ids"]) == ("portal.read.v1", [str(shown)])
+
+
 async def test_a_page_that_is_loaded_unseen_reads_nothing(site: PortalSite) -> None:
     kim = await site.a_person()
     browser = await site.signed_in(kim)
