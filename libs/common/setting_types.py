@@ -5,13 +5,15 @@ from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, SecretStr
 
 from libs.common.bridge.portal_keys import KEY_BYTES
 from libs.common.portal_host import platform_origin
 
 _PORT_MOST = 65_535
 _INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,200}")  # the valid names of a member at Kafka
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f#]")
+_LONGEST_SECONDS = 366 * 24 * 3600
 
 
 def _non_empty(secret: SecretStr) -> SecretStr:
@@ -20,9 +22,21 @@ def _non_empty(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _stripped(secret: SecretStr) -> SecretStr:
+    return SecretStr(secret.get_secret_value().strip())
+
+
+def _for_a_header(secret: SecretStr) -> SecretStr:
+    if any(not "!" <= letter <= "~" for letter in secret.get_secret_value()):
+        raise ValueError("must be one word of ASCII letters, digits and signs, because it goes into a header")
+    return secret
+
+
 def _base_url(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
+    if _BLANK.search(url):
+        raise ValueError("must be an address alone: without blanks, line ends and a # in it")
     try:
         parts = urlsplit(url)
         named = bool(parts.hostname) and parts.port != 0
@@ -98,6 +112,14 @@ def _issuers(joined: str) -> str:
 
 
 RequiredSecret = Annotated[SecretStr, AfterValidator(_non_empty)]
+StrippedSecret = Annotated[SecretStr, AfterValidator(_stripped), AfterValidator(_non_empty)]
+"""A secret that is compared as it is. Blanks and line ends around it do not count."""
+Token = Annotated[SecretStr, AfterValidator(_stripped), AfterValidator(_for_a_header)]
+"""A secret that goes into a header as it is, or none."""
+RequiredToken = Annotated[Token, AfterValidator(_non_empty)]
+Seconds = Annotated[PositiveFloat, Field(le=_LONGEST_SECONDS)]
+"""A length of time. One of more than a year is a slip, and time that is counted with it may have no date."""
+SecondsFromZero = Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 ProviderUrl = Annotated[BaseUrl, AfterValidator(_provider_url)]
 """A URL that our tokens are sent to."""

@@ -3,11 +3,22 @@
 from datetime import timedelta
 from typing import Annotated, Self
 
-from pydantic import Field, PositiveFloat, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from libs.common.events.directory import SmsProviderName
 from libs.common.providers.accounts import SmsAccount, SmsAccounts, account_of, read_accounts
-from libs.common.setting_types import BaseUrl, InFlight, ProviderUrl, RequiredSecret, secrets_in, texts_in
+from libs.common.setting_types import (
+    BaseUrl,
+    InFlight,
+    ProviderUrl,
+    RequiredSecret,
+    RequiredToken,
+    Seconds,
+    StrippedSecret,
+    Token,
+    secrets_in,
+    texts_in,
+)
 from libs.common.settings.base import PREFIX, Settings
 
 
@@ -21,7 +32,7 @@ class MetaWebhookSettings(Settings):
     """The secrets that authenticate Meta's webhooks."""
 
     meta_app_secrets: RequiredSecret
-    meta_verify_token: RequiredSecret
+    meta_verify_token: StrippedSecret
 
 
 class GraphUrlSettings(Settings):
@@ -37,7 +48,7 @@ class GraphSettings(GraphUrlSettings):
     ``whatsapp_in_flight``: calls of one process at once, each with a connection of its own.
     """
 
-    whatsapp_token: RequiredSecret
+    whatsapp_token: RequiredToken
     whatsapp_in_flight: InFlight = 1024
 
 
@@ -47,8 +58,8 @@ class TemplateSettings(GraphUrlSettings):
     Each account is read every ``template_sync_seconds``, give or take a tenth.
     """
 
-    whatsapp_token: SecretStr = SecretStr("")
-    template_sync_seconds: PositiveFloat = 3600.0
+    whatsapp_token: Token = SecretStr("")
+    template_sync_seconds: Seconds = 3600.0
 
     @property
     def template_sync(self) -> timedelta:
@@ -108,7 +119,7 @@ class SmsSettings(SmsAccountSettings):
 
     twilio_base_url: ProviderUrl = "https://api.twilio.com"
     vonage_base_url: ProviderUrl = "https://rest.nexmo.com"
-    sms_grace_seconds: PositiveFloat = 900.0
+    sms_grace_seconds: Seconds = 900.0
     sms_in_flight: InFlight = 160
 
     @model_validator(mode="after")

@@ -4,10 +4,10 @@ from typing import Annotated, Literal, Self
 from urllib.parse import parse_qsl
 
 from aiokafka.conn import get_ip_port_afi
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, SecretStr, model_validator
 
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.setting_types import AdminPort, Instance, OptionalText
+from libs.common.setting_types import AdminPort, Instance, OptionalText, Seconds
 from libs.common.settings.base import PREFIX, Settings
 
 _LAST_PORT = 65_535
@@ -37,7 +37,7 @@ class HttpSettings(Settings):
     http_host: str = "0.0.0.0"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     admin_port: AdminPort = None
-    drain_seconds: PositiveFloat = 25.0
+    drain_seconds: Seconds = 25.0
 
 
 class ServiceSettings(LogSettings, HttpSettings):
@@ -46,7 +46,7 @@ class ServiceSettings(LogSettings, HttpSettings):
 
 class KafkaSettings(Settings):
     kafka_bootstrap: Annotated[str, AfterValidator(_with_ports)] = "localhost:9092"
-    topic_prefix: str = ""
+    topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,200}$")] = ""  # of the names that Kafka takes
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     kafka_sasl_username: OptionalText = None
@@ -112,15 +112,15 @@ class ConsumerSettings(KafkaSettings):
     StatefulSet.
     """
 
-    batch_records: PositiveInt = 500
-    dlq_run_limit: PositiveInt = 100
+    batch_records: Annotated[PositiveInt, Field(le=100_000)] = 500
+    dlq_run_limit: Annotated[PositiveInt, Field(le=1_000_000)] = 100
     instance: Instance = None
 
 
 class PostgresSettings(Settings):
     postgres_dsn: SecretStr = SecretStr("postgresql://localhost/transom")
-    postgres_pool_size: PositiveInt = 8
-    postgres_timeout_seconds: PositiveFloat = 2.0
+    postgres_pool_size: Annotated[PositiveInt, Field(le=1_000)] = 8
+    postgres_timeout_seconds: Seconds = 2.0
 
     @model_validator(mode="after")
     def _tls_of_postgres_is_asked_for(self) -> Self:

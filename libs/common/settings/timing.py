@@ -1,19 +1,20 @@
 """The settings of time: windows, holds, and how long a send may last."""
 
 from datetime import timedelta
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import model_validator
 
+from libs.common.setting_types import Seconds, SecondsFromZero
 from libs.common.settings.base import Settings
 
 
 class WindowSettings(Settings):
     """The customer service window. A sandbox may make it short."""
 
-    window_seconds: PositiveFloat = 86400.0
-    window_margin_seconds: Annotated[float, Field(ge=0)] = 0.0
-    window_doubt_seconds: Annotated[float, Field(ge=0)] = 300.0
+    window_seconds: Seconds = 86400.0
+    window_margin_seconds: SecondsFromZero = 0.0
+    window_doubt_seconds: SecondsFromZero = 300.0
     reaction_opens_window: bool = False
 
     @model_validator(mode="after")
@@ -38,7 +39,7 @@ class WindowSettings(Settings):
 class ClosingSettings(Settings):
     """A window that closes within this time is shown as closing soon."""
 
-    closing_soon_seconds: Annotated[float, Field(ge=0)] = 7200.0
+    closing_soon_seconds: SecondsFromZero = 7200.0
 
     @property
     def closing_soon(self) -> timedelta:
@@ -46,7 +47,7 @@ class ClosingSettings(Settings):
 
 
 class BridgeSettings(Settings):
-    bridge_hold_seconds: PositiveFloat = 86400.0
+    bridge_hold_seconds: Seconds = 86400.0
 
     @property
     def bridge_hold(self) -> timedelta:
@@ -56,7 +57,7 @@ class BridgeSettings(Settings):
 class ReconcileSettings(Settings):
     """When a command without a send, or a refusal without a decision, counts as lost."""
 
-    reconcile_seconds: PositiveFloat = 60.0
+    reconcile_seconds: Seconds = 60.0
 
     @property
     def reconcile_after(self) -> timedelta:
@@ -66,10 +67,10 @@ class ReconcileSettings(Settings):
 class SendSettings(Settings):
     """A provider call ends before its claim's lease. The lease ends before evidence settles the claim."""
 
-    send_timeout_seconds: PositiveFloat = 10.0
-    send_lease_seconds: PositiveFloat = 20.0
-    send_grace_seconds: PositiveFloat = 30.0
-    send_settling_seconds: PositiveFloat = 300.0
+    send_timeout_seconds: Seconds = 10.0
+    send_lease_seconds: Seconds = 20.0
+    send_grace_seconds: Seconds = 30.0
+    send_settling_seconds: Seconds = 300.0
 
     @model_validator(mode="after")
     def _timeout_lease_grace(self) -> Self:

@@ -84,6 +84,24 @@ def test_every_fault_stands_in_one_line(environment: Environment) -> None:
         (ServiceSettings, {"http_port": "90000-value"}, "TRANSOM_HTTP_PORT"),
         (PostgresSettings, {"postgres_pool_size": "0"}, "TRANSOM_POSTGRES_POOL_SIZE"),
         *(
+            (settings, {name: length}, f"TRANSOM_{name.upper()}")
+            for settings, name in (
+                (WindowSettings, "window_doubt_seconds"),
+                (SendSettings, "send_settling_seconds"),
+                (ServiceSettings, "drain_seconds"),
+                (PostgresSettings, "postgres_timeout_seconds"),
+            )
+            for length in ("inf", "nan", "1e308", "99999999999", "10s")
+        ),
+        *(
+            (KafkaSettings, {"topic_prefix": wrong}, "TRANSOM_TOPIC_PREFIX")
+            for wrong in ("va lue", "v/", "wert\n", "ä")
+        ),
+        *(
+            (GraphSettings, {"whatsapp_token": wrong}, "TRANSOM_WHATSAPP_TOKEN: must be one word")
+            for wrong in ("secret value", "wört", "va\nlue", "va\x01lue")
+        ),
+        *(
             (KafkaSettings, {"kafka_bootstrap": wrong}, "TRANSOM_KAFKA_BOOTSTRAP: must be host:port")
             for wrong in ("k1:9092, value:65536", "k1:value", "http://value:x", ":9092", "", " , ", "[::1", "k1:0")
         ),
@@ -104,6 +122,18 @@ def test_a_wrong_value_is_named_and_never_shown(
 def test_an_address_that_nobody_could_reach_is_refused_at_start(environment: Environment, url: str) -> None:
     environment(public_url=url)
     assert fault_of(PublicUrlSettings).startswith("configuration: TRANSOM_PUBLIC_URL: must name a host")
+
+
+@pytest.mark.parametrize("url", ["https://h ost", "https://h/ ", "https://h\n", "https://h/a\x01", "https://h/#part"])
+def test_an_address_with_blanks_or_a_fragment_is_refused_at_start(environment: Environment, url: str) -> None:
+    environment(public_url=url)
+    assert fault_of(PublicUrlSettings).startswith("configuration: TRANSOM_PUBLIC_URL: must be an address alone")
+
+
+def test_a_line_end_behind_a_secret_is_no_part_of_it(environment: Environment) -> None:
+    environment(whatsapp_token=" EAAB-1\n", meta_app_secrets="a", meta_verify_token="two words\r\n")
+    assert load(GraphSettings).whatsapp_token.get_secret_value() == "EAAB-1"
+    assert load(MetaWebhookSettings).meta_verify_token.get_secret_value() == "two words"
 
 
 @pytest.mark.parametrize("url", ["https://h:8443/", "http://[::1]:80", "https://u:p@hooks.example/base"])

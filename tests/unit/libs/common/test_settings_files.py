@@ -12,7 +12,15 @@ from pydantic import SecretStr
 
 from libs.common import settings as module
 from libs.common.errors import ConfigurationError
-from libs.common.settings import GraphSettings, HttpSettings, MetaWebhookSettings, PostgresSettings, Settings, load
+from libs.common.settings import (
+    GraphSettings,
+    HttpSettings,
+    MetaWebhookSettings,
+    PostgresSettings,
+    Settings,
+    SmsAccountSettings,
+    load,
+)
 from libs.common.settings.files import SUFFIX, values_of_files
 
 SECRET = "s3cret-content"
@@ -37,9 +45,12 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
-def test_line_ends_at_the_end_do_not_count_and_nothing_else_is_lost(file: Path, end: str) -> None:
-    file.write_bytes(f"\ufeff {SECRET}\nline two \t{end}".encode())
-    assert load(GraphSettings).whatsapp_token.get_secret_value() == f" {SECRET}\nline two \t"
+def test_line_ends_at_the_end_do_not_count_and_nothing_else_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setenv("TRANSOM_VONAGE_SIGNATURE_SECRET_FILE", str(tmp_path / "secret"))
+    (tmp_path / "secret").write_bytes(f"\ufeff {SECRET}\nline two \t{end}".encode())
+    assert load(SmsAccountSettings).vonage_signature_secret.get_secret_value() == f" {SECRET}\nline two \t"
 
 
 def test_every_setting_of_every_service_may_come_from_a_file(tmp_path: Path) -> None:
