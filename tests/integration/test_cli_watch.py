@@ -174,6 +174,15 @@ def test_the_screen_follows_a_log_that_is_rotated_and_listens_to_keys(log: Path)
         terminal.press(b"q")
 
 
+@pytest.fixture
+def hangups() -> Iterator[None]:
+    """SIGHUP as a terminal's programs get it, also where the tests themselves run under ``nohup``."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_screen_and_gives_the_terminal_back(log: Path, number: int) -> None:
     with a_terminal(str(log), columns=30, rows=6) as terminal:
