@@ -44,7 +44,7 @@ class Failed:
 
 def help_for(failed: Failed, situation: Situation, offer: Offer) -> Help | None:
     """The action under this message, None where there is none for this person."""
-    if offer.mode == "read" or failed.kind == "bridge" or failed.reason == "not_permitted":
+    if offer.mode == "read" or failed.kind in ("bridge", "unsupported") or failed.reason == "not_permitted":
         return None
     wanted = _wanted(failed, situation)
     return None if wanted is None else _possible(wanted, failed, situation, offer)

@@ -90,7 +90,7 @@ select c.org_id, c.conversation_id, c.phone_number_id, c.created_at, c.last_cust
                       coalesce(max(r.sequence) filter (where r.answers) over (), 0) as answered,
                       coalesce(max(r.sequence) filter (where r.answers and r.actor = 'staff') over (), 0) as staffed,
                       max(r.occurred_at) filter (where r.echoed) over () as echoed_at,
-                      coalesce(r.occurred_at > max(r.occurred_at) filter (where r.echoed) over (), true) as is_later,
+                      coalesce(r.occurred_at >= max(r.occurred_at) filter (where r.echoed) over (), true) as is_later,
                       max(r.occurred_at) filter (where r.went) over () as went_at
                  from (select t.message_id, t.sequence, t.channel, t.actor, t.occurred_at, t.received_at, t.failed_at,
                               t.direction = 'in' and t.kind <> 'reaction'

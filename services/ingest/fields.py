@@ -169,15 +169,19 @@ def echo_fields(echo: Mapping[str, Any], metadata: object) -> tuple[str, str]:
     if echo.get("to") or echo.get("to_user_id"):
         exchanged = not echo.get("to_user_id") and is_own_number(echo.get("to"), metadata)
     else:
-        exchanged = not is_own_number(echo.get("from"), metadata)
+        exchanged = _shown(metadata) is not None and not is_own_number(echo.get("from"), metadata)
     return ("from", "from_user_id") if exchanged else ("to", "to_user_id")
 
 
 def is_own_number(value: object, metadata: object) -> bool:
     """Whether this is the business number that ``metadata`` displays, in whatever way it is written there."""
-    shown = metadata.get("display_phone_number") if isinstance(metadata, dict) else None
-    line = _line("".join(one for one in str(shown)[:_LONGEST_TIME] if one.isdecimal()))
+    line = _shown(metadata)
     return line is not None and _line(value) == line
+
+
+def _shown(metadata: object) -> str | None:
+    shown = metadata.get("display_phone_number") if isinstance(metadata, dict) else None
+    return _line("".join(one for one in str(shown)[:_LONGEST_TIME] if one.isdecimal()))
 
 
 class Cards:

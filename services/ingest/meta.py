@@ -191,15 +191,18 @@ _DATED = frozenset(TEMPLATE_FIELDS)
 
 
 def _of_echoes(waba_id: str | None, field: str | None, value: dict[str, Any]) -> Iterator[_Fields]:
-    """Each with the metadata, which tells the business from the customer."""
+    """Each with the metadata, which tells the business from the customer. Items beside them are not lost."""
     metadata, echoes = value.get("metadata"), _listed(value, "message_echoes")
     number = _text(metadata.get("phone_number_id")) if isinstance(metadata, dict) else None
     cards = Cards(value.get("contacts"), len(echoes))
     for echo in echoes:
         item = {"message_echoes": [echo], "metadata": metadata}
         yield _fields("change", waba_id, field, number, item, contact=cards.of(_reached(item)))
+    beside = {name: part for name, part in value.items() if name != "message_echoes"}
     if not echoes:
-        yield _fields("change", waba_id, field, number, value)
+        yield from _of_change(waba_id, field, value)
+    elif any(beside.get(name) for name in _BESIDE):
+        yield from _of_change(waba_id, "messages", beside)
 
 
 def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) -> Iterator[_Fields]:

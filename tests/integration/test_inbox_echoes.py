@@ -116,6 +116,14 @@ async def test_what_comes_late_answers_what_was_there_when_it_was_written(
     assert await kim.run(_UNREAD, *of) == now - MINUTE
 
 
+async def test_a_question_in_the_second_of_an_echo_still_waits(inbox: RunningInbox, producer: Producer) -> None:
+    kim, now = await a_thread(inbox, producer), inbox.pool.now()
+    await is_echoed(kim, at=now)
+    await kim.customer_writes("And my bike?", at=now)
+    await eventually_true(lambda: kim.run(_UNANSWERED, kim.org_id, kim.conversation_id))
+    assert await kim.run(_UNREAD, kim.org_id, kim.conversation_id) == now
+
+
 async def test_a_failed_one_is_no_text_that_waits(inbox: RunningInbox, producer: Producer) -> None:
     kim = await a_thread(inbox, producer)
     message_id = await is_echoed(kim)

@@ -93,4 +93,5 @@ def test_a_second_question_by_sms_is_not_offered_while_the_first_one_stands() ->
 def test_a_reader_and_a_bridge_have_no_action() -> None:
     assert _help(a_situation(may_send=False), "unknown_outcome") is None
     assert _help(expired(), "provider_refused", "30003", kind="bridge") is None
+    assert _help(a_situation(), "provider_refused", "131000", kind="unsupported") is None  # of the phone app
     assert _help(expired(), "not_permitted") is None

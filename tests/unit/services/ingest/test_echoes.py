@@ -9,7 +9,18 @@ from services.ingest import meta
 from services.ingest.items import Ignored, Sender, StaffEcho, StaffEchoes
 from services.ingest.parse import parse
 from tests.support.parsed import AT, all_of, the_reason
-from tests.support.webhooks import BSUID, NUMBER, OUR_NUMBER, WA_ID, a_contact, a_value, a_webhook, an_echo, of_echoes
+from tests.support.webhooks import (
+    BSUID,
+    NUMBER,
+    OUR_NUMBER,
+    WA_ID,
+    a_contact,
+    a_status,
+    a_value,
+    a_webhook,
+    an_echo,
+    of_echoes,
+)
 
 GROUP = "Y2FwaV9ncm91cDoxNzAzNTU6MTIwMzYz"
 
@@ -120,3 +131,22 @@ def test_a_record_of_an_older_edge_has_all_echoes_of_a_change() -> None:
     found = parse(orjson.dumps(whole), reaction_opens=False)
     assert isinstance(found, StaffEchoes)
     assert [echo.sender for echo in found.echoes] == [Sender(WA_ID, None, "Kim"), Sender("447700900998", None)]
+
+
+def test_what_stands_beside_echoes_is_not_lost() -> None:
+    webhook = of_echoes(an_echo(AT))
+    value = webhook["entry"][0]["changes"][0]["value"]
+    value |= {"statuses": [a_status("wamid.2", "read", AT)], "errors": [{"code": 131000}]}
+    found = [orjson.loads(record) for _, record in meta.split(webhook, AT)]
+    assert [(one["item_kind"], one["field"]) for one in found] == [
+        ("change", "smb_message_echoes"),
+        ("status", "messages"),
+        ("change", "messages"),
+    ]
+    assert found[2]["item"] == {"errors": value["errors"]}
+
+
+def test_where_nothing_tells_the_business_from_the_customer_the_sender_is_none() -> None:
+    webhook = of_echoes(an_echo(AT, to=None))
+    del webhook["entry"][0]["changes"][0]["value"]["metadata"]["display_phone_number"]
+    assert the_reason(webhook) == "no_sender"
