@@ -14,7 +14,6 @@ import pytest_asyncio
 from libs.common.db.pool import Pool
 from libs.common.directory import holds
 from libs.common.events.content import OutText
-from libs.common.events.intents import Intent
 from libs.common.events.topics import DIRECTORY_CHANGES, OUTBOUND_INTENTS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
@@ -396,7 +395,3 @@ async def test_keys_are_forgotten_after_eight_days(inbox: RunningInbox, place: P
     async with Producer(inbox.kafka) as producer:
         await Sending(inbox.pool, producer, inbox.pool.now).forget()
     assert len(await rows(inbox.pool, "select from inbox_sends where org_id = $1", place.org_id)) == 1
-
-
-def test_every_field_of_an_intent_but_those_of_the_token_can_be_wished_for() -> None:
-    assert set(Intent.model_fields) - set(Wish.__dataclass_fields__) == {"type", "intent_id", "org_id", "actor"}

@@ -10,19 +10,14 @@ import pytest
 
 from libs.common import metrics
 from libs.common.errors import Permanent, Transient, Undecodable
-from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import RawRecord, Received, Reject
-from tests.support.consumer_bench import Bench, Handled, header_of
+from tests.support.consumer_bench import Bench, Handled, header_of, numbered
 from tests.support.logs import LogLines
 from tests.support.raw_headers import send_stray_header
 from tests.support.topics import OwnTopics
-from tests.support.waiting import eventually, eventually_true
-
-
-def numbered(count: int, name: str = "v") -> list[str]:
-    return [f"{name}{number}" for number in range(count)]
+from tests.support.waiting import eventually
 
 
 async def test_what_was_handled_is_committed_per_partition(bench: Bench) -> None:
@@ -362,52 +357,3 @@ async def test_a_bug_of_ours_stops_a_partition_as_what_nobody_can_read_does(benc
     async with bench.consumer(Handled(fault), dlq_run_limit=3, STOP_BASE=NEVER) as consumer:
         await eventually(consumer.unready)
     assert await bench.committed(0) == [3]
-
-
-async def test_records_that_are_deleted_before_they_are_read_are_told_with_their_number(
-    bench: Bench, topics: OwnTopics, log_lines: LogLines
-) -> None:
-    """An outage is longer than the topic's retention: before a start, and while a batch waits to be tried again."""
-    await bench.put(*numbered(3))
-    first = Handled()
-    async with bench.consumer(first):
-        await eventually(lambda: len(first.records) == 3)
-    await bench.put(*numbered(4, "lost before the start"))
-    await topics.lose(WEBHOOKS)
-    await bench.put("after the start")
-
-    def fault(values: list[str]) -> None:
-        if "waits" in values:
-            raise Transient("postgres is away")
-
-    second = Handled(fault)
-    async with bench.consumer(second):
-        await eventually(lambda: second.values() == ["after the start"])
-        await bench.put("waits", "waits as well")
-        await eventually(lambda: len(second.batches) > 2)
-        await topics.lose(WEBHOOKS)
-        await eventually(lambda: len(log_lines.of("records.lost")) == 2)
-        await bench.put("at last")
-        await eventually(lambda: second.values() == ["after the start", "at last"])
-    told = [
-        [line[name] for name in ("topic", "partition", "offset", "records")] for line in log_lines.of("records.lost")
-    ]
-    assert told == [["webhooks.v1", 0, 3, 4], ["webhooks.v1", 0, 8, 2]]
-
-
-async def test_who_read_a_topic_that_was_deleted_reads_the_one_that_was_made_anew(
-    bench: Bench, topics: OwnTopics
-) -> None:
-    await bench.put(*numbered(3))
-    handled = Handled()
-    async with bench.consumer(handled, METADATA_AGE_MS=500) as consumer:
-        await eventually(lambda: len(handled.records) == 3)
-        await topics.delete()
-
-        async def without_partitions() -> bool:
-            return not await consumer.behind(WEBHOOKS.name)
-
-        await eventually_true(without_partitions)
-        await topics.create([WEBHOOKS, WEBHOOKS.dlq], partitions=1)
-        await bench.put("anew")
-        await eventually(lambda: handled.values()[3:] == ["anew"])

@@ -136,3 +136,8 @@ class Bench:
 def header_of(letter: Any, header: str) -> str:
     """A header of a dead letter."""
     return str(dict(letter.headers)[header].decode())
+
+
+def numbered(count: int, name: str = "v") -> list[str]:
+    """So many values, each with its number."""
+    return [f"{name}{number}" for number in range(count)]

@@ -396,10 +396,3 @@ def test_no_template_goes_for_a_purpose_that_the_customer_has_switched_off(
         asked = intent.model_copy(update={"purpose": purpose})
         off = changed(facts, {f"{purpose}_consent": False})
         assert not isinstance(decide(asked, off, now), Template)
-
-
-def test_a_cap_counts_the_segments_of_the_text() -> None:
-    intent = an_intent(channel="sms", content=THREE_SEGMENTS)
-    for spent, decided in ((497, Session("sms", "live_channel")), (498, Silent("spend_cap_reached"))):
-        found = closed_facts(sms_countries=("GB",), sms_spent=spent, sms_daily_segments=500)
-        assert decide(intent, found, NOW) == decided

@@ -88,3 +88,10 @@ def test_segments_and_price_are_known_before_anything_is_sent() -> None:
     attempts = [an_attempt(), an_attempt(channel="sms", content=THREE_SEGMENTS)]
     capped(attempts)
     assert [(one.facts.sms_segments, one.facts.sms_estimate) for one in attempts] == [(1, "0.04 GBP"), (3, "0.12 GBP")]
+
+
+def test_a_cap_counts_the_segments_of_the_text() -> None:
+    intent = an_intent(channel="sms", content=THREE_SEGMENTS)
+    for spent, decided in ((497, Session("sms", "live_channel")), (498, Silent("spend_cap_reached"))):
+        found = closed_facts(sms_countries=("GB",), sms_spent=spent, sms_daily_segments=500)
+        assert decide(intent, found, NOW) == decided
