@@ -160,21 +160,26 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
                 *partitions, timeout_ms=timeout_ms, max_records=max_records
             )
         except NoOffsetForPartitionError as error:
+            self._rewind(before, partitions)
             await self._begin_at_the_oldest(dict.fromkeys(error.args))
             return {}
         except OffsetOutOfRangeError as error:
+            self._rewind(before, partitions)
             await self._begin_at_the_oldest(*error.args)
             return {}
         except Exception as error:
             if isinstance(error, FencedError):
                 self.fail(error)
             self.failures.failed(asyncio.get_running_loop().time(), type(error).__name__)
-            ours = self.assignment()
-            for partition, position in before.items():
-                if partition in ours and (not partitions or partition in partitions):
-                    self.seek(partition, position)
+            self._rewind(before, partitions)
             raise
         return found
+
+    def _rewind(self, before: Mapping[TopicPartition, int], asked: Sequence[TopicPartition]) -> None:
+        ours = self.assignment()
+        for partition, position in before.items():
+            if partition in ours and (not asked or partition in asked):
+                self.seek(partition, position)
 
     async def _begin_at_the_oldest(self, places: Mapping[TopicPartition, int | None]) -> None:
         """Read these partitions from their oldest record; by partition the offset at which reading stood, if any."""
