@@ -136,8 +136,9 @@ async def test_every_panel_says_of_a_run_what_the_tables_say(whole: System) -> N
     kim = await second.customer_who_wrote()
     await asyncio.gather(a_day(system, first), kim.is_sent())
     await system.say("directory.changes.v1", b"not JSON", key="x")
-    async with aiohttp.ClientSession() as http:
-        await http.post(f"{system.env['TRANSOM_PUBLIC_URL']}/webhooks/meta", data=b"{}")
+    unsigned = f"{system.env['TRANSOM_PUBLIC_URL']}/webhooks/meta"
+    async with aiohttp.ClientSession() as http, http.post(unsigned, data=b"{}") as answer:
+        assert answer.status == 403
     stranger = first.customer()
     await system.sandbox.customer_writes("999000111222333", stranger.phone, text="Hello?")
     await system.quiet()
