@@ -88,7 +88,8 @@ class _Values(list[Any]):
         return f"${len(self)}"
 
 
-# "offset 0": what a member has read of a conversation is looked up by its key, and not among all that they have read.
+# "offset 0": the last message, and what a member has read of a conversation, are looked up by their keys, and not among
+# all of the organisation's messages or all that the member has read.
 _SHOWN = f"""
 select p.conversation_id, p.key, p.top, c.customer_id, k.name, k.phone, c.wa_id, k.last_seen_at as portal_seen_at,
        c.phone_number_id, n.display_number, c.last_customer_at, c.identity_changed_at, c.first_refused_at,
@@ -103,8 +104,9 @@ select p.conversation_id, p.key, p.top, c.customer_id, k.name, k.phone, c.wa_id,
   join customers k on k.org_id = $1 and k.customer_id = c.customer_id
   left join conversation_heads h on h.org_id = $1 and h.conversation_id = p.conversation_id
   left join whatsapp_numbers n on n.phone_number_id = c.phone_number_id and coalesce(n.org_id, $1) = $1
-  left join messages m on m.org_id = $1 and m.message_id = p.last_message_id
-       and {current_conversation("m")} = p.conversation_id
+  left join lateral (
+       select x.* from messages x where x.org_id = $1 and x.message_id = p.last_message_id offset 0) m
+       on {current_conversation("m")} = p.conversation_id
   left join members me on me.org_id = $1 and me.user_id = $2
   left join lateral (
        select x.read_sequence from member_reads x

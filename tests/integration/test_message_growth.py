@@ -40,7 +40,16 @@ from services.router.fact_queries import WindowRule, attempts_of
 from services.router.recorded_decision import record_of
 from services.sms_bridge import queries as sms
 from services.whatsapp_sender import queries as whatsapp
-from tests.support.growth import CUSTOMERS, DAY, MINUTE, TAKEN, Work, let_indexes_lead, too_much
+from tests.support.growth import (
+    CUSTOMERS,
+    DAY,
+    MINUTE,
+    TAKEN,
+    Work,
+    let_indexes_lead,
+    tell_the_planner_nothing,
+    too_much,
+)
 from tests.support.ingest import ORG, now
 from tests.support.webhooks import NUMBER
 
@@ -330,7 +339,7 @@ ALONE: dict[str, Work] = {"staff see a thread": _shown}
 async def test_a_message_costs_the_same_however_much_was_said_before(growing_pool: Pool, said: int) -> None:
     found: list[str] = []
     async with growing_pool.acquire() as db:
-        await db.execute("alter table messages set (autovacuum_enabled = false)")
+        await tell_the_planner_nothing(db)
         for place in (*_SAID, *_INBOX):
             await db.execute(place, *([said // EACH] if "$1" in place else []))
         await let_indexes_lead(db, said)

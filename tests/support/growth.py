@@ -297,9 +297,14 @@ async def growing_pool(database: str) -> AsyncIterator[Pool]:
         yield pool
 
 
+async def tell_the_planner_nothing(db: Connection) -> None:
+    """Turn autovacuum off for every table, or it teaches the planner something in the middle."""
+    await db.execute(_NO_AUTOVACUUM)
+
+
 async def let_wait(db: Connection, rows: int) -> None:
     """So many rows in each place. Nobody tells the planner of them."""
-    await db.execute(_NO_AUTOVACUUM)  # or it teaches the planner something in the middle
+    await tell_the_planner_nothing(db)
     for place in _WAITING:
         await db.execute(place, *([rows] if "$1" in place else []))
 
@@ -308,7 +313,7 @@ async def let_wait_unseen(pool: Pool, rows: int) -> None:
     """As ``let_wait``, and the planner takes every table for empty: it was told so before the rows were committed."""
     async with pool.acquire() as db, pool.acquire() as other, db.transaction():
         async with other.transaction():
-            await other.execute(_NO_AUTOVACUUM)
+            await tell_the_planner_nothing(other)
         for place in _WAITING:
             await db.execute(place, *([rows] if "$1" in place else []))
         for table in {name for place in _WAITING for name in re.findall(r"insert into (\w+)", place)}:
@@ -317,7 +322,7 @@ async def let_wait_unseen(pool: Pool, rows: int) -> None:
 
 async def let_first_flood_wait(db: Connection, rows: int) -> None:
     """So many sends of one account, the first ones ever: nothing was analysed yet."""
-    await db.execute(_NO_AUTOVACUUM)
+    await tell_the_planner_nothing(db)
     await db.execute(_FIRST_FLOOD, rows)
 
 
