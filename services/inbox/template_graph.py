@@ -14,6 +14,7 @@ import orjson
 
 from libs.common.addresses import segment
 from libs.common.answers import Departure, departures, read_answer
+from libs.common.unreached import Unreached
 from services.inbox.template_answers import (
     Done,
     Failure,
@@ -39,6 +40,7 @@ class TemplateGraph:
     def __init__(self, http: aiohttp.ClientSession, *, base_url: str, version: str) -> None:
         self._http = http
         self._base = f"{base_url}/{version}"
+        self._unreached = Unreached("meta")
 
     async def page(
         self, waba_id: str, token: str, *, after: str | None = None, name: str | None = None
@@ -94,6 +96,7 @@ class TemplateGraph:
                 return response.status, await _json(response)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             if departure.never_left(error):
+                self._unreached.report(error)
                 return Throttled(NEVER_LEFT)
             return Unknown("timeout" if isinstance(error, TimeoutError) else "connection_lost")
 

@@ -14,6 +14,7 @@ from libs.common.addresses import segment
 from libs.common.answers import JsonBody, read_answer
 from libs.common.clock import Clock
 from libs.common.sending.outcomes import RetryLater, SendOutcome, Unknown
+from libs.common.unreached import Unreached
 from services.whatsapp_sender.backoff_policies import UNREACHABLE, asked_wait
 from services.whatsapp_sender.classify import classify
 
@@ -29,6 +30,7 @@ class Graph:
         self._base = f"{base_url}/{version}"
         self._token = token
         self._now = now
+        self._unreached = Unreached("meta")
 
     async def send(self, number: str, body: dict[str, Any], *, token: str | None) -> SendOutcome:
         """Send one message from ``number`` (a phone_number_id). Ends within the session's timeout; raises nothing."""
@@ -45,6 +47,7 @@ class Graph:
                 return classify(number, response.status, answer, wait, template=body.get("type") == "template")
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             if not sent.left:
+                self._unreached.report(error)
                 return RetryLater("account", UNREACHABLE, "never_left")
             return Unknown("timeout" if isinstance(error, TimeoutError) else "connection_lost")
 

@@ -15,8 +15,8 @@ import aiohttp
 import orjson
 
 from deploy.cli.doctor.running import CALL_SECONDS
-from deploy.cli.doctor.trouble import is_silence, words_of
 from libs.common.answers import read_answer
+from libs.common.unreached import is_silence, words_of
 
 _LIMIT = 2 * 1024 * 1024
 

@@ -31,11 +31,11 @@ from deploy.cli.doctor.kafka_protocol import (
 from deploy.cli.doctor.running import CALL_SECONDS, Tell, Told
 from deploy.cli.doctor.site import Site
 from deploy.cli.doctor.topic_rules import FoundTopic, Partition, topic_faults, unequal_partitions
-from deploy.cli.doctor.trouble import is_silence, words_of
 from libs.common.errors import ConfigurationError
 from libs.common.events.access import PRINCIPALS, Principal
 from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.connection import KafkaConnection
+from libs.common.unreached import is_silence, words_of
 
 _SUBJECT = "Kafka"
 _TOPIC = 2

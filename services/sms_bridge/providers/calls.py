@@ -11,6 +11,7 @@ from libs.common.answers import Departure, read_answer
 from libs.common.backoff import retry_after
 from libs.common.clock import Clock
 from libs.common.sending.outcomes import BackoffPolicy, RetryLater, Unknown
+from libs.common.unreached import Unreached
 
 THROTTLE = BackoffPolicy(timedelta(seconds=1), 2.0, timedelta(minutes=1))
 MESSAGE_RETRY = BackoffPolicy(timedelta(seconds=15), 2.0, timedelta(minutes=5))
@@ -38,6 +39,7 @@ async def post_form(
     *,
     timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 -- aiohttp's own
     now: Clock,
+    unreached: Unreached,
     headers: Mapping[str, str] | None = None,
 ) -> Answered | RetryLater | Unknown:
     """Post once. A request that never left is ``RetryLater``; any later failure is ``Unknown``."""
@@ -55,6 +57,7 @@ async def post_form(
             return Answered(response.status, body, retry_after(response.headers, now()))
     except (TimeoutError, aiohttp.ClientError, OSError) as error:
         if departure.never_left(error):
+            unreached.report(error)
             return RetryLater("account", THROTTLE, "never_left")
         return Unknown("no_answer")
 

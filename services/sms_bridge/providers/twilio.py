@@ -25,6 +25,7 @@ from libs.common.providers.accounts import AccountKey
 from libs.common.providers.cost import read_cost
 from libs.common.providers.twilio import STATUSES, fault_of, is_of_creation
 from libs.common.sending.outcomes import MENDING, Accepted, Refused, RetryLater, SendOutcome, Unknown
+from libs.common.unreached import Unreached
 from services.sms_bridge.providers import (
     ListedSms,
     ListUnavailable,
@@ -136,6 +137,7 @@ class Twilio:
         self._now = now
         self._page_size = page_size
         self._timeout = timeout_of(timeout_seconds)
+        self._unreached = Unreached("twilio")
 
     @property
     def key(self) -> AccountKey:
@@ -163,7 +165,13 @@ class Twilio:
         if self._callback is not None:
             form["StatusCallback"] = f"{self._callback}?{urlencode({'ref': sms.reference}, safe=':')}"
         match await post_form(
-            self._http, self._base + self._messages, form, timeout=self._timeout, now=self._now, headers=self._headers
+            self._http,
+            self._base + self._messages,
+            form,
+            timeout=self._timeout,
+            now=self._now,
+            unreached=self._unreached,
+            headers=self._headers,
         ):
             case Answered(status, body, after):
                 return classify(self._sid, status, body, after)

@@ -24,6 +24,7 @@ from libs.common.providers.accounts import AccountKey
 from libs.common.providers.cost import read_cost, total
 from libs.common.providers.vonage import CURRENCY, fault_of
 from libs.common.sending.outcomes import MENDING, Accepted, Refused, RetryLater, SendOutcome, Unknown
+from libs.common.unreached import Unreached
 from services.sms_bridge.providers import OutgoingSms
 from services.sms_bridge.providers.calls import (
     MESSAGE_RETRY,
@@ -118,6 +119,7 @@ class Vonage:
         self._callback = None if public_url is None else public_url + _CALLBACK_PATH
         self._now = now
         self._timeout = timeout_of(timeout_seconds)
+        self._unreached = Unreached("vonage")
 
     @property
     def key(self) -> AccountKey:
@@ -140,7 +142,9 @@ class Vonage:
         }
         if self._callback is not None:
             form |= {"callback": self._callback, "status-report-req": "1"}
-        match await post_form(self._http, self._url, form, timeout=self._timeout, now=self._now):
+        match await post_form(
+            self._http, self._url, form, timeout=self._timeout, now=self._now, unreached=self._unreached
+        ):
             case Answered(status, body, after):
                 return classify(self._key, status, body, after)
             case outcome:
