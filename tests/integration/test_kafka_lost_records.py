@@ -1,7 +1,13 @@
 """Records that are gone before a consumer reads them, on a real broker: what was lost is told, and reading goes on."""
 
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
 from libs.common.errors import Transient
 from libs.common.events.topics import WEBHOOKS
+from libs.common.kafka.rewinding_consumer import RewindingConsumer
 from tests.support.consumer_bench import Bench, Handled, numbered
 from tests.support.logs import LogLines
 from tests.support.topics import OwnTopics
@@ -55,3 +61,23 @@ async def test_who_read_a_topic_that_was_deleted_reads_the_one_that_was_made_ane
         await topics.create([WEBHOOKS, WEBHOOKS.dlq], partitions=1)
         await bench.put("anew")
         await eventually(lambda: handled.values()[3:] == ["anew"])
+
+
+async def test_where_reading_begins_is_asked_again_when_the_brokers_do_not_say_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    ask = RewindingConsumer.beginning_offsets
+
+    async def fail_once(consumer: RewindingConsumer, places: list[Any]) -> Any:
+        asked.append(consumer)
+        if len(asked) == 1:
+            raise KafkaConnectionError
+        return await ask(consumer, places)
+
+    monkeypatch.setattr(RewindingConsumer, "beginning_offsets", fail_once)
+    await bench.put(*numbered(3))
+    handled = Handled()
+    async with bench.consumer(handled):
+        await eventually(lambda: len(handled.records) == 3)
+        assert asked[0].failures.cause == "KafkaConnectionError"

@@ -156,24 +156,30 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
         """
         before = self.positions()
         try:
-            found: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]] = await super().getmany(
-                *partitions, timeout_ms=timeout_ms, max_records=max_records
-            )
-        except NoOffsetForPartitionError as error:
-            self._rewind(before, partitions)
-            await self._begin_at_the_oldest(dict.fromkeys(error.args))
-            return {}
-        except OffsetOutOfRangeError as error:
-            self._rewind(before, partitions)
-            await self._begin_at_the_oldest(*error.args)
-            return {}
+            return await self._read(*partitions, timeout_ms=timeout_ms, max_records=max_records)
         except Exception as error:
             if isinstance(error, FencedError):
                 self.fail(error)
             self.failures.failed(asyncio.get_running_loop().time(), type(error).__name__)
             self._rewind(before, partitions)
             raise
-        return found
+
+    async def _read(
+        self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None
+    ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
+        places: dict[TopicPartition, int | None]
+        try:
+            found: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]] = await super().getmany(
+                *partitions, timeout_ms=timeout_ms, max_records=max_records
+            )
+        except NoOffsetForPartitionError as error:
+            places = dict.fromkeys(error.args)
+        except OffsetOutOfRangeError as error:
+            (places,) = error.args
+        else:
+            return found
+        await self._begin_at_the_oldest(places)  # aiokafka raises these two only where it has taken nothing
+        return {}
 
     def _rewind(self, before: Mapping[TopicPartition, int], asked: Sequence[TopicPartition]) -> None:
         ours = self.assignment()
