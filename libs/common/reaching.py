@@ -50,9 +50,9 @@ def tls_cause(error: BaseException) -> str | None:
     """Why TLS failed, in words with "it" for the server; None where TLS was not what failed."""
     for one in _chain(error):
         if isinstance(one, ssl.SSLCertVerificationError):
-            return _distrust(one.verify_code)
+            return _distrust(getattr(one, "verify_code", 0))  # aiohttp's own error has none
         if isinstance(one, ssl.SSLError):
-            reason = one.reason or ""
+            reason = getattr(one, "reason", None) or ""
             if any(sign in reason for sign in _NO_TLS):
                 return "it does not speak TLS there"
             told = (words for sign, words in _ALERTS.items() if reason.endswith(f"ALERT_{sign}"))

@@ -58,6 +58,10 @@ def test_why_a_certificate_is_not_taken(code: int, cause: str) -> None:
     assert tls_cause(verification(code)) == cause
 
 
+def test_a_certificate_that_is_not_taken_without_a_code() -> None:
+    assert tls_cause(ssl.SSLCertVerificationError()) == "its certificate is refused"
+
+
 def test_the_cause_is_found_below_what_a_client_made_of_it() -> None:
     below = ConnectionError("lost")
     below.__cause__ = verification(10)
