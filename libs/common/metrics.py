@@ -140,7 +140,16 @@ for _source in ("meta", "twilio", "vonage"):
     SIGNATURES_FAILED.labels(_source)
     for _status in ("200", "400", "403", "413", "415", "503"):
         WEBHOOKS.labels(_source, _status)
-for _reason in ("kafka_away", "failed", "cut_short", "slow", "stood_still", "not_ready", "bytes_in_flight"):
+for _reason in (
+    "kafka_away",
+    "kafka_refused",
+    "failed",
+    "cut_short",
+    "slow",
+    "stood_still",
+    "not_ready",
+    "bytes_in_flight",
+):
     EDGE_REFUSED.labels("refused", _reason)
 for _reason in ("bad_signature", "too_large", "not_json", "ended_early"):
     EDGE_REFUSED.labels("doubtful", _reason)

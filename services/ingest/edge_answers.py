@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from libs.common import metrics
-from libs.common.errors import Transient
+from libs.common.errors import Permanent, Transient
 from libs.common.kafka.producer import Record
 from libs.common.log_throttle import LogThrottle
 from libs.common.logging import get_logger
@@ -55,11 +55,18 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes | bytea
 
 
 async def publish(producer: CoalescingProducer, records: Sequence[Record]) -> Answer:
-    """Raises Permanent when a record is too large for its topic."""
+    """Raises Permanent when a record is larger than its topic's declaration allows.
+
+    What the brokers refuse below that is to come again: an operator can raise the topic's limit.
+    """
     try:
         await producer.publish(records)
     except Transient:
         return Answer(503, "kafka_away", len(records))
+    except Permanent:
+        if not all(record.fits() for record in records):
+            raise
+        return Answer(503, "kafka_refused", len(records))
     return Answer(200, "accepted", len(records))
 
 
