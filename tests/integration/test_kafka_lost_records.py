@@ -45,6 +45,26 @@ async def test_records_that_are_deleted_before_they_are_read_are_told_with_their
     assert told == [["webhooks.v1", 0, 3, 4], ["webhooks.v1", 0, 8, 2]]
 
 
+async def test_a_partition_with_records_of_which_nothing_is_committed_is_told_once(
+    bench: Bench, log_lines: LogLines
+) -> None:
+    """To the brokers a group that was deleted is one that never was."""
+    await bench.put(*numbered(3), partition=1)
+    first = Handled()
+    async with bench.consumer(first):
+        await eventually(lambda: len(first.records) == 3)
+    assert await bench.committed(0, 1) == [0, 3]
+    second = Handled()
+    async with bench.consumer(second):
+        await bench.put("behind", partition=1)
+        await eventually(lambda: second.values() == ["behind"])
+    told = [
+        [line[name] for name in ("level", "topic", "partition", "offset", "records")]
+        for line in log_lines.of("offsets.missing")
+    ]
+    assert told == [["warning", "webhooks.v1", 1, 0, 3]]
+
+
 async def test_who_read_a_topic_that_was_deleted_reads_the_one_that_was_made_anew(
     bench: Bench, topics: OwnTopics
 ) -> None:

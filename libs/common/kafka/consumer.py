@@ -190,6 +190,7 @@ class BatchConsumer:
                 RewindingConsumer,
                 fail=self._fail,
                 lost=self._lost,
+                uncommitted=self._uncommitted,
                 metadata_max_age_ms=self.METADATA_AGE_MS,
                 **self._connection.client_options(),
             ),
@@ -280,9 +281,18 @@ class BatchConsumer:
 
     def _lost(self, place: TopicPartition, stood: int, first: int) -> None:
         """Say that records from ``stood`` on were deleted unread. Fewer than none: the topic was made anew."""
-        (topic,) = (one.subscription.topic.name for one in self._runners if one.partitions.source_topic == place.topic)
         how_many = {"records": first - stood} if first > stood else {}
-        log.error("records.lost", topic=topic, partition=place.partition, offset=stood, **how_many)
+        log.error("records.lost", topic=self._topic(place), partition=place.partition, offset=stood, **how_many)
+
+    def _uncommitted(self, place: TopicPartition, first: int, records: int) -> None:
+        """Say that a partition is read from its oldest record on, because nothing of it is committed."""
+        topic = self._topic(place)
+        log.warning("offsets.missing", topic=topic, partition=place.partition, offset=first, records=records)
+
+    def _topic(self, place: TopicPartition) -> str:
+        """The declared name of the topic."""
+        (topic,) = (one.subscription.topic.name for one in self._runners if one.partitions.source_topic == place.topic)
+        return topic
 
     def _failure(self, error: BaseException) -> BaseException:
         match error:

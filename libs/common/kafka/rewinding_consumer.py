@@ -47,7 +47,7 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
     """A consumer that skips no record when ``getmany`` raises, and reads no partition that is ``in_flight``.
 
     With ``auto_offset_reset="none"`` reading begins at the oldest record where nothing is committed, and where what was
-    to be read next was deleted. The latter is told: aiokafka's own reset passes over it without a word.
+    to be read next was deleted. Both are told: aiokafka's own reset passes over them without a word.
 
     aiokafka moves on behind the records that a failing ``getmany`` had already taken from other partitions. Here every
     partition goes back to where it was, whatever the reason (a checksum, for instance), and ``failures`` says for how
@@ -67,16 +67,20 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
         *topics: str,
         fail: Callable[[BaseException], None] = lambda _: None,
         lost: Callable[[TopicPartition, int, int], None] = lambda *_: None,
+        uncommitted: Callable[[TopicPartition, int, int], None] = lambda *_: None,
         **options: Any,
     ) -> None:
         """``fail`` is called when another process has taken the place in the group.
 
         ``lost``: what was to be read next is not there any more. It is given the partition, the offset at which reading
         stood, and the one of the oldest record that is left.
+        ``uncommitted``: nothing is committed of a partition with records. It is given the partition, the offset of the
+        oldest record, and the number of records.
         """
         super().__init__(*topics, **options)
         self.fail = fail
         self.lost = lost
+        self.uncommitted = uncommitted
         self.failures = FailureStreak()
         self._had_their_turn: set[TopicPartition] = set()
 
@@ -189,9 +193,12 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
 
     async def _begin_at_the_oldest(self, places: Mapping[TopicPartition, int | None]) -> None:
         """Read these partitions from their oldest record; by partition the offset at which reading stood, if any."""
+        ends = await self.end_offsets(list(places))
         for place, first in (await self.beginning_offsets(list(places))).items():
             if place not in self.assignment():
                 continue
             self.seek(place, first)
             if (stood := places[place]) is not None:
                 self.lost(place, stood, first)
+            elif records := ends[place] - first:
+                self.uncommitted(place, first, records)
