@@ -31,6 +31,8 @@ from libs.common.events.directory import (
 from libs.common.events.fields import MetaId, OrgId
 
 _SHOWN = 20
+_MOST_REPEATED = 1_000_000
+"""Entries that the aliases of a file may stand for. Aliases of aliases multiply: a few lines would fill all memory."""
 
 
 class _Entry(BaseModel):
@@ -138,6 +140,7 @@ def _read(path: Path) -> Loaded:
         raise ConfigurationError(f"{path}:{_yaml_place(error)}") from None
     if not isinstance(node, yaml.MappingNode):
         raise ConfigurationError(f"{path}:1: a mapping with orgs and rate_card is expected")
+    _count_repeated(path, node, {})
     lines = dict(_places(node, ()))
     _keys_once(path, node)
     try:
@@ -151,6 +154,28 @@ def _read(path: Path) -> Loaded:
     loaded = Loaded(path, content, lines)
     _hold_together(loaded)
     return loaded
+
+
+def _count_repeated(path: Path, node: yaml.Node, sizes: dict[int, int]) -> int:
+    """How many entries aliases repeat within the node. Each node is visited once; ``sizes`` is what each stands for."""
+    size, repeated = 1, 0
+    for child in _children(node):
+        repeated += sizes[id(child)] if id(child) in sizes else _count_repeated(path, child, sizes)
+        size += sizes[id(child)]
+    if repeated > _MOST_REPEATED:
+        raise ConfigurationError(
+            f"{path}:{node.start_mark.line + 1}: aliases repeat more than {_MOST_REPEATED:,} entries here"
+        )
+    sizes[id(node)] = size
+    return repeated
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        for entry in node.value:
+            yield from entry
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
 
 
 def _keys_once(path: Path, node: yaml.Node) -> None:

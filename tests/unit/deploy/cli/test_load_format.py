@@ -119,6 +119,19 @@ def test_what_is_not_such_yaml_is_named_by_its_line(tmp_path: Path, text: str, l
     assert word in told
 
 
+def test_an_alias_stands_for_what_it_names(tmp_path: Path) -> None:
+    shared = "orgs:\n  - {org_id: a, name: A, policy: &policy {cap: 3}}\n  - {org_id: b, name: B, policy: *policy}\n"
+    assert [org.policy for org in loaded(tmp_path, shared).content.orgs] == [{"cap": 3}, {"cap": 3}]
+
+
+@pytest.mark.parametrize("form", ["[{}]", "{{<<: [{}]}}"])
+def test_aliases_that_multiply_are_refused_by_the_line_that_is_too_much(tmp_path: Path, form: str) -> None:
+    """Each line stands for nine times the one before: nine to the seventh are five million entries."""
+    lines = ["orgs: []", "x0: &x0 {a: 1}"]
+    lines += [f"x{n}: &x{n} {form.format(', '.join([f'*x{n - 1}'] * 9))}" for n in range(1, 8)]
+    assert fault(tmp_path, "\n".join(lines)) == ":8: aliases repeat more than 1,000,000 entries here"
+
+
 def test_a_file_that_is_not_text_is_named_with_the_byte(tmp_path: Path) -> None:
     assert "UTF-8" in fault(tmp_path, b"orgs: \xff")
 
