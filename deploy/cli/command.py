@@ -107,7 +107,11 @@ def migrate(phase: Literal["pre", "post"] | None) -> None:
     " and stopped.",
 )
 @click.option(
-    "--wait", type=click.FloatRange(0), default=600, show_default=True, help="How many seconds to wait for that moment."
+    "--wait",
+    type=click.IntRange(0, 1_000_000),
+    default=600,
+    show_default=True,
+    help="How many seconds to wait for that moment.",
 )
 @click.option("--ignore-group", multiple=True, help="A consumer group that is not used any more and does not count.")
 @click.option(
@@ -122,7 +126,7 @@ def migrate(phase: Literal["pre", "post"] | None) -> None:
 def topics(
     *,
     partitions: int | None,
-    wait: float,
+    wait: int,
     ignore_group: tuple[str, ...],
     retention_hours: int | None,
     replication_factor: int,
