@@ -1,5 +1,7 @@
 """``transom explain``: everything that happened to an intent, in the order in which it happened.
 
+A message that staff wrote in the WhatsApp Business app has no intent: its id leads to when it came, and its statuses.
+
 Rule 1: every printed line is plain text. Markup, control characters and bidirectional formats in stored text have no
         effect on the terminal.
 Rule 2: a provider id that holds a phone number, as a wamid does, is printed as a digest.
@@ -29,6 +31,7 @@ from libs.common.kafka.parked import orgs_of, parked_of
 from libs.common.printable import printable
 from libs.common.redact import provider_id, scrub
 from libs.common.settings import PostgresSettings, load
+from libs.common.thread.message_status import ECHO
 from services.router.recorded_decision import unpack
 
 Line = tuple[datetime, str, str]
@@ -73,7 +76,10 @@ async def _print_story(db: Connection, org_id: str, intent_id: UUID, messages: S
         *map(_stale_attempt_line, await queries.stale_attempts_of(db, org_id, intent_id)),
         *map(_refusal_line, await queries.refusals_of(db, org_id, intent_id)),
     ]
-    click.echo(f"intent {intent_id} of org {printable(org_id)}")
+    is_echo = any(message.attempt == ECHO for message in messages)
+    click.echo(f"{'message' if is_echo else 'intent'} {intent_id} of org {printable(org_id)}")
+    if is_echo:
+        click.echo("staff wrote it in the WhatsApp Business app: it has no intent, and nothing was decided")
     for at, event, what in sorted(lines, key=lambda line: line[0]):
         when = click.style(f"{at.isoformat(timespec='milliseconds')}  ", dim=True)
         click.echo(when + click.style(f"{printable(event):<{_EVENT_WIDTH}}  ", bold=True) + scrub(what))
@@ -137,6 +143,8 @@ def _send_lines(send: Send) -> list[Line]:
 
 
 def _answer_line(answer: ProviderId) -> Line:
+    if answer.attempt == ECHO:
+        return answer.recorded_at, "echo stored", f"it is {provider_id(answer.provider_id)} at {answer.provider}"
     kept = "" if answer.applied else " (came after its claim was lost: evidence only)"
     what = f"attempt {answer.attempt} is {provider_id(answer.provider_id)} at {answer.provider}{kept}"
     return answer.recorded_at, "provider answered", what

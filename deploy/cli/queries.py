@@ -14,7 +14,10 @@ RowT = TypeVar("RowT")
 
 
 class Message(NamedTuple):
-    """An outbound message. ``conversation_id`` is the one that its conversation was merged into, if it was."""
+    """An outbound message. ``conversation_id`` is the one that its conversation was merged into, if it was.
+
+    ``attempt`` is ``ECHO`` where staff wrote it in the WhatsApp Business app.
+    """
 
     org_id: str
     message_id: UUID
@@ -26,6 +29,7 @@ class Message(NamedTuple):
     status: str
     reason: str | None
     provider_code: str | None
+    attempt: int
     occurred_at: datetime
     received_at: datetime
     sent_at: datetime | None
@@ -36,7 +40,7 @@ class Message(NamedTuple):
 
 _MESSAGES = f"""
 select m.org_id, m.message_id, {current_conversation("m")} as conversation_id, m.channel, m.kind,
-       m.actor, m.notification_type, m.status, m.reason, m.provider_code, m.occurred_at, m.received_at,
+       m.actor, m.notification_type, m.status, m.reason, m.provider_code, m.attempt, m.occurred_at, m.received_at,
        m.sent_at, m.delivered_at, m.read_at, m.failed_at
   from messages m
  where m.message_id = any($1::uuid[]) and m.direction = 'out'

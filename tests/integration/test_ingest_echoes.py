@@ -1,5 +1,6 @@
 """What staff write in the WhatsApp Business app: it stands in the thread once, is told, and holds the AI."""
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from libs.common.events.inbound import MetaWebhook
 from libs.common.events.topics import DELIVERY_UPDATES, DIRECTORY_CHANGES, INBOUND_MESSAGES, OUTBOUND_REFUSED, WEBHOOKS
+from tests.support.command import environment, transom
 from tests.support.ingest import DAY, ORG, Ingest, now
 from tests.support.logs import LogLines
 from tests.support.messages_out import a_conversation, sent
@@ -68,6 +70,25 @@ async def test_an_echo_stands_in_the_thread_and_is_told_and_holds_the_ai(ingest:
     assert [line["outcome"] for line in log_lines.of("message.echoed")] == ["stored"]
     assert "Your car" not in str(log_lines.of("message.echoed"))
     assert await ingest.published.events(WEBHOOKS.dlq) == []
+
+
+async def test_an_echo_is_explained_as_what_staff_wrote(ingest: Ingest, database: str) -> None:
+    await a_conversation(ingest)
+    echo = an_echo(now(), "Your car is ready.")
+    await ingest.post(of_echoes(echo))
+    (update,) = await ingest.published.events(DELIVERY_UPDATES, 1)
+    await ingest.post(of_statuses(a_status(echo["id"], "delivered", now()), a_status(echo["id"], "read", now())))
+    await ingest.published.events(DELIVERY_UPDATES, 3)
+    env = environment(POSTGRES_DSN=database)
+    ended = await asyncio.to_thread(transom, "explain", update["message_id"], env=env)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    first, second, *lines = ended.stdout.splitlines()
+    assert first == f"message {update['message_id']} of org {ORG}"
+    assert second == "staff wrote it in the WhatsApp Business app: it has no intent, and nothing was decided"
+    assert {"echo stored", "message sent", "message delivered", "message read"} <= {
+        line.split("  ")[1] for line in lines
+    }
+    assert not any(word in "".join(lines) for word in ("attempt", "provider answered", "intent"))
 
 
 async def test_an_echo_opens_no_window_and_extends_none(ingest: Ingest) -> None:
