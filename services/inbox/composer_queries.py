@@ -44,7 +44,7 @@ select t.name, t.language, t.category, t.status, t.parameter_format, t.component
 
 # Who of the staff has written since, other than this person.
 _ANSWERED = """
-select coalesce(k.name, m.user_id) as name, m.occurred_at as at
+select coalesce(k.name, m.user_id) as name, m.attempt = 0 as is_echo, m.occurred_at as at
   from messages m
   left join members k on k.org_id = m.org_id and k.user_id = m.user_id
  where m.org_id = $1 and m.conversation_id = $2 and m.sequence > $3 and m.direction = 'out' and m.actor = 'staff'
@@ -174,9 +174,13 @@ class FailedRow(NamedTuple):
 
 
 class AnsweredRow(NamedTuple):
-    """The newest message of a colleague. ``name`` is None where they wrote on the phone."""
+    """The newest message of a colleague. ``is_echo``: they wrote in the WhatsApp Business app, and have no name.
+
+    ``name`` is None too where another system sent it for somebody whom it did not name.
+    """
 
     name: str | None
+    is_echo: bool
     at: datetime
 
 

@@ -31,6 +31,8 @@ from services.inbox.reasons import ASKED, READ_LATER, THROTTLED, Explanation, Fa
 
 PHONE_APP = N_("Phone app")
 """The author of what staff wrote in the WhatsApp Business app: who of them, nobody tells."""
+STAFF = N_("Staff")
+"""The author of what another system sent for staff, where it did not say for whom."""
 
 AuthorKind = Literal["customer", "ai", "staff", "system"]
 

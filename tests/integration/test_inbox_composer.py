@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
 
+import pytest
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 
@@ -243,6 +244,19 @@ async def test_a_colleague_who_answered_meanwhile_is_named_before_the_text_goes(
     await desk.presses("compose", text="Yes, we can do it today")
     assert "olga answered at" in desk.text
     assert "Send anyway" in desk.text
+
+
+@pytest.mark.parametrize(("attempt", "name"), [(1, "Staff"), (0, "Phone app")])
+async def test_a_colleague_whom_nobody_names_wrote_on_the_phone_only_where_it_was_told(
+    inbox: RunningInbox, producer: Producer, attempt: int, name: str
+) -> None:
+    desk = await a_desk(inbox, producer)
+    await desk.presses("compose", text="Yes, we can do it to")
+    message_id = await desk.thread.is_answered("It is done.", actor="staff")
+    changed = "update messages set user_id = null, attempt = $2 where message_id = $1"
+    await desk.thread.run(changed, message_id, attempt)
+    await desk.presses("compose", text="Yes, we can do it today")
+    assert f"{name} answered at" in desk.text
 
 
 async def test_what_is_said_of_the_portal_and_of_customers_who_never_wrote(

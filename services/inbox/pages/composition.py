@@ -10,7 +10,7 @@ from libs.common.directory.template_parts import components_of
 from libs.common.pages.entries import entry_of
 from libs.common.pages.writing import form_id
 from services.inbox import composer_queries as queries
-from services.inbox.composer_queries import PlaceRow, ReachRow, TemplateRow
+from services.inbox.composer_queries import AnsweredRow, PlaceRow, ReachRow, TemplateRow
 from services.inbox.composer_views import Answered, Composer, ParkedText, Quote, Refusal
 from services.inbox.composing import Hold, Situation, offer_of
 from services.inbox.conversations import Conversation
@@ -18,7 +18,7 @@ from services.inbox.drafts import Draft
 from services.inbox.estimates import prices_for
 from services.inbox.failed_actions import Failed, Help, help_for
 from services.inbox.masking import shown_content
-from services.inbox.messages import PHONE_APP
+from services.inbox.messages import PHONE_APP, STAFF
 from services.inbox.picker import PickTemplate, picker_of
 from services.inbox.problems import not_found
 from services.inbox.reach import reach_of
@@ -98,11 +98,14 @@ async def composer_of(
         quote=quote,
         parked=parked,
         refusal=refusal,
-        answered_by=None
-        if answered is None
-        else Answered(answered.name or language_of(visit.request).words.gettext(PHONE_APP), answered.at),
+        answered_by=None if answered is None else _answered(visit, answered),
         seen=draft.seen if draft.text and draft.seen is not None else place.newest or 0,
     )
+
+
+def _answered(visit: Visit, answered: AnsweredRow) -> Answered:
+    words = language_of(visit.request).words
+    return Answered(answered.name or words.gettext(PHONE_APP if answered.is_echo else STAFF), answered.at)
 
 
 def _situation(visit: Visit, conversation: Conversation, place: PlaceRow, reach: ReachRow, now: datetime) -> Situation:
