@@ -110,6 +110,9 @@ BATCH_SECONDS = Histogram(
 COMMIT_FAILURES = Counter(
     "transom_kafka_commit_failures", "Offset commits that failed; the records come again.", ["topic"]
 )
+RECORDS_LOST = Counter(
+    "transom_kafka_records_lost", "Records that Kafka deleted unread. A topic made anew counts as one.", ["topic"]
+)
 LAG = Gauge("transom_kafka_lag_records", "Records behind the end of the partition.", ["topic", "partition"])
 CAUGHT_UP = Gauge(
     "transom_kafka_caught_up_timestamp_seconds",

@@ -10,6 +10,7 @@ from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.rewinding_consumer import RewindingConsumer
 from tests.support.consumer_bench import Bench, Handled, numbered
 from tests.support.logs import LogLines
+from tests.support.scraped import scraped
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually, eventually_true
 
@@ -30,6 +31,7 @@ async def test_records_that_are_deleted_before_they_are_read_are_told_with_their
         if "waits" in values:
             raise Transient("postgres is away")
 
+    before = scraped("transom_kafka_records_lost_total", topic=WEBHOOKS.name)
     second = Handled(fault)
     async with bench.consumer(second):
         await eventually(lambda: second.values() == ["after the start"])
@@ -43,6 +45,7 @@ async def test_records_that_are_deleted_before_they_are_read_are_told_with_their
         [line[name] for name in ("topic", "partition", "offset", "records")] for line in log_lines.of("records.lost")
     ]
     assert told == [["webhooks.v1", 0, 3, 4], ["webhooks.v1", 0, 8, 2]]
+    assert scraped("transom_kafka_records_lost_total", topic=WEBHOOKS.name) == before + 6
 
 
 async def test_a_partition_with_records_of_which_nothing_is_committed_is_told_once(

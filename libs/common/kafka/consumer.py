@@ -20,6 +20,7 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
+from libs.common import metrics
 from libs.common.clock import Clock
 from libs.common.drain import BATCHES, LEAVING, Drain
 from libs.common.errors import ConfigurationError, KafkaUnusable
@@ -282,7 +283,9 @@ class BatchConsumer:
     def _lost(self, place: TopicPartition, stood: int, first: int) -> None:
         """Say that records from ``stood`` on were deleted unread. Fewer than none: the topic was made anew."""
         how_many = {"records": first - stood} if first > stood else {}
-        log.error("records.lost", topic=self._topic(place), partition=place.partition, offset=stood, **how_many)
+        topic = self._topic(place)
+        metrics.RECORDS_LOST.labels(topic).inc(how_many.get("records", 1))
+        log.error("records.lost", topic=topic, partition=place.partition, offset=stood, **how_many)
 
     def _uncommitted(self, place: TopicPartition, first: int, records: int) -> None:
         """Say that a partition is read from its oldest record on, because nothing of it is committed."""

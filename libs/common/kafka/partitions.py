@@ -91,6 +91,7 @@ class Partitions:
         self.progress = Progress(self.topic, self.now)
         self.commits = Commits(self.topic, self.source_topic, lambda: self.consumer)
         metrics.PARTITIONS_STOPPED.labels(self.topic).set(0)
+        metrics.RECORDS_LOST.labels(self.topic)
 
     @property
     def consumer(self) -> AIOKafkaConsumer | None:

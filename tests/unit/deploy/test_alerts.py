@@ -30,6 +30,8 @@ SET_BY_WHO_MEASURES = (
     "transom_kafka_caught_up_timestamp_seconds",
     "transom_kafka_progress_timestamp_seconds",
     "transom_kafka_partitions_stopped",
+    "transom_kafka_records_lost_total",
+    "transom_kafka_records_lost_created",
     "transom_sends_due_timestamp_seconds",
     "transom_sends_unknown_timestamp_seconds",
     "transom_accounts_resting",
