@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.sandbox.client import SandboxClient
+from libs.common.db.pool import Pool
 from libs.common.events.topics import PORTAL_MESSAGES, WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
@@ -24,6 +25,7 @@ from tests.support.sms_world import (
     SmsWorld,
     an_sms_world,
 )
+from tests.support.statuses import a_pool_of_statuses
 from tests.support.topics import OwnTopics, used_by
 from tests.support.waiting import DEADLINE_SECONDS
 
@@ -90,6 +92,12 @@ async def bench(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Bench]
     connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
     async with Producer(connection) as producer, AIOKafkaProducer(bootstrap_servers=kafka_bootstrap) as raw:
         yield Bench(connection, producer, raw)
+
+
+@pytest_asyncio.fixture
+async def status_pool(database: str) -> AsyncIterator[Pool]:
+    async with a_pool_of_statuses(database) as pool:
+        yield pool
 
 
 @pytest_asyncio.fixture(scope="module")

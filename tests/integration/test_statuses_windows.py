@@ -1,11 +1,9 @@
 """What Meta's statuses say of a conversation's window, on a real PostgreSQL: refusals, and arrivals after all."""
 
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
-import pytest_asyncio
 
 from libs.common.db.pool import Pool
 from libs.common.thread.conversations import refuse_windows
@@ -14,7 +12,6 @@ from tests.support.statuses import (
     NUMBER,
     T0,
     a_message,
-    a_pool_of_statuses,
     a_status,
     an_id,
     receive,
@@ -23,31 +20,25 @@ from tests.support.statuses import (
 )
 
 
-@pytest_asyncio.fixture
-async def pool(database: str) -> AsyncIterator[Pool]:
-    async with a_pool_of_statuses(database) as pool:
-        yield pool
-
-
-async def test_metas_131047_is_a_refusal_and_closes_the_window(pool: Pool) -> None:
-    message_id = await a_message(pool)
-    await store(pool, an_id(message_id))
-    effects = await receive(pool, a_status("failed", after=3, code="131047"))
+async def test_metas_131047_is_a_refusal_and_closes_the_window(status_pool: Pool) -> None:
+    message_id = await a_message(status_pool)
+    await store(status_pool, an_id(message_id))
+    effects = await receive(status_pool, a_status("failed", after=3, code="131047"))
     assert effects.updates == []
     assert [(r.intent_id, r.attempt, r.reason, r.provider_code) for r in effects.refusals] == [
         (message_id, 1, "window_closed", "131047")
     ]
-    assert await value(pool, "select last_refused_at from conversations") == T0 + timedelta(seconds=3)
-    assert await value(pool, "select status from messages where message_id = $1", message_id) == "pending"
+    assert await value(status_pool, "select last_refused_at from conversations") == T0 + timedelta(seconds=3)
+    assert await value(status_pool, "select status from messages where message_id = $1", message_id) == "pending"
 
 
 @pytest.mark.parametrize(("attempt", "counts_from"), [(1, 0), (2, 15)])
 async def test_a_late_131047_counts_from_the_message_that_the_send_answered(
-    pool: Pool, attempt: int, counts_from: int
+    status_pool: Pool, attempt: int, counts_from: int
 ) -> None:
-    message_id = await a_message(pool, attempt=attempt)
+    message_id = await a_message(status_pool, attempt=attempt)
     facts = {"last_customer_at": T0.isoformat()} | ({"first_refused_at": T0.isoformat()} if attempt > 1 else {})
-    async with pool.acquire() as db:
+    async with status_pool.acquire() as db:
         await db.execute(
             """insert into decisions (org_id, intent_id, attempt, route, reason, record, decided_at)
                values ('acme', $1, $2, 'session', 'window_open', $3, $4)""",
@@ -56,13 +47,15 @@ async def test_a_late_131047_counts_from_the_message_that_the_send_answered(
             {"facts": facts},
             T0,
         )  # fmt: skip -- one statement
-    await store(pool, an_id(message_id, attempt=attempt))
-    await receive(pool, a_status("failed", after=-2, code="131047"))  # the customer's message lies ahead of our clock
-    assert await value(pool, "select last_refused_at from conversations") == T0 + timedelta(seconds=counts_from)
+    await store(status_pool, an_id(message_id, attempt=attempt))
+    await receive(
+        status_pool, a_status("failed", after=-2, code="131047")
+    )  # the customer's message lies ahead of our clock
+    assert await value(status_pool, "select last_refused_at from conversations") == T0 + timedelta(seconds=counts_from)
 
 
-async def a_send(pool: Pool, message_id: UUID, called_at: datetime, *, template: bool) -> None:
-    async with pool.acquire() as db:
+async def a_send(status_pool: Pool, message_id: UUID, called_at: datetime, *, template: bool) -> None:
+    async with status_pool.acquire() as db:
         await db.execute(
             """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account,
                 template, command, state, due_at, expires_at, claimed_at, settled_at, created_at)
@@ -87,24 +80,24 @@ async def a_send(pool: Pool, message_id: UUID, called_at: datetime, *, template:
 )
 @pytest.mark.parametrize("arrival", ["delivered", "read"])
 async def test_the_arrival_of_a_message_that_was_decided_again_disproves_what_was_refused_until_its_send(
-    pool: Pool, kind: str, refused: list[int], left: tuple[int | None, int | None], arrival: str
+    status_pool: Pool, kind: str, refused: list[int], left: tuple[int | None, int | None], arrival: str
 ) -> None:
-    message_id = await a_message(pool, kind=kind, attempt=2)
-    await a_send(pool, message_id, T0, template=kind == "template")
-    await store(pool, an_id(message_id))
-    async with pool.acquire() as db:
+    message_id = await a_message(status_pool, kind=kind, attempt=2)
+    await a_send(status_pool, message_id, T0, template=kind == "template")
+    await store(status_pool, an_id(message_id))
+    async with status_pool.acquire() as db:
         await refuse_windows(db, [("acme", CONVERSATION, T0 + timedelta(seconds=at)) for at in refused])
-    await receive(pool, a_status(arrival, after=2))
-    times = await value(pool, "select array[first_refused_at, last_refused_at] from conversations")
+    await receive(status_pool, a_status(arrival, after=2))
+    times = await value(status_pool, "select array[first_refused_at, last_refused_at] from conversations")
     assert times == [None if at is None else T0 + timedelta(seconds=at) for at in left]
 
 
-async def test_metas_word_on_the_window_reaches_a_conversation_that_was_merged_meanwhile(pool: Pool) -> None:
-    message_id, merged = await a_message(pool), uuid4()
-    await store(pool, an_id(message_id))
-    async with pool.acquire() as db:
+async def test_metas_word_on_the_window_reaches_a_conversation_that_was_merged_meanwhile(status_pool: Pool) -> None:
+    message_id, merged = await a_message(status_pool), uuid4()
+    await store(status_pool, an_id(message_id))
+    async with status_pool.acquire() as db:
         await db.execute("insert into conversation_aliases values ($1, 'acme', $2)", merged, CONVERSATION)
         await db.execute("update messages set conversation_id = $1 where message_id = $2", merged, message_id)
-    (refusal,) = (await receive(pool, a_status("failed", after=5, code="131047"))).refusals
+    (refusal,) = (await receive(status_pool, a_status("failed", after=5, code="131047"))).refusals
     assert refusal.conversation_id == CONVERSATION
-    assert await value(pool, "select last_refused_at from conversations") == T0 + timedelta(seconds=5)
+    assert await value(status_pool, "select last_refused_at from conversations") == T0 + timedelta(seconds=5)
