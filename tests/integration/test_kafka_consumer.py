@@ -279,17 +279,22 @@ async def test_a_stopped_partition_is_not_read_over_and_over(bench: Bench) -> No
 async def test_a_stopped_partition_is_tried_again_by_itself_until_what_nobody_can_read_is_over(
     bench: Bench, log_lines: LogLines
 ) -> None:
-    """It goes on with twice as many each time, or a flood of them would hold up for hours what comes behind."""
-    await bench.put(*[b"\xff"] * 30, "behind", *[b"\xff"] * 4, "behind those")
+    """It goes on with twice as many each time, or a flood of them would hold up for hours what comes behind.
+
+    The next flood behind a record that is handled stops it as the first one did.
+    """
+    await bench.put(*[b"\xff"] * 30, "behind", *[b"\xff"] * 10, "behind those")
     handled = Handled()
     async with bench.consumer(handled, dlq_run_limit=3, STOP_BASE=timedelta(milliseconds=1)) as consumer:
         await eventually(lambda: len(handled.records) == 2)
         await eventually(lambda: consumer.unready() is None)
     assert handled.values() == ["behind", "behind those"]
-    assert len(await bench.dead(34)) == 34
-    assert await bench.committed(0) == [36]
-    assert [line["offset"] for line in log_lines.of("consumer.resumed")] == [3, 9, 21, 34]
-    assert [line["records"] for line in log_lines.of("record.dead_lettered")] == [1, 33]
+    assert len(await bench.dead(40)) == 40
+    assert await bench.committed(0) == [42]
+    assert [line["offset"] for line in log_lines.of("consumer.resumed")] == [3, 9, 21, 34, 40]
+    told = [(line["offset"], line["records"], line["attempt"]) for line in log_lines.of("consumer.stopped")]
+    assert told == [(3, 3, 1), (34, 3, 1)]
+    assert [line["records"] for line in log_lines.of("record.dead_lettered")] == [1, 39]
 
 
 async def test_after_bugs_of_ours_a_partition_goes_on_with_no_more_each_time(bench: Bench, log_lines: LogLines) -> None:

@@ -125,7 +125,8 @@ async def test_no_partition_gets_more_that_stop_in_a_row_than_the_limit_and_noth
 ) -> None:
     before = min(run, limit - 1)
 
-    result = await judged(Worker(), entries_of(*partitions), limit=limit, runs={0: before})
+    worker = Worker()
+    result = await judged(worker, entries_of(*partitions), limit=limit, runs={0: before})
 
     for partition, kinds in enumerate(partitions):
         in_a_row, end = (before if partition == 0 else 0), len(kinds)
@@ -138,6 +139,8 @@ async def test_no_partition_gets_more_that_stop_in_a_row_than_the_limit_and_noth
         assert (partition in result.stopped) == (in_a_row == limit)
         dead = [letter.record.offset for letter in result.dead if letter.record.partition == partition]
         assert dead == [offset for offset in range(end) if kinds[offset] != GOOD]
+        handled = [record.offset for record in worker.handled if record.partition == partition]
+        assert handled == [offset for offset in range(end) if kinds[offset] == GOOD]
 
 
 async def test_a_batch_without_fault_costs_one_call() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.errors import Transient
-from libs.common.kafka.batch_processor import BatchProcessor, DeadLetter
+from libs.common.kafka.batch_processor import AHEAD, BatchProcessor, DeadLetter
 from libs.common.kafka.records import RawRecord, Received
 from libs.common.slow_suspects import ALONE, LOCKED, TRIES, UNCONFIRMED
 from tests.support.examples import examples
@@ -209,6 +209,20 @@ async def test_what_waited_for_one_goes_before_what_came_later_though_another_on
     assert world.set_aside == [(0, 0), (0, 2)]
     assert all(offsets == sorted(offsets) for offsets in by_key(world).values())
     assert len(world.done) == len(set(world.done)) == len(records) - 2 + 200
+
+
+async def test_reading_goes_no_further_ahead_than_its_bound_and_waits_there() -> None:
+    world = World([])
+
+    async def resumed_behind(*records: tuple[int, str, str]) -> tuple[dict[int, int], bool]:
+        entries = [Received(kind, a_record(offset=offset, key=key.encode())) for offset, key, kind in records]
+        result = await world.processor.process(entries, {})
+        return result.resume, result.wait > 0
+
+    assert await resumed_behind((0, "a", SLOW), (1, "b", GOOD)) == ({0: 2}, False)
+    assert await resumed_behind((AHEAD - 1, "a", GOOD)) == ({0: AHEAD}, False)
+    assert await resumed_behind((AHEAD, "a", GOOD)) == ({0: 0}, True)
+    assert world.done == [(0, 1)]
 
 
 async def test_far_behind_it_reading_goes_on_until_it_is_clear_what_it_is() -> None:

@@ -125,6 +125,43 @@ async def test_no_offset_is_committed_before_the_dead_letters_are_kept() -> None
     assert runner.partitions.failing == {0}
 
 
+@pytest.mark.parametrize("away", [False, True])
+async def test_the_partitions_of_a_batch_are_in_flight_while_it_is_handled_and_not_afterwards(*, away: bool) -> None:
+    """Whether it is handled or comes again: what is in flight is not read."""
+    seen: list[frozenset[int]] = []
+
+    def fault(_batch: list[str]) -> None:
+        seen.append(runner.partitions.in_flight.partitions)
+        if away:
+            raise Transient("the database is away")
+
+    runner = a_lane(Handled(fault))
+    await runner.on_batch([*a_batch(partition=3), *a_batch(partition=5)])
+    assert (seen, runner.partitions.in_flight.partitions) == ([frozenset({3, 5})], frozenset())
+
+
+async def test_after_a_rebalance_a_record_that_waited_before_is_not_read_again() -> None:
+    """It may be handled elsewhere, and reading begins at what is committed."""
+    runner = a_lane(Handled(slow_where_one_is_slow))
+    await runner.on_batch([*a_batch(partition=1, value=b"slow"), *a_batch(partition=1, offset=8, key=b"other")])
+    assert runner.partitions.open_offsets == {1: 7}
+    runner.partitions.on_revoked()
+    await runner.on_batch(a_batch(partition=0))
+    assert runner.partitions.open_offsets == {}
+
+
+async def test_who_leaves_takes_no_batch_and_tries_no_record_again() -> None:
+    def fault(_batch: list[str]) -> None:
+        runner.leave()
+        raise ZeroDivisionError
+
+    handled = Handled(fault)
+    runner = a_lane(handled)
+    await runner.on_batch(a_batch())
+    await runner.on_batch(a_batch(partition=1))
+    assert (handled.batches, runner.partitions.commits.pending) == ([1], {})
+
+
 async def test_work_that_is_too_slow_is_nothing_that_is_away() -> None:
     runner = a_lane(Handled(Slowness()))
     await runner.on_batch(a_batch(partition=3))

@@ -121,3 +121,57 @@ async def test_what_is_pending_since_a_rebalance_is_committed_behind_the_commit_
     await commits.until_done()
     assert brokers.commits == [{PLACE: 1}, {PLACE: 1}]
     assert commits.pending == {}
+
+
+async def test_one_commit_is_under_way_at_a_time() -> None:
+    brokers: Any = SlowBrokers()
+    commits = commits_of(brokers)
+    both = [asyncio.create_task(commits.commit({0: offset})) for offset in (1, 2)]
+    for _turn in range(3):
+        await asyncio.sleep(0)
+    assert brokers.commits == [{PLACE: 1}]
+    brokers.let.set()
+    assert [await one for one in both] == [True, True]
+    assert brokers.commits == [{PLACE: 1}, {PLACE: 2}]
+
+
+async def test_after_a_rebalance_nothing_of_before_is_committed_also_what_waited_for_its_turn() -> None:
+    brokers: Any = SlowBrokers()
+    commits = commits_of(brokers)
+    both = [asyncio.create_task(commits.commit({partition: 1})) for partition in (0, 1)]
+    await asyncio.sleep(0)
+    commits.forget()
+    assert commits.pending == {}
+    brokers.let.set()
+    assert [await one for one in both] == [False, False]
+    assert (brokers.commits, commits.pending) == ([{PLACE: 1}], {})
+
+
+@pytest.mark.parametrize("ending", ["committed", "a rebalance"])
+async def test_commits_fail_from_the_first_that_does_until_one_is_made_or_a_rebalance_begins(ending: str) -> None:
+    brokers: Any = SlowBrokers(refusing=True)
+    brokers.let.set()
+    commits = commits_of(brokers)
+    await commits.commit({0: 1})
+    since = commits.failing_since
+    assert since is not None
+    await asyncio.sleep(0.001)
+    await commits.retry()
+    assert commits.failing_since == since
+    if ending == "committed":
+        brokers.refusing = False
+        await commits.retry()
+    else:
+        commits.forget()
+    assert commits.failing_since is None
+
+
+async def test_a_commit_of_before_a_rebalance_that_fails_after_it_is_no_failure() -> None:
+    brokers: Any = SlowBrokers(refusing=True)
+    commits = commits_of(brokers)
+    commit = asyncio.create_task(commits.commit({0: 1}))
+    await asyncio.sleep(0)
+    commits.forget()
+    brokers.let.set()
+    assert not await commit
+    assert (commits.failing_since, commits.pending) == (None, {})

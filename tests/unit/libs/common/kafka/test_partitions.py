@@ -210,3 +210,111 @@ async def test_a_stop_names_how_many_died_since_the_partition_was_tried_before(l
         partitions.log_stopped()
         partitions.retry_stopped(math.inf)
     assert [line["records"] for line in log_lines.of("consumer.stopped")] == [100, 100, 200, 400]
+
+
+@dataclass
+class Held(Consumer):
+    """One partition is ours. What is paused, resumed and sought is noted."""
+
+    told: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def pause(self, *places: TopicPartition) -> None:
+        self.told.append(("pause", *places))
+
+    def resume(self, *places: TopicPartition) -> None:
+        self.told.append(("resume", *places))
+
+    def seek(self, place: TopicPartition, offset: int) -> None:
+        self.told.append(("seek", place, offset))
+
+    async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(places, self.end)
+
+
+@dataclass
+class Ours:
+    """Partition 0 is ours; 1 belongs to another member."""
+
+    consumer: Held = field(default_factory=Held)
+
+    def __post_init__(self) -> None:
+        found: Any = self.consumer
+        self.partitions = Partitions("inbox.notices.v1", PLACE.topic, lambda: BEGAN, 100, lambda: found)
+
+
+@pytest.fixture
+def ours() -> Ours:
+    return Ours()
+
+
+async def test_after_a_rebalance_a_stopped_partition_stays_stopped_here_alone_and_begins_no_new_count(
+    ours: Ours,
+) -> None:
+    partitions = ours.partitions
+    partitions.stop(0, 7, unreadable=True)
+    partitions.stop(1, 9, unreadable=True)
+    partitions.runs = {0: 100, 1: 100}
+    ours.consumer.told.clear()
+    partitions.on_revoked()
+    partitions.on_assigned({PLACE})
+    assert (partitions.stopped, partitions.runs) == ({0: 7}, {0: 100})
+    assert ours.consumer.told == [("pause", PLACE)]
+
+
+async def test_after_a_rebalance_others_are_counted_anew(ours: Ours) -> None:
+    ours.partitions.runs = {0: 99}
+    ours.partitions.on_revoked()
+    ours.partitions.on_assigned({PLACE})
+    assert ours.partitions.runs == {}
+
+
+async def test_a_stop_that_is_over_resumes_what_is_still_ours(ours: Ours) -> None:
+    ours.partitions.stop(0, 7, unreadable=True)
+    ours.partitions.stop(1, 9, unreadable=True)
+    ours.consumer.told.clear()
+    ours.partitions.retry_stopped(math.inf)
+    assert (ours.partitions.stopped, ours.consumer.told) == ({}, [("resume", PLACE)])
+
+
+async def test_nothing_of_before_a_rebalance_is_committed_or_read_again_after_it(ours: Ours) -> None:
+    partitions = ours.partitions
+    partitions.commits.pending = {0: 4}
+    partitions.open_offsets = {0: 3}
+    partitions.stalls.waits_at({0: 3}, 0.0)
+    partitions.on_revoked()
+    assert (partitions.commits.pending, partitions.open_offsets, partitions.stalls.longest(100.0)) == ({}, {}, 0.0)
+
+
+async def test_a_partition_in_flight_is_not_read_again_from_its_open_offset_yet(ours: Ours) -> None:
+    partitions = ours.partitions
+    partitions.open_offsets = {0: 3, 1: 4}
+    held = partitions.in_flight.take({0})
+    assert partitions.rewind_to_open({0, 2}) == set()
+    partitions.in_flight.give_back(held)
+    assert partitions.rewind_to_open({0, 2}) == {0}
+    assert ours.consumer.told == [("seek", PLACE, 3)]
+
+
+async def test_a_batch_that_is_read_ahead_counts_nothing_as_processed(ours: Ours) -> None:
+    batch: Any = [SimpleNamespace(partition=0, offset=offset) for offset in range(5, 8)]
+    ours.partitions.processed = {0: 3}
+    ours.partitions.take(batch)
+    assert ours.partitions.processed == {0: 3}
+
+
+@pytest.mark.parametrize("works", ["in flight", "stopped", "waits for a retry", None])
+async def test_a_partition_that_nobody_works_on_or_has_stopped_stalls_before_its_end(
+    ours: Ours, works: str | None
+) -> None:
+    partitions = ours.partitions
+    partitions.on_assigned({PLACE})
+    ours.consumer.reached, ours.consumer.end = 3, 7
+    if works == "in flight":
+        partitions.in_flight.take({0})
+    elif works == "stopped":
+        partitions.stopped = {0: 3}
+    elif works == "waits for a retry":
+        partitions.open_offsets = {0: 2}
+    await partitions.measure_lag()
+    later = asyncio.get_running_loop().time() + 90
+    assert (partitions.stalls.longest(later) > 0) is (works is None)
