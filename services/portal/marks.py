@@ -27,12 +27,8 @@ def mark_of(messages: Sequence[StoredMessage]) -> str:
 
 def known_to(mark: str, messages: Sequence[StoredMessage]) -> int | None:
     """How many of ``messages``, oldest first, a page with this mark has; None where that cannot be said."""
-    newest = mark.partition(".")[0]
+    newest, _, span = mark.partition(".")
     count = next((n for n, m in enumerate(messages, 1) if str(m.message_id) == newest), 0)
-    if not count:
-        return None
-    _, _, span = mark.partition(".")
-    width = span.partition(".")[0]
-    if not width.isdecimal() or not 0 < int(width) <= min(SPAN, count):
-        return None
-    return count if mark_of(messages[count - int(width) : count]) == mark else None
+    named = span.partition(".")[0]
+    width = next((n for n in range(1, min(SPAN, count) + 1) if str(n) == named), 0)
+    return count if width and mark_of(messages[count - width : count]) == mark else None

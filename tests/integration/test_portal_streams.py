@@ -101,7 +101,14 @@ async def test_a_stream_goes_on_behind_what_the_page_has_and_resets_an_unknown_p
     _, mark = await told_to(watched, kim, None, ids)
     later = [str(await watched.a_message(kim, f"later {n}")) for n in range(2)]
     await told_to(watched, kim, mark, later)
-    for unknown in ("0195-unknown", ids[0], f"{mark}0", f"{ids[1]}.x.y", f"{ids[1]}.99.00"):
+    for unknown in (
+        "0195-unknown",
+        ids[0],
+        f"{mark}0",
+        f"{ids[1]}.x.y",
+        f"{ids[1]}.99.00",
+        f"{ids[1]}.{'9' * 5000}.00",
+    ):
         assert await is_reset(watched, kim, unknown), unknown
 
 
