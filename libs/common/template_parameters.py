@@ -27,7 +27,7 @@ FaultCode = Literal["missing", "empty", "layout", "too_long", "format", "unexpec
 MAX_CODE = 20  # Meta: the code of a copy code button
 MAX_HEADER = 60  # Meta: a text in a header
 
-_PLACE = re.compile(r"\{\{\s*([A-Za-z0-9_]+)\s*\}\}")
+_PLACE = re.compile(r"\{\{\s*([A-Za-z0-9_]{1,512})\s*\}\}")  # no number is too long to be read as one
 _LAYOUT = re.compile(r"[\n\r\t]| {5}")
 _LINK = re.compile(r"https?://\S+")
 _MEDIA: dict[str, PlaceKind] = {"IMAGE": "image", "VIDEO": "video", "DOCUMENT": "document"}

@@ -78,3 +78,8 @@ def test_no_shape_is_too_odd_to_be_read(components: Any, parameter_format: str) 
     parts_of(components)
     parameters_of(components, parameter_format)
     parameters_of([components], parameter_format)
+
+
+def test_digits_without_end_are_no_place_of_a_text() -> None:
+    """Python reads no number of more than 4,300 digits. One such draft broke the list of all templates."""
+    assert parameters_of([{"type": "BODY", "text": "Hi {{" + "9" * 5_000 + "}}"}], "POSITIONAL") == []
