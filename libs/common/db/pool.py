@@ -79,13 +79,16 @@ class Pool:
     async def acquire(self, *, kept_plans: bool = False) -> AsyncIterator[Connection]:
         """A connection. ``kept_plans``: for statements that run for every message and find rows by their keys.
 
-        Raises Transient when none is to be had in time, or when the server went away while it was used.
+        Raises Transient when none is to be had in time, when the server lets nobody in (another password, a database
+        that is restored), or when it went away while the connection was used.
         """
         try:
             connection = await self._pool.acquire(timeout=self._acquire_seconds)
         except Exception as error:
             if transient_db(error):
                 raise Transient(f"postgres is away ({type(error).__name__})") from error
+            if isinstance(error, asyncpg.PostgresError):  # no work has begun, so it is nobody's fault but the server's
+                raise Transient(f"postgres lets us not in ({type(error).__name__} {error.sqlstate})") from error
             raise
         try:
             if self.now.is_due():
