@@ -5,6 +5,7 @@ before the send is recorded.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -92,8 +93,8 @@ class SmsAdapter:
 
         A STOP that is committed is among the facts: its line is shared before they are read.
         """
-        known = await self._known_evidence(db, [row for row in rows if row.resends])
         accounts = await queries.account_names(db, {row.org_id for row in rows})
+        known = await self._known_evidence(db, rows, accounts)
         await share_lines(db, [(row.org_id, to) for row in rows if isinstance(to := row.command.get("to"), str)])
         facts = await queries.facts_of(
             db, rows, window_length=self._config.window_length, window_doubt=self._config.window_doubt, now=now
@@ -162,13 +163,26 @@ class SmsAdapter:
                 evidence |= await self._hold_back(key, taken, found, now)
         return evidence
 
-    async def _known_evidence(self, db: Connection, rows: Sequence[SendRow]) -> dict[SendKey, Confirmed | Denied]:
-        """What is known already of the first calls of these rows."""
+    async def _known_evidence(
+        self, db: Connection, rows: Sequence[SendRow], accounts: Mapping[str, queries.AccountName]
+    ) -> dict[SendKey, Confirmed | Denied]:
+        """What is known already of earlier calls of these rows.
+
+        A row that was never claimed may have been called as well: a restored database lacks what came later.
+        """
+        asked: dict[AccountKey, list[SendRow]] = {}
+        for row in rows:
+            if row.provider is not None:
+                asked.setdefault(_taker(row), []).append(row)
+            elif (named := accounts.get(row.org_id)) is not None and (account := self._accounts.of(*named)) is not None:
+                asked.setdefault(account.key, []).append(row)
         known: dict[SendKey, Confirmed | Denied] = {}
-        for key, taken in _by_taker(rows).items():
+        for key, taken in asked.items():
             if (provider := self._providers.get(key)) is not None:
                 found = await evidence_queries.ids_of_sends(db, *key, taken)
-                known |= {row: search.known_evidence(ids, provider) for row, ids in found.items()}
+                for send, ids in found.items():
+                    evidence = search.known_evidence(ids, provider)
+                    known[send] = replace(evidence, by=key) if isinstance(evidence, Confirmed) else evidence
         return known
 
     async def _hold_back(

@@ -81,9 +81,8 @@ class WhatsappAdapter:
         self._resend_limit = ResendLimit()
 
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Verdict[Ready]]:
-        """Judge window, consent, template, number and address on fresh facts; before a resend the evidence too."""
-        seen = await queries.evidence(db, [(row.key, row.account) for row in rows if row.resends])
-        facts = await queries.facts(db, rows, self._window, seen, now)
+        """Judge window, consent, template, number and address on fresh facts, and whether it was sent already."""
+        facts = await queries.facts(db, rows, self._window, now)
         return {row.key: _verdict(row, facts[row.key], now) for row in rows}
 
     async def call(self, claim: Claim[Ready]) -> SendOutcome:

@@ -26,8 +26,8 @@ class WhatsappFacts:
     ``template_*`` are None for free-form messages and unknown templates. ``known`` are the customer's addresses;
     ``to_is_theirs``, where the intent itself named the number: whether it is one of the customer's.
 
-    ``token`` overrides the system user's. ``seen`` are wamids under which an earlier call of this send turned out to be
-    accepted.
+    ``token`` overrides the system user's. ``seen`` are wamids under which this send was accepted already: by a call
+    whose answer was lost, or by one whose row a restored database lacks.
     """
 
     number_is_ours: bool

@@ -38,10 +38,11 @@ select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_cus
                 where x.org_id = u.org_id and x.channel = 'whatsapp' and x.address = u.goes_to and x.until > $10
                   and (u.template is null or x.at >= u.decided_at)) as unreachable,
        u.retried is not null and exists (select from messages m
-                where m.org_id = u.org_id and m.message_id = u.retried and m.status in ('delivered', 'read')) as arrived
+               where m.org_id = u.org_id and m.message_id = u.retried and m.status in ('delivered', 'read')) as arrived,
+       exists (select from early_statuses e where e.callback = u.callback offset 0) as told
   from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[], $8::text[],
-              $9::timestamptz[]) with ordinality
-    as u (org_id, conversation_id, account, template, language, named, retried, goes_to, decided_at, n)
+              $9::timestamptz[], $11::text[]) with ordinality
+    as u (org_id, conversation_id, account, template, language, named, retried, goes_to, decided_at, callback, n)
   left join whatsapp_numbers w on w.org_id = u.org_id and w.phone_number_id = u.account
   left join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
   left join customers p on p.org_id = u.org_id and p.customer_id = c.customer_id
@@ -72,13 +73,9 @@ select u.org_id, u.message_id, u.attempt, e.account, e.provider_id, min(e.receiv
 
 
 async def facts(
-    db: Connection,
-    rows: Sequence[SendRow],
-    window: tuple[timedelta, timedelta],
-    seen: Mapping[SendKey, Seen],
-    now: datetime,
+    db: Connection, rows: Sequence[SendRow], window: tuple[timedelta, timedelta], now: datetime
 ) -> dict[SendKey, WhatsappFacts]:
-    """The gate's facts for every row, in one round trip.
+    """The gate's facts for every row. Only rows that may have been sent before cost a second round trip.
 
     ``window``: its length, and how long after a message a refusal is doubtful.
     """
@@ -91,7 +88,9 @@ async def facts(
         )
         for row in rows
     ]
-    found = await db.fetch(_FACTS, *as_columns(asked), now)
+    found = await db.fetch(_FACTS, *as_columns(asked), now, [callback_data(*row.key) for row in rows])
+    before = [rows[r["n"] - 1] for r in found if r["told"] or rows[r["n"] - 1].resends]
+    seen = await evidence(db, [(row.key, row.account) for row in before])
     return {
         rows[r["n"] - 1].key: WhatsappFacts(
             number_is_ours=r["number_is_ours"],

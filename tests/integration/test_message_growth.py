@@ -223,7 +223,7 @@ async def _claimed(db: Any, most: int) -> list[SendRow]:
 
 async def _judged(db: Any) -> None:
     rows = await _claimed(db, 10)  # so many are counted on where a plan is kept
-    assert len(await whatsapp.facts(db, rows, (DAY, MINUTE), {}, now())) == len(rows)
+    assert len(await whatsapp.facts(db, rows, (DAY, MINUTE), now())) == len(rows)
     assert await whatsapp.evidence(db, [(row.key, row.account) for row in rows])
     await sms.facts_of(db, rows, window_length=DAY, window_doubt=MINUTE, now=now())
 

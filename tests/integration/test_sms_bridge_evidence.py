@@ -228,6 +228,32 @@ async def test_a_status_that_overtook_the_answer_is_applied_with_it(world: SmsWo
     }
 
 
+@pytest.mark.parametrize("claimed", [False, True], ids=["new", "throttled before"])
+async def test_a_bridge_whose_row_is_lost_and_whose_status_came_is_not_sent_again(
+    world: SmsWorld, sandbox: SandboxClient, *, claimed: bool
+) -> None:
+    """A restored database has no row of the send, or one that waits, and ingest has read the callbacks once more."""
+    command = await world.decided()
+    if claimed:
+        await sandbox.fault("twilio", "throttle", calls=1)
+        assert await world.send(command) == 1
+        world.clock.forward(timedelta(minutes=5))
+    ref = callback_data(ORG, command.message_id, 1)
+    early = ProviderStatus("sms", "twilio", TWILIO_SID, "SM-since", "delivered", world.clock(), callback=ref)
+    async with world.pool.acquire() as db, db.transaction():
+        await receive_statuses(db, [early], world.clock())
+
+    assert await world.send(command) == 0
+
+    assert await sandbox.sms() == []
+    row = await world.send_row(command)
+    assert (row["state"], row["provider"], row["provider_account"]) == ("accepted", "twilio", TWILIO_SID)
+    assert await world.value("select provider_id from provider_ids where org_id = $1", ORG) == "SM-since"
+    assert (await world.message(bridge_message_id(command.message_id)))["status"] == "delivered"
+    held_until, holder = await world.slot()
+    assert (held_until, holder) == (world.clock() + HOLD, str(command.message_id))
+
+
 async def test_a_bridge_whose_acceptance_came_late_hears_of_its_failure_and_keeps_its_slot(
     world: SmsWorld, sandbox: SandboxClient
 ) -> None:

@@ -168,6 +168,35 @@ async def test_a_first_call_that_turns_up_before_the_resend_is_not_made_again(
     assert len(await sandbox.messages()) == 1
 
 
+async def test_a_send_whose_row_is_lost_and_whose_status_came_is_not_made_again(
+    line: Line, garage: Garage, sandbox: SandboxClient, hook_inbox: HookInbox, *, published: Published
+) -> None:
+    """A restored database lacks the row, and ingest has read the webhooks once more. Others go as ever."""
+    await sandbox.configure(webhook_url=hook_inbox.url)
+    kims = await kim(garage, sandbox)
+    command = await garage.command(kims)
+    await accept(line, command)
+    await line.claim_once()
+    items = await statuses(sandbox, hook_inbox)
+    async with garage.pool.acquire() as db:
+        await db.execute("delete from sends")
+        await db.execute("delete from provider_ids")
+    await garage.take_statuses(items)
+    another = await garage.command(kims)
+
+    await accept(line, command, another)
+    await line.claim_once()
+    await line.claim_once()
+
+    assert await garage.states(command, another) == ["accepted", "accepted"]
+    assert len(await sandbox.messages()) == 2
+    async with garage.pool.acquire() as db:
+        assert await db.fetchval("select count(*) from sends where provider = 'meta'") == 2
+    assert (str(command.message_id), "read") in [
+        (one["message_id"], one["status"]) for one in await published.updates()
+    ]
+
+
 async def test_an_unknown_outcome_frees_those_behind_it_after_a_while(
     garage: Garage, producer: Producer, sandbox: SandboxClient
 ) -> None:

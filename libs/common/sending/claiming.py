@@ -184,8 +184,9 @@ async def _judge(
                 latest[conversation] = row.key
             case Confirmed() | Rerouted() | Refused() if not ends:
                 latest[conversation] = None
-            case Confirmed():
-                judged.steps.append(settle(row, verdict.ids, now))
+            case Confirmed(ids, by):
+                provider, account = by or (adapter.transport.provider, None)
+                judged.steps.append(settle(row._replace(provider=provider, provider_account=account), ids, now))
             case Rerouted() | Refused():
                 judged.steps.append(settle(row, verdict, now))
             case NotYet(code):

@@ -130,6 +130,8 @@ class Confirmed:
     """The call was accepted: under these ids (one, or two after a resend)."""
 
     ids: tuple[Accepted, ...]
+    by: tuple[Provider, str] | None = None
+    """As of ``Allowed``: the account that accepted it."""
 
 
 @dataclass(frozen=True, slots=True)
