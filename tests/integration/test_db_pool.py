@@ -28,6 +28,11 @@ async def one(pool: Pool) -> int:
         return int(await db.fetchval("select 1"))
 
 
+async def written(pool: Pool) -> None:
+    async with pool.acquire() as db, db.transaction():
+        await db.execute("create table written_by_a_pool ()")
+
+
 async def limited(db: Connection, limit: str, statement: str) -> None:
     """The statement, which the server is to end long before we would."""
     async with db.transaction():
@@ -206,6 +211,20 @@ async def test_a_silent_server_holds_nobody_up_and_is_used_again_when_it_speaks(
             own_postgres.resume()
         assert all(isinstance(failure, Transient) or transient_db(failure) for failure in [*failures, later])
         await is_used_again(pool)
+
+
+async def test_connections_of_a_time_without_writes_do_not_stay(database: str, postgres_dsn: str) -> None:
+    name = database.rpartition("/")[2]
+    admin = await asyncpg.connect(postgres_dsn)
+    try:
+        await admin.execute(f"alter database {name} set default_transaction_read_only = on")
+        async with opened(database) as pool:
+            with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+                await written(pool)
+            await admin.execute(f"alter database {name} reset default_transaction_read_only")
+            await written(pool)
+    finally:
+        await admin.close()
 
 
 async def test_closing_while_the_server_is_silent_does_not_hang(own_postgres: PostgresServer) -> None:

@@ -102,6 +102,9 @@ class Pool:
             if transient_db(error):
                 raise Transient("postgres is away (connection lost)") from error
             raise
+        except asyncpg.ReadOnlySQLTransactionError:
+            connection.terminate()  # it stays so: its server became a standby, or writes were forbidden when it began
+            raise
         finally:
             if getattr(connection, "cut_short", False):
                 connection.terminate()
