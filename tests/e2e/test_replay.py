@@ -5,14 +5,12 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import pytest
 import pytest_asyncio
-from pydantic import SecretStr
 
-from deploy.cli.replay.run import Run
 from deploy.cli.replay.selection import Selection
 from libs.common.clock import utc_now
 from libs.common.events.topics import (
@@ -24,20 +22,25 @@ from libs.common.events.topics import (
     WEBHOOKS,
     Topic,
 )
-from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.partition_growth import PartitionAdmin
-from libs.common.settings import PostgresSettings
 from tests.e2e.conftest import SHORT, Place
 from tests.support.command import COMMAND, environment, running
 from tests.support.garages import LATE, Customer, a_garage
 from tests.support.inbox import KEY
-from tests.support.runbook_runs import statements
-from tests.support.runbooks import PLACEHOLDERS, filled, pages
+from tests.support.replays import connection, live, replayed
 from tests.support.servers import RunServers
 from tests.support.system import DAY, System
 from tests.support.topic_records import TopicRecord
 
-_CLOCKS = ("progress", "webhook_edges", "reconcile_progress", "template_syncs", "templates", "send_claims")
+_CLOCKS = (
+    "progress",
+    "webhook_edges",
+    "reconcile_progress",
+    "template_syncs",
+    "templates",
+    "send_claims",
+    "missed_sms_looks",
+)
 """Tables that change with time, whatever is replayed: copies of templates are read from Meta again and again."""
 _STREAMS = ("inbox_feeds", "inbox_changes", "touched_customers", "parked_records", "customer_words")
 """Tables that tell of each record anew, and repeat no effect; what the search finds of customers may be late."""
@@ -49,19 +52,6 @@ select coalesce(md5(string_agg(r::text, '|' order by r::text)), '') as digest, c
 _TO_BE_PRICED = """
 select count(*) from charges c join messages m using (org_id, message_id)
  where c.channel = 'whatsapp' and c.price_due_at is not null and m.status in ('delivered', 'read')
-"""
-
-
-_RESTORED = """
-with gone as (delete from provider_ids where message_id = any ($1) returning message_id),
-     prices as (delete from message_pricing where message_id = any ($1)),
-     charged as (delete from charges where message_id = any ($1)),
-     told as (update messages set status = 'pending', seq = 0, sent_at = null, delivered_at = null, read_at = null
-               where message_id = any ($1))
-update sends
-   set state = 'pending', settled_at = null, published = false, tries = 0, provider = null, claim_id = null,
-       claimed_at = null, lease_until = null, outcome = null, publishing_until = null
- where message_id = any ($1)
 """
 
 
@@ -155,16 +145,6 @@ async def _directory(customer: Customer) -> None:
 
 def _now() -> str:
     return utc_now().isoformat()
-
-
-def connection(system: System) -> KafkaConnection:
-    return KafkaConnection(system.servers.kafka_bootstrap, system.servers.topic_prefix)
-
-
-async def replayed(system: System, selection: Selection, *, dry: bool = False) -> str:
-    """What a run says."""
-    postgres = PostgresSettings(postgres_dsn=SecretStr(system.servers.postgres_dsn))
-    return "\n".join(await Run(connection(system), selection, dry, postgres=postgres).go())
 
 
 def env_of(system: System) -> Mapping[str, str]:
@@ -289,38 +269,6 @@ async def test_what_is_new_is_counted_by_table(past: System) -> None:
     assert await digests(past, "customers", "consents") == before
 
 
-async def test_after_a_restore_the_runbook_sends_nothing_twice(past: System) -> None:
-    """Of two messages that went since, one stands as waiting again, and of the other only the decision is left."""
-    garage = await a_garage(past)
-    kim = await garage.customer_who_wrote()
-    sent = [await kim.is_sent(text) for text in ("Sent once.", "Sent once, too.")]
-    for message_id in sent:
-        await past.reaches(message_id, "read")
-    await at_rest(past)
-    whatsapps = len(await kim.whatsapps())
-    await asyncio.gather(*(past.services[name].stop() for name in ("whatsapp-sender", "router")))
-    await past.rows(_RESTORED, [UUID(one) for one in sent])
-    await past.rows("delete from sends where message_id = $1", UUID(sent[1]))
-
-    since = utc_now() - timedelta(hours=1)
-    (page,) = (page for page in pages() if page.name == "restore.md")
-    (block,) = (block for block in page.blocks if block.text.lstrip().startswith("begin;"))
-    for statement in statements(filled(block.text, {**PLACEHOLDERS, "FROM": since.isoformat()})):
-        await past.rows(statement)
-    await replayed(past, live(DIRECTORY_CHANGES, began=since))
-    assert "new in early_statuses" in await replayed(past, live(WEBHOOKS, began=since))
-    await past.start("whatsapp-sender", "router")
-
-    async def read() -> bool:
-        found = await past.rows("select status from messages where message_id = any ($1::uuid[])", sent)
-        return [row["status"] for row in found] == ["read", "read"]
-
-    await past.until(read, "both are known to be read")
-    await at_rest(past)
-    assert len(await kim.whatsapps()) == whatsapps == 2
-    assert await past.value("select sum(resends) from sends where message_id = any ($1::uuid[])", sent) == 0
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.proof)])
 async def test_a_replay_that_is_stopped_is_repeated_and_two_run_at_once(past: System, number: signal.Signals) -> None:
     org_id = originals(past, DIRECTORY_CHANGES)[0].event["org_id"]
@@ -356,10 +304,6 @@ async def test_a_replay_that_is_stopped_is_repeated_and_two_run_at_once(past: Sy
         assert f"{lay} fed through again" in told
         assert "nothing changed" in told
     assert await digests(past, *_DIRECTORY) == before
-
-
-def live(topic: Topic, **which: Any) -> Selection:
-    return Selection(topic, dlq=False, **which)
 
 
 def number_of_copies(system: System, topic: Topic) -> int:

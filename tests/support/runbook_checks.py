@@ -264,7 +264,9 @@ def kubectl_problem(arguments: list[str]) -> str | None:
 
 def compose_problem(arguments: list[str]) -> str | None:
     """It cannot run here. Every service that it names must stand in the Compose file."""
-    after = [word for word in arguments if not word.startswith("-") and not word.endswith(".yaml")]
+    if arguments[:2] != ["-f", "deploy/compose.yaml"]:
+        return "docker compose finds its file by -f deploy/compose.yaml"
+    after = [word for word in arguments[2:] if not word.startswith("-")]
     if not after or after[0] not in ("logs", "restart", "stop", "start", "up", "ps"):
         return f"docker compose {' '.join(after[:1])} is none of logs, ps, restart, start, stop, up"
     unknown = [word for word in after[1:] if word not in compose_services()]

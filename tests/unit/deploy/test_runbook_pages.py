@@ -104,7 +104,12 @@ def test_a_sound_page_has_no_problem() -> None:
         ("$URL/readyz", "$URL/ready", "no address /ready"),
         ("curl -s", "rm -rf", "is no transom, curl, kubectl or docker compose"),
         ("curl -s $URL/readyz", "kubectl rollout restart deployment/rooter", "deploy/k8s has no deployment/rooter"),
-        ("curl -s $URL/readyz", "docker compose restart rooter", "deploy/compose.yaml has no service rooter"),
+        (
+            "curl -s $URL/readyz",
+            "docker compose -f deploy/compose.yaml restart rooter",
+            "deploy/compose.yaml has no service rooter",
+        ),
+        ("curl -s $URL/readyz", "docker compose restart router", "docker compose finds its file by -f"),
     ],
 )
 def test_a_broken_page_is_told_with_its_place(before: str, after: str, told: str) -> None:
