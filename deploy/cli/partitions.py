@@ -17,7 +17,7 @@ from libs.common.kafka.partition_growth import PartitionAdmin, TopicsState
 LOOK_EVERY = 1.0
 QUIET_SECONDS = 2.0
 """Nothing may be written for this time before partitions are added."""
-_STOPPING_ORDER = ("whatsapp-sender", "sms-bridge", "router", "ingest")
+_STOPPING_ORDER = ("whatsapp-sender", "sms-bridge", "router", "ingest", "inbox")
 """Each service is stopped before those that read what it publishes, so that nothing stays unread."""
 
 Say = Callable[[str], None]
@@ -87,5 +87,5 @@ def _hindrance(state: TopicsState) -> str | None:
         )
     if state.running:
         running = [service for service in _STOPPING_ORDER if service in state.running]
-        return f"everything is read; stop {', '.join(running)}, in this order"
+        return f"everything is read; stop {', '.join(running)}{', in this order' if running[1:] else ''}"
     return None

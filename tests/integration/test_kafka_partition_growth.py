@@ -12,7 +12,7 @@ from deploy.cli.partitions import add_partitions
 from libs.common.clock import utc_now
 from libs.common.errors import ConfigurationError
 from libs.common.events.access import PRINCIPALS
-from libs.common.events.topics import INBOX_NOTICES, OUTBOUND_SMS, WEBHOOKS, Topic
+from libs.common.events.topics import INBOUND_MESSAGES, INBOX_NOTICES, OUTBOUND_SMS, WEBHOOKS, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.partition_growth import PartitionAdmin, own_groups
@@ -38,14 +38,16 @@ async def counts(connection: KafkaConnection, admin: AIOKafkaAdminClient, *topic
 
 
 @asynccontextmanager
-async def ingest(connection: KafkaConnection, handled: Handled) -> AsyncIterator[BatchConsumer]:
-    """What reads the webhooks, in the group in which it does."""
+async def reads(
+    connection: KafkaConnection, handled: Handled, service: str = "ingest", topic: Topic = WEBHOOKS
+) -> AsyncIterator[BatchConsumer]:
+    """What reads the topic, in the group in which it does."""
     async with Producer(connection) as producer:
         consumer = BatchConsumer(
             connection,
-            group="ingest",
+            group=service,
             service="test",
-            subscriptions=[Subscription(WEBHOOKS, text, handled)],
+            subscriptions=[Subscription(topic, text, handled)],
             producer=producer,
             now=utc_now,
         )
@@ -94,7 +96,7 @@ async def test_drain_add_go_on_and_every_key_keeps_its_order(
     assert told.endswith("start ingest")
 
     adding = asyncio.create_task(add_partitions(connection, MANY, wait=60, say=said.append))
-    async with ingest(connection, handled):
+    async with reads(connection, handled):
         await eventually(lambda: len(handled.records) == 3 * KEYS)
         await eventually(lambda: any("everything is read; stop ingest" in line for line in said))
         assert not adding.done()
@@ -105,7 +107,7 @@ async def test_drain_add_go_on_and_every_key_keeps_its_order(
 
     for number in range(3, 6):
         await write(connection, WEBHOOKS, {key: f"{key} {number}" for key in range(KEYS)})
-    async with ingest(connection, handled):
+    async with reads(connection, handled):
         await eventually(lambda: len(handled.records) == 6 * KEYS)
     values = [value.split() for value in handled.values()]
     for key in range(KEYS):
@@ -114,6 +116,16 @@ async def test_drain_add_go_on_and_every_key_keeps_its_order(
     for record in handled.records:
         where[record.key].add(record.partition)
     assert any(len(partitions) == 2 for partitions in where.values())  # else nothing was shown
+
+
+async def test_the_inbox_is_the_last_to_be_stopped(connection: KafkaConnection) -> None:
+    """It reads what all others publish."""
+    await declare(connection, [WEBHOOKS, INBOUND_MESSAGES], partitions=FEW)
+    said: list[str] = []
+    async with reads(connection, Handled(), "inbox", INBOUND_MESSAGES):
+        async with reads(connection, Handled()):
+            assert (await refusal(connection, said)).endswith("everything is read; stop ingest, inbox, in this order")
+        assert (await refusal(connection, said)).endswith("everything is read; stop inbox")
 
 
 async def test_an_outsider_that_is_behind_counts_unless_it_is_said_to_be_gone(
@@ -186,7 +198,7 @@ async def test_marks_of_transactions_are_nothing_unread(
     ):
         await producer.send_and_wait(connection.name(WEBHOOKS.name), b"x", key=b"k")
     handled = Handled()
-    async with ingest(connection, handled):
+    async with reads(connection, handled):
         await eventually(lambda: handled.records)
     await add_partitions(connection, MANY, wait=20, say=Said().append)
     assert await counts(connection, kafka_admin, WEBHOOKS) == [MANY]
