@@ -202,7 +202,7 @@ class Partitions:
         self.stopped = {partition: offset for partition, offset in self.stopped.items() if partition in ours}
         self.runs = {partition: run for partition, run in self.runs.items() if partition in self.stopped}
         self._stops = {partition: stops for partition, stops in self._stops.items() if partition in ours}
-        self._may_die = {partition: most for partition, most in self._may_die.items() if partition in ours}
+        self._may_die = {partition: most for partition, most in self._may_die.items() if partition in self.stopped}
         self.progress.assigned(ours)
         self._pause_stopped()
         for partition in self.lag.keys() - ours:

@@ -212,6 +212,19 @@ async def test_a_stop_names_how_many_died_since_the_partition_was_tried_before(l
     assert [line["records"] for line in log_lines.of("consumer.stopped")] == [100, 100, 200, 400]
 
 
+async def test_after_a_rebalance_a_stop_names_how_many_died_since_then(log_lines: LogLines) -> None:
+    """What died before counts no more, so no more than usual may die until the next stop."""
+    partitions = Partitions("inbox.notices.v1", "webhooks.v1", lambda: BEGAN, 100)
+    partitions.stop(0, 1, unreadable=True)
+    partitions.retry_stopped(math.inf)
+    partitions.on_revoked()
+    partitions.on_assigned({PLACE})
+    assert partitions.runs == {}
+    partitions.stop(0, 2, unreadable=True)
+    partitions.log_stopped()
+    assert [line["records"] for line in log_lines.of("consumer.stopped")] == [100, 100]
+
+
 @dataclass
 class Held(Consumer):
     """One partition is ours. What is paused, resumed and sought is noted."""
