@@ -120,7 +120,7 @@ class ConsumerSettings(KafkaSettings):
 class PostgresSettings(Settings):
     postgres_dsn: SecretStr = SecretStr("postgresql://localhost/transom")
     postgres_pool_size: Annotated[PositiveInt, Field(le=1_000)] = 8
-    postgres_timeout_seconds: Seconds = 2.0
+    postgres_timeout_seconds: Annotated[Seconds, Field(le=86_400)] = 2.0  # of milliseconds PostgreSQL takes 31 bits
 
     @model_validator(mode="after")
     def _tls_of_postgres_is_asked_for(self) -> Self:

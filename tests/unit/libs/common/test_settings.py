@@ -93,6 +93,7 @@ def test_every_fault_stands_in_one_line(environment: Environment) -> None:
             )
             for length in ("inf", "nan", "1e308", "99999999999", "10s")
         ),
+        (PostgresSettings, {"postgres_timeout_seconds": "3000000"}, "TRANSOM_POSTGRES_TIMEOUT_SECONDS"),
         *(
             (KafkaSettings, {"topic_prefix": wrong}, "TRANSOM_TOPIC_PREFIX")
             for wrong in ("va lue", "v/", "wert\n", "ä")
