@@ -9,6 +9,7 @@ from typing import Any
 
 from deploy.cli.doctor.findings import Finding, some
 from deploy.cli.doctor.queries import WhatsappNumber
+from libs.common.events.fields import LATEST
 from libs.common.phone import same_line
 
 NEEDED_SCOPES = ("whatsapp_business_management", "whatsapp_business_messaging")
@@ -111,7 +112,8 @@ def token_faults(subject: str, data: Mapping[str, Any], accounts: Sequence[str],
             "Make a token of a system user in Meta's business settings, and set it.",
         )
         return
-    scopes = [one for one in data.get("scopes") or () if isinstance(one, str)]
+    listed = data.get("scopes")
+    scopes = listed if isinstance(listed, list) else []
     if lacks := [one for one in NEEDED_SCOPES if one not in scopes]:
         yield Finding(
             "token_scope_missing",
@@ -135,7 +137,7 @@ def token_faults(subject: str, data: Mapping[str, Any], accounts: Sequence[str],
 
 def _end(subject: str, data: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
     ends = data.get("expires_at")
-    if not isinstance(ends, int) or ends <= 0:
+    if not isinstance(ends, int) or not 0 < ends < LATEST.timestamp():  # 0: it has no end
         return
     at = datetime.fromtimestamp(ends, UTC)
     if at <= now:
