@@ -27,7 +27,8 @@ FaultCode = Literal["missing", "empty", "layout", "too_long", "format", "unexpec
 MAX_CODE = 20  # Meta: the code of a copy code button
 MAX_HEADER = 60  # Meta: a text in a header
 
-_PLACE = re.compile(r"\{\{\s*([A-Za-z0-9_]{1,512})\s*\}\}")  # no number is too long to be read as one
+PLACE = re.compile(r"\{\{\s*([A-Za-z0-9_]{1,512})\s*\}\}")
+"""A place in a template's text. No number is too long to be read as one."""
 _LAYOUT = re.compile(r"[\n\r\t]| {5}")
 _LINK = re.compile(r"https?://\S+")
 _MEDIA: dict[str, PlaceKind] = {"IMAGE": "image", "VIDEO": "video", "DOCUMENT": "document"}
@@ -96,7 +97,7 @@ def asked_by(parameter_format: str, body: str, header: object, buttons: object) 
 @lru_cache(maxsize=4096)
 def names_in(text: str) -> tuple[str, ...]:
     """The names (or numbers) of the places in a text, each once, in their order."""
-    return tuple(dict.fromkeys(_PLACE.findall(text)))
+    return tuple(dict.fromkeys(PLACE.findall(text)))
 
 
 def faults(

@@ -10,7 +10,6 @@ Rule 4: a message counts as delivered once the provider or the portal says so. U
         where it has failed. Nothing that was only kept for later is told: it was not said.
 """
 
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from babel.languages import get_official_languages
 from libs.common.countries import country_of
 from libs.common.events.outbound import Channel
 from libs.common.pages.entries import entry_of
+from libs.common.template_parameters import PLACE
 
 MOST_MESSAGES, MOST_CHARACTERS = 200, 32_000
 MESSAGES, CHARACTERS = 30, 8_000
@@ -30,7 +30,6 @@ MESSAGES, CHARACTERS = 30, 8_000
 MOST_OF_A_NAME = 64
 _ASKED = "The customer was asked by SMS to come back to WhatsApp or to the portal."
 _ASKING = "Staff asked for an SMS that invites the customer back."
-_PLACE = re.compile(r"\{\{\s*([A-Za-z0-9_]+)\s*\}\}")
 _PARAMETER = 1_024
 
 Role = Literal["customer", "ai", "staff", "system"]
@@ -208,7 +207,7 @@ def filled(template: Mapping[str, Any], body: str | None) -> str:
     parameters = template.get("parameters")
     values = dict(enumerate(parameters, 1)) if isinstance(parameters, list) else parameters or {}
     by_name = {str(name): str(value)[:_PARAMETER] for name, value in values.items()}
-    return _PLACE.sub(lambda place: by_name.get(place[1], place[0]), body)
+    return PLACE.sub(lambda place: by_name.get(place[1], place[0]), body)
 
 
 def _cut(message: ContextMessage, characters: int) -> ContextMessage:

@@ -7,17 +7,15 @@ Rule 3: a preview shows every place of the template, filled or not. Nothing that
 Source: Meta, "Message Templates": the shapes of components and their examples.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from libs.common.directory.template_parts import Parts, parameters_of, parts_of
-from libs.common.template_parameters import Asked, FaultCode, Place, asked_by, faults, fill
+from libs.common.template_parameters import PLACE, Asked, FaultCode, Place, asked_by, faults, fill
 
 WhyNot = Literal["status", "marketing_consent_off", "whatsapp_consent_off", "parts"]
 
-_PLACE = re.compile(r"\{\{\s*([A-Za-z0-9_]+)\s*\}\}")
 _PARTS = frozenset({"HEADER", "BODY", "FOOTER", "BUTTONS"})
 SHOWN_STATUSES = frozenset({"APPROVED", "PENDING", "IN_APPEAL", "PAUSED", "REJECTED", "DISABLED", "FLAGGED"})
 MOST_OPTIONS = 60
@@ -262,7 +260,7 @@ def _filled(template: PickTemplate, choice: Choice, known: Mapping[str, str]) ->
 def _pieces(text: str, key_of: Callable[[str], str], values: Mapping[str, str]) -> list[Piece]:
     pieces: list[Piece] = []
     end = 0
-    for found in _PLACE.finditer(text):
+    for found in PLACE.finditer(text):
         pieces.append(Piece(text[end : found.start()]))
         key = key_of(found[1])
         pieces.append(Piece(values.get(key, ""), key))
@@ -272,7 +270,7 @@ def _pieces(text: str, key_of: Callable[[str], str], values: Mapping[str, str]) 
 
 
 def _first_words(template: PickTemplate, known: Mapping[str, str]) -> str:
-    words = " ".join(_PLACE.sub(lambda found: known.get(found[1]) or "…", template.parts.body).split())
+    words = " ".join(PLACE.sub(lambda found: known.get(found[1]) or "…", template.parts.body).split())
     return words if len(words) <= FIRST_WORDS else words[:FIRST_WORDS].rstrip() + "…"
 
 

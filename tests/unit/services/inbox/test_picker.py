@@ -101,6 +101,13 @@ def test_a_preview_marks_what_is_filled_in_and_what_is_missing() -> None:
     ]
 
 
+def test_a_preview_has_no_gap_that_no_field_fills() -> None:
+    text = "Hi {{" + "9" * 600 + "}}"
+    template = a_template(components=[{"type": "BODY", "text": text}], parameter_format="POSITIONAL")
+    assert fields_of(template) == []
+    assert [(piece.text, piece.field) for piece in preview_of(template, []).body] == [(text, None)]
+
+
 RICH = PickTemplate(
     name="invoice",
     language="en_GB",
