@@ -73,3 +73,4 @@ def test_a_stamp_is_for_people_and_for_the_script() -> None:
 )
 def test_what_is_left_is_hours_and_minutes(left: timedelta, short: bool, shown: Duration) -> None:  # noqa: FBT001 -- a case
     assert BERLIN.left(NOW + left, short=short) == shown
+    assert short or BERLIN.left(NOW + left) == shown
