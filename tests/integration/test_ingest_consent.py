@@ -16,6 +16,7 @@ from libs.common.events.topics import DIRECTORY_CHANGES, INBOUND_MESSAGES
 from libs.common.ids import callback_data
 from tests.support.ingest import ORG, Ingest, now
 from tests.support.messages_out import sent
+from tests.support.topics import OwnTopics
 from tests.support.waiting import DEADLINE_SECONDS, eventually_true
 from tests.support.webhooks import BSUID, WA_ID, a_contact, a_message, a_status, a_value, a_webhook, of_messages
 
@@ -89,6 +90,19 @@ async def test_a_stop_in_whatsapp_itself_is_a_consent_with_a_trail_and_is_told(i
         }
     ]
     assert await ingest.rows("select 1 from conversations") == []
+
+
+async def test_consents_that_the_brokers_do_not_take_together_are_told_all_the_same(
+    ingest: Ingest, topics: OwnTopics
+) -> None:
+    """An operator has lowered the topic's limit below what waits."""
+    await topics.limit(DIRECTORY_CHANGES, 1000)
+    webhook = switched("stop", now())
+    webhook["entry"] = [
+        entry for number in range(40) for entry in switched("stop", now(), wa_id=f"4477009{number:05}")["entry"]
+    ]
+    assert await ingest.post(webhook) == 200
+    assert len({one["customer_id"] for one in await published_consents(ingest, 40)}) == 40
 
 
 @pytest.mark.parametrize("value", ["resume", "signup"])

@@ -12,8 +12,6 @@ from uuid import uuid4
 import httpx
 import pytest
 import pytest_asyncio
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from deploy.local.servers.kafka import KafkaServer
 from libs.common.db.pool import open_pool
@@ -200,23 +198,13 @@ async def test_an_item_that_grows_beyond_a_record_is_kept_whole(http: httpx.Asyn
 
 
 async def test_what_the_brokers_refuse_although_it_is_declared_comes_again_until_they_take_it(
-    http: httpx.AsyncClient,
-    webhooks: Published,
-    kafka_admin: AIOKafkaAdminClient,
-    topics: OwnTopics,
-    log_lines: LogLines,
+    http: httpx.AsyncClient, webhooks: Published, topics: OwnTopics, log_lines: LogLines
 ) -> None:
     """Packed as a whole it would fit, as the dead letter of a message that nobody could replay."""
-
-    async def take(size: int) -> None:
-        limit = {"max.message.bytes": str(size)}
-        name = topics.prefix + WEBHOOKS.name
-        await kafka_admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=limit)])
-
     body = as_body(of_messages(a_message(now(), "x" * 4000), a_message(now(), "small")))
     target, form = "/webhooks/twilio/sms", FORM | {"From": "+447700900999", "Body": "x" * 4000}
     sms = urlencode(form), twilio_signature(PUBLIC_URL + target, form)
-    await take(3000)
+    await topics.limit(WEBHOOKS, 3000)
     refused = scraped("transom_edge_refused_total", kind="refused", reason="kafka_refused")
     assert (await http.post(META, content=body, headers=signed(body))).status_code == 503
     assert (await http.post(target, content=sms[0], headers=sms[1])).status_code == 503
@@ -224,7 +212,7 @@ async def test_what_the_brokers_refuse_although_it_is_declared_comes_again_until
     told = {(line["source"], line["status"], line["reason"]) for line in log_lines.of("webhook.rejected")}
     assert told == {("meta", 503, "kafka_refused"), ("twilio", 503, "kafka_refused")}
 
-    await take(WEBHOOKS.max_record_bytes)
+    await topics.limit(WEBHOOKS)
     assert (await http.post(META, content=body, headers=signed(body))).status_code == 200
     assert (await http.post(target, content=sms[0], headers=sms[1])).status_code == 200
     assert len(await in_kafka(webhooks)) == 3

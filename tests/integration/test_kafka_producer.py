@@ -16,6 +16,7 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.topics import declare
 from tests.support.topics import OwnTopics
+from tests.support.waiting import DEADLINE_SECONDS
 
 
 @pytest_asyncio.fixture
@@ -101,13 +102,29 @@ async def test_after_the_broker_refused_a_record_the_next_ones_pass(
             await producer.publish([Record(OUTBOUND_SMS, b"k", b"next")])
 
 
+async def test_what_a_topic_takes_one_by_one_but_not_together_arrives_in_order(
+    connection: KafkaConnection, topics: OwnTopics
+) -> None:
+    """The brokers' limit is for a batch, which may hold hundreds of records, also of other publishes."""
+    await topics.limit(WEBHOOKS, 20_000)
+    mine, others = ([b"%03d" % number + name * 300 for number in range(200)] for name in (b"m", b"o"))
+    async with Producer(connection, delivery_timeout=DEADLINE_SECONDS) as producer:
+        await asyncio.gather(
+            producer.publish([Record(WEBHOOKS, b"one conversation", value) for value in mine]),
+            *(producer.publish([Record(WEBHOOKS, b"one conversation", value)]) for value in others),
+        )
+        found = await lying(connection, 400, mine[-1])
+    assert [value for value in dict.fromkeys(found) if value in mine] == mine
+    assert {*others} < {*found}
+
+
 async def test_what_fails_with_a_replaced_producer_does_not_spoil_the_new_one(
     connection: KafkaConnection, kafka_admin: AIOKafkaAdminClient
 ) -> None:
     narrow = NewTopic(connection.name(OUTBOUND_SMS.name), 1, 1, topic_configs={"max.message.bytes": "2000"})
     going = NewTopic(connection.name(OUTBOUND_WHATSAPP.name), 1, 1)
     await kafka_admin.create_topics([narrow, going])
-    async with Producer(connection, delivery_timeout=20) as producer:
+    async with Producer(connection, delivery_timeout=8) as producer:
         await producer.publish([Record(OUTBOUND_WHATSAPP, b"k", b"arrives")])
         await kafka_admin.delete_topics([going.name])
         while going.name in await kafka_admin.list_topics():  # noqa: ASYNC110 -- the brokers tell only who asks

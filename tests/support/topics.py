@@ -6,6 +6,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import for_code
 
@@ -60,6 +61,12 @@ class OwnTopics:
         """What lies in this partition is gone, as when its retention has passed."""
         place = TopicPartition(f"{self.prefix}{topic.name}", partition)
         await self._admin.delete_records({place: RecordsToDelete(before_offset=_THE_END)})
+
+    async def limit(self, topic: Topic, size: int = 0) -> None:
+        """Let the brokers take at most ``size`` bytes at once for this topic; without it as many as are declared."""
+        limit = {"max.message.bytes": str(size or topic.max_record_bytes)}
+        resource = ConfigResource(ConfigResourceType.TOPIC, f"{self.prefix}{topic.name}", configs=limit)
+        await self._admin.alter_configs([resource])
 
     async def _until(self, wanted: Callable[[set[str]], bool]) -> None:
         """The broker's own view of what exists follows its controller's by some milliseconds."""

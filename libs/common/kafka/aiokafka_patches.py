@@ -13,9 +13,9 @@ Reasons, figures and the tests that notice a change: docs/decisions/0008.
 import asyncio
 import random
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -80,11 +80,15 @@ async def hang_up(reader: AIOKafkaConsumer) -> None:
 
 
 def fail_batches(producer: AIOKafkaProducer, reason: str) -> None:
-    """Fail all batches that are not acknowledged.
+    """Fail all batches that are not acknowledged, and send none of those that wait.
 
     An idempotent producer retries for ever, and its stop waits for that.
     """
-    producer._message_accumulator.fail_all(KafkaError(reason))
+    accumulator = producer._message_accumulator
+    accumulator.fail_all(KafkaError(reason))
+    for batch in [batch for batches in accumulator._batches.values() for batch in batches]:
+        batch._drain_waiter.exception()  # asyncio logs an exception that nothing reads
+    accumulator._batches.clear()
 
 
 # -- What a batch holds must not break a consumer.
@@ -264,9 +268,14 @@ Sendable = tuple[str, bytes | None, bytes | None, Headers]
 
 
 async def enqueue(
-    inner: AIOKafkaProducer, records: Iterable[Sendable], acknowledgements: "set[asyncio.Future[Any]]"
+    inner: AIOKafkaProducer,
+    records: Iterable[Sendable],
+    batches: "dict[asyncio.Future[Any], Any]",
+    answered: "Callable[[Any, asyncio.Future[Any]], None]",
 ) -> None:
-    """Hand over every record. ``acknowledgements`` gets the futures to await, also of the records before a failure.
+    """Hand over every record. ``answered`` is called with a batch and its future as soon as it is done.
+
+    ``batches`` gets the futures to await and their batches, in order, also of the records before a failure.
 
     It waits where a partition's batch is full, without a time limit of its own. Raises KafkaError.
     """
@@ -285,7 +294,9 @@ async def enqueue(
             builder = batch._builder
             given = list(headers) if headers else _NO_HEADERS
             if builder.append(timestamp=None, key=key, value=value, headers=given) is not None:
-                acknowledgements.add(batch.future)
+                if batch.future not in batches:
+                    batches[batch.future] = batch
+                    batch.future.add_done_callback(partial(answered, batch))
                 break
             if not accumulator.waiter().done():  # full: wake the sender, and wait until it has taken the batch
                 accumulator.waiter().set_result(None)

@@ -8,14 +8,17 @@ Rule 3: nothing lingers: records that come while a request is on its way gather 
         in one go. Only records of a partition beyond ``BATCH_BYTES`` wait until the sender has taken what is there, and
         the first publish to a topic waits for its metadata; records that were handed over before may leave meanwhile.
 Rule 4: a refusal by the brokers leaves a gap in the idempotent producer's sequence. That producer is then useless, and
-        the next ``publish`` begins a new one.
-Rule 5: whose service works without Kafka may start without it (``may_be_away``): a ``publish`` connects then.
+        the next ``publish`` begins a new one. What fails with the useless one is published again with it.
+Rule 5: the brokers' limit is for a batch. Where they refuse one of several records, all is published again in batches
+        of half its size, and later batches are no larger. Only a record that is refused alone is too large.
+Rule 6: whose service works without Kafka may start without it (``may_be_away``): a ``publish`` connects then.
 """
 
 import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -27,7 +30,7 @@ from libs.common import metrics
 from libs.common.drain import DISCONNECTING, FLUSHING, Drain
 from libs.common.errors import ConfigurationError, KafkaAway, Permanent, Transient
 from libs.common.events.topics import TOPICS, Topic
-from libs.common.kafka.aiokafka_patches import enqueue, fail_batches
+from libs.common.kafka.aiokafka_patches import Sendable, enqueue, fail_batches
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.records import Headers
 from libs.common.log_throttle import throttle_aiokafka_logs
@@ -88,6 +91,7 @@ class Producer:
         self._drain = drain
         self._may_be_away = may_be_away
         self._inner: AIOKafkaProducer | None = None
+        self._batch_bytes = BATCH_BYTES
         self._spoilt = False
         self._renewing = asyncio.Lock()
 
@@ -173,33 +177,50 @@ class Producer:
         began = loop.time()
         counts = Counter([record.topic.name for record in records])
         names = {bare: self._connection.name(bare) for bare in counts}
-        acknowledgements: set[asyncio.Future[Any]] = set()
-        inner: AIOKafkaProducer | None = None
+        sent = [
+            (names[r.topic.name], r.key, b"" if r.value is None and r.key is None else r.value, r.headers)
+            for r in records
+        ]
         try:
             async with asyncio.timeout(self._delivery_timeout):
-                inner = await self._usable()
-                await enqueue(
-                    inner,
-                    [
-                        (names[r.topic.name], r.key, b"" if r.value is None and r.key is None else r.value, r.headers)
-                        for r in records
-                    ],
-                    acknowledgements,
-                )
-                await asyncio.wait(acknowledgements)
-            places = frozenset([acknowledgement.result().topic_partition for acknowledgement in acknowledgements])
+                while (places := await self._acknowledged(sent)) is None:
+                    pass
         except (KafkaError, OSError, TimeoutError) as error:
             metrics.PUBLISH_FAILURES.labels(type(error).__name__).inc()
-            if inner is self._inner:  # else it was replaced meanwhile, and its failure says nothing of the new one
-                self._judge(error)
             raise self._failure(error) from error
-        finally:
-            for acknowledgement in acknowledgements:
-                acknowledgement.add_done_callback(_retrieve)
         metrics.PUBLISH_SECONDS.observe(loop.time() - began)
         for topic, count in counts.items():
             metrics.RECORDS_PUBLISHED.labels(topic).inc(count)
         return places
+
+    async def _acknowledged(self, sent: Sequence[Sendable]) -> frozenset[TopicPartition] | None:
+        """Where they stand; None where they are to be published again with the next producer."""
+        batches: dict[asyncio.Future[Any], Any] = {}
+        inner = await self._usable()
+        try:
+            await enqueue(inner, sent, batches, partial(self._look, inner))
+            await asyncio.wait(batches)
+            return frozenset([acknowledgement.result().topic_partition for acknowledgement in batches])
+        except KafkaError as error:
+            if any(
+                _is_refused(acknowledgement) and batch.record_count == 1 for acknowledgement, batch in batches.items()
+            ):
+                raise MessageSizeTooLargeError from error
+            if inner is not self._inner or self._spoilt:
+                return None  # a batch was refused, or another publish: this failure says nothing of what it wrote
+            self._judge(error)
+            raise
+
+    def _look(self, inner: AIOKafkaProducer, batch: Any, acknowledgement: "asyncio.Future[Any]") -> None:
+        """Look at the answer for a batch as soon as it is there, before the sender takes the next one.
+
+        The brokers may take what comes behind a refused batch, and the order would be lost. So nothing more is sent.
+        """
+        if _is_refused(acknowledgement) and inner is self._inner and not self._spoilt:
+            self._spoilt = True
+            if batch.record_count > 1:
+                self._batch_bytes = min(self._batch_bytes, len(batch.get_data_buffer()) // 2)
+            fail_batches(inner, "a batch before these was refused")
 
     async def partitions(self, topic: Topic) -> int:
         """How many partitions a topic has now, by the brokers' metadata; 0 where it does not exist.
@@ -259,7 +280,7 @@ class Producer:
             **self._connection.client_options(),
             acks="all",
             enable_idempotence=True,
-            max_batch_size=BATCH_BYTES,
+            max_batch_size=self._batch_bytes,
             max_request_size=_REQUEST_BYTES,
             request_timeout_ms=max(1000, int(self._delivery_timeout * 1000)),
             retry_backoff_ms=50,
@@ -305,7 +326,10 @@ async def _end(inner: AIOKafkaProducer, patience: float, then: Callable[[], floa
         stopping.cancel()
 
 
-def _retrieve(acknowledgement: "asyncio.Future[Any]") -> None:
-    """Take note of a late failure, so that the event loop does not report it as never retrieved."""
-    if not acknowledgement.cancelled():
-        acknowledgement.exception()
+def _is_refused(acknowledgement: "asyncio.Future[Any]") -> bool:
+    """Whether the batch is larger than the brokers take.
+
+    Asked of every answer, so that the event loop reports no late failure as never retrieved.
+    """
+    done = acknowledgement.done() and not acknowledgement.cancelled()
+    return done and isinstance(acknowledgement.exception(), MessageSizeTooLargeError)
