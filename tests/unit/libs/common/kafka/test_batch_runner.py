@@ -4,26 +4,22 @@ import asyncio
 import gc
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
 from weakref import WeakSet
 
 import asyncpg
 import pytest
 import pytest_asyncio
-from aiokafka import ConsumerRecord
 
 from libs.common.clock import utc_now
 from libs.common.errors import Transient
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.batch_runner import REPORT_INTERVAL, UNREADABLE_AFTER, BatchRunner
-from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.partitions import Partitions
-from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import RawRecord, Received
 from libs.common.kafka.rewinding_consumer import RewindingConsumer
 from libs.common.kafka.stalls import STALLED_AFTER
 from libs.common.kafka.topology import Subscription
-from tests.support.consumer_bench import Handled, text
+from tests.support.batch_runners import a_batch, a_lane, slow_where_one_is_slow
+from tests.support.consumer_bench import Handled
 from tests.support.logs import LogLines
 
 PATIENCE = 30.0
@@ -34,18 +30,6 @@ async def consumer() -> AsyncIterator[RewindingConsumer]:
     consumer = RewindingConsumer(bootstrap_servers="127.0.0.1:1")
     yield consumer
     await consumer.stop()
-
-
-def a_lane(handled: Handled, consumer: RewindingConsumer | None = None, **options: Any) -> BatchRunner[str]:
-    partitions = Partitions(WEBHOOKS.name, WEBHOOKS.name, utc_now, 100, lambda: consumer)
-    producer = Producer(KafkaConnection("127.0.0.1:1"))
-    return BatchRunner(Subscription(WEBHOOKS, text, handled, **options), partitions, producer, "test", utc_now)
-
-
-def a_batch(
-    partition: int = 0, *, offset: int = 7, key: bytes = b"k", value: bytes = b"v"
-) -> "list[ConsumerRecord[bytes, bytes]]":
-    return [ConsumerRecord(WEBHOOKS.name, partition, offset, 0, 0, key, value, None, 1, 1, ())]
 
 
 def in_words(told: str | None) -> str | None:
@@ -59,11 +43,6 @@ class Outage:
     def __call__(self, _batch: list[str]) -> None:
         if not self.over:
             raise Transient("the database is away")
-
-
-def slow_where_one_is_slow(batch: list[str]) -> None:
-    if "slow" in batch:
-        raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
 
 
 class Slowness:

@@ -203,13 +203,16 @@ async def test_a_rebalance_that_leaves_a_partition_here_forgets_nothing_of_it() 
 
 
 async def test_a_stop_names_how_many_died_since_the_partition_was_tried_before(log_lines: LogLines) -> None:
-    """What nobody can read may be twice as much each time, until a record is handled."""
+    """What nobody can read may be twice as much each time, until a record is handled. Their count begins below zero."""
     partitions = Partitions("inbox.notices.v1", "webhooks.v1", lambda: BEGAN, 100)
+    begins = []
     for _ in range(3):
         partitions.stop(0, 1, unreadable=True)
         partitions.log_stopped()
         partitions.retry_stopped(math.inf)
+        begins.append(partitions.runs[0])
     assert [line["records"] for line in log_lines.of("consumer.stopped")] == [100, 100, 200, 400]
+    assert begins == [-100, -300, -700]
 
 
 async def test_after_a_rebalance_a_stop_names_how_many_died_since_then(log_lines: LogLines) -> None:
@@ -279,6 +282,11 @@ async def test_after_a_rebalance_others_are_counted_anew(ours: Ours) -> None:
     ours.partitions.on_revoked()
     ours.partitions.on_assigned({PLACE})
     assert ours.partitions.runs == {}
+
+
+async def test_a_stopped_partition_is_read_no_more(ours: Ours) -> None:
+    ours.partitions.stop(0, 7, unreadable=True)
+    assert ours.consumer.told == [("pause", PLACE)]
 
 
 async def test_a_stop_that_is_over_resumes_what_is_still_ours(ours: Ours) -> None:
