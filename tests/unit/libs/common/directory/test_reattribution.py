@@ -143,6 +143,14 @@ def test_a_change_of_another_time_or_line_leads_nowhere(world: World, hour: floa
     assert (other.person, earlier.person) == (world.kim, world.kim)
 
 
+def test_a_line_that_somebody_else_has_since_the_change_stays_theirs(world: World) -> None:
+    ruth = Person(ORG, "inbound", UUID(int=3))
+    line, other = world.held("phone", LINE, 1, 5), world.held("phone", NEXT, 5, person=ruth)
+    world.told(5, LINE, NEXT)
+    assert len(world.give(line)) == 1
+    assert other.person is ruth
+
+
 def test_a_change_that_names_a_user_id_leads_on_both_ways(world: World) -> None:
     world.held("bsuid", "GB.1", 1)
     earlier, later = world.held("phone", LINE, 0, 1), world.held("phone", NEXT, 5)
