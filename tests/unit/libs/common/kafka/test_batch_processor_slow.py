@@ -289,6 +289,25 @@ async def test_after_the_partitions_were_given_out_anew_everything_is_handled_ag
     assert world.done == [(0, 1), (0, 2), (0, 1), (0, 2)]
 
 
+async def test_what_was_too_slow_before_the_partitions_were_given_out_anew_is_compared_with_nothing_here() -> None:
+    """It may be another member's now. Of two that are slow neither would be set aside."""
+    world = World([[("k", SLOW)], [("l", SLOW)]])
+    await world.until(10)
+    world.processor.forget()
+    world.partitions[1].clear()
+    world.reads.clear()
+    await world.until(world.now + ALONE + 20)
+    assert world.set_aside == [(0, 0)]
+
+
+async def test_what_was_too_slow_and_was_then_deleted_unread_is_compared_with_nothing() -> None:
+    world = World([[("k", SLOW), ("l", SLOW)]], limit=1)
+    await world.processor.process(world.waiting(), {})
+    world.reads, world.at = {0: 1}, {0: 1}
+    await world.until(world.now + ALONE + 20)
+    assert world.set_aside == [(0, 1)]
+
+
 async def test_the_others_wait_for_one_of_those_that_are_locked_at_a_time_and_each_of_these_has_its_turn() -> None:
     held = [(f"held {n}", LOCKING) for n in range(6)]
     world = World([[one for key in held for one in (key, (key[0] + " not", GOOD))], [("k", GOOD)] * 99], arrives={1: 2})
