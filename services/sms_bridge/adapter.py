@@ -130,6 +130,10 @@ class SmsAdapter:
         """One request to the provider."""
         return await self._providers[_taker(claim.row)].send(claim.prepared)
 
+    async def answers(self, claim: Claim[OutgoingSms]) -> bool:
+        """Ask the account that the call would go by."""
+        return await self._providers[_taker(claim.row)].answers()
+
     async def learn_recipients(
         self, db: Connection, answers: Sequence[tuple[Claim[OutgoingSms], SendOutcome]], now: datetime
     ) -> None:

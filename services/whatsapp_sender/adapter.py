@@ -109,6 +109,10 @@ class WhatsappAdapter:
             return replace(outcome, refused_at=max(at))
         return outcome
 
+    async def answers(self, claim: Claim[Ready]) -> bool:
+        """Ask Meta for the id of the number, with the number's token."""
+        return await self._graph.answers(claim.row.account, token=claim.prepared.token)
+
     async def learn_recipients(
         self, db: Connection, answers: Sequence[tuple[Claim[Ready], SendOutcome]], now: datetime
     ) -> None:

@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 
 from libs.common.addresses import segment
-from libs.common.answers import JsonBody, read_answer
+from libs.common.answers import Departure, JsonBody, read_answer
 from libs.common.clock import Clock
 from libs.common.sending.outcomes import RetryLater, SendOutcome, Unknown
 from libs.common.unreached import Unreached
@@ -39,7 +39,7 @@ class Graph:
             async with self._http.post(
                 f"{self._base}/{segment(number)}/messages",
                 data=sent,
-                headers={"Authorization": f"Bearer {token or self._token}"},
+                headers=self._headers(token),
                 allow_redirects=False,
             ) as response:
                 answer = await _json(response)
@@ -50,6 +50,29 @@ class Graph:
                 self._unreached.report(error)
                 return RetryLater("account", UNREACHABLE, "never_left")
             return Unknown("timeout" if isinstance(error, TimeoutError) else "connection_lost")
+
+    async def answers(self, number: str, *, token: str | None) -> bool:
+        """Whether Meta answers a read of ``number``. Ends within the session's timeout; raises nothing.
+
+        It does where the same answer to a send would not leave the outcome open.
+        """
+        try:
+            async with self._http.get(
+                f"{self._base}/{segment(number)}",
+                params={"fields": "id"},
+                headers=self._headers(token),
+                allow_redirects=False,
+            ) as response:
+                answer = await _json(response)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            if Departure().never_left(error):
+                self._unreached.report(error)
+            return False
+        is_read = response.ok and isinstance(answer, dict)
+        return is_read or not isinstance(classify(number, response.status, answer, template=False), Unknown)
+
+    def _headers(self, token: str | None) -> dict[str, str]:
+        return {"Authorization": f"Bearer {token or self._token}"}
 
 
 @asynccontextmanager

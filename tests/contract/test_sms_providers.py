@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from deploy.local.sandbox.client import SandboxClient
+from deploy.local.sandbox.faults import Mode
 from deploy.local.servers.ports import free_port
 from libs.common.answers import departures
 from libs.common.clock import utc_now
@@ -319,3 +320,21 @@ async def test_a_long_text_is_taken_in_parts_under_an_id_each(sandbox: SandboxCl
 def test_the_reference_of_a_send_fits_what_vonage_echoes() -> None:
     assert len(callback_data("o" * 100, UUID(MESSAGE_ID), 999_999)) <= 100
     assert urlencode({"ref": callback_data("acme", UUID(MESSAGE_ID), 1)}, safe=":").count(":") == 2
+
+
+async def test_any_answer_to_a_read_of_the_account_shows_that_the_provider_is_there(side: Side) -> None:
+    assert await side.make().answers()
+    assert await side.make(token="another").answers()
+    await side.sandbox.fault(side.name, "fail", endpoint="account", http_status=429, calls=1)
+    assert await side.make().answers()
+    assert await side.sandbox.sms() == []
+
+
+@pytest.mark.parametrize("mode", ["page", "server_error", "reset", "stall"])
+async def test_a_read_of_the_account_in_an_outage_is_not_answered(side: Side, mode: Mode) -> None:
+    await side.sandbox.fault(side.name, mode, endpoint="account")
+    assert not await side.make(seconds=0.4).answers()
+    await side.sandbox.clear_faults()
+    await side.sandbox.fault(side.name, "page", endpoint="account", http_status=200)
+    assert not await side.make().answers()
+    assert not await side.make(base_url=f"http://127.0.0.1:{free_port()}").answers()

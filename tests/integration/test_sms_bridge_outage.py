@@ -28,10 +28,13 @@ async def world(
 
 
 @pytest.mark.parametrize("mode", ["page", "server_error"])
+@pytest.mark.parametrize(("reads", "probes"), [("answered", 6), ("away", 1)])
 async def test_an_outage_costs_no_sms_and_few_of_them_a_call(
-    world: SmsWorld, sandbox: SandboxClient, log_lines: LogLines, mode: Mode
+    world: SmsWorld, sandbox: SandboxClient, log_lines: LogLines, *, mode: Mode, reads: str, probes: int
 ) -> None:
     await sandbox.fault("twilio", mode, http_status=503)
+    if reads == "away":
+        await sandbox.fault("twilio", mode, endpoint="account", http_status=503)
     await sandbox.fault("twilio", "page", endpoint="list", http_status=503)
     commands = []
     for number in range(20):
@@ -52,7 +55,7 @@ async def test_an_outage_costs_no_sms_and_few_of_them_a_call(
     [opened] = log_lines.of("breaker.opened")
     assert (opened["dependency"], opened["org_id"], opened["detail"]) == ("twilio", ORG, f"account {TWILIO_SID}")
     await minutes_pass(5)
-    assert sum([bool((await world.send_row(command))["tries"]) for command in commands]) <= UNRESPONSIVE_AFTER + 6
+    assert sum([bool((await world.send_row(command))["tries"]) for command in commands]) <= UNRESPONSIVE_AFTER + probes
     await sandbox.clear_faults()
     for _ in range(30):  # a list that this machine is too slow for puts silence off
         if set(await states()) == {"accepted"}:

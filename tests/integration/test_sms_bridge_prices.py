@@ -39,6 +39,9 @@ class Told:
         self.sent.append(sms)
         return self.outcome
 
+    async def answers(self) -> bool:
+        return True
+
     def refusal(self, _code: str | None) -> None:
         return None
 

@@ -41,6 +41,9 @@ class OtherAccount:
         self.sent.append(sms)
         return self.outcome or Accepted(self.key.account, f"{self.key.account}-{len(self.sent)}")
 
+    async def answers(self) -> bool:
+        return True
+
     def refusal(self, code: str | None) -> None:
         return None
 

@@ -13,8 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from deploy.local.sandbox.schemas import Answer, Json
 
 Mode = Literal["fail", "fail_async", "throttle", "stall", "slow", "drop_answer", "reset", "server_error", "page"]
-Endpoint = Literal["send", "list", "fetch", "create", "edit", "delete"]
-"""``list`` to ``delete`` of Meta: templates. Their ``number`` is the id of the account or template, ``to`` the name."""
+Endpoint = Literal["send", "list", "fetch", "create", "edit", "delete", "account"]
+"""``list`` to ``delete`` of Meta: templates. Their ``number`` is the id of the account or template, ``to`` the name.
+
+``account``: a read of the account at Twilio or Vonage. Meta's reads of a number are ``fetch``.
+"""
 Provider = Literal["meta", "twilio", "vonage"]
 
 

@@ -3,11 +3,14 @@
 import base64
 import binascii
 import hmac
+from collections.abc import Callable
 
 from aiohttp import web
 
 from deploy.local.sandbox.accounts import SmsNumber
-from deploy.local.sandbox.schemas import Json
+from deploy.local.sandbox.faults import Provider, apply_fault, response
+from deploy.local.sandbox.schemas import Answer, Json
+from deploy.local.sandbox.twilio import SERVER, THROTTLED
 from deploy.local.sandbox.twilio_rules import refusal
 from deploy.local.sandbox.world import World
 
@@ -29,34 +32,41 @@ class SmsAccountsApi:
             web.get("/account/numbers", self._vonage_numbers),
         ]
 
-    def _twilio(self, request: web.Request, account: str | None) -> web.Response | None:
+    def _twilio(self, request: web.Request, account: str | None) -> Answer | None:
         """The refusal of a caller who is not this account; None lets it pass."""
         keys = self._world.secrets
         if _is_basic(request, f"{keys.twilio_sid}:{keys.twilio_token}") and account in (None, keys.twilio_sid):
             return None
-        answer = refusal(20003)
-        return web.json_response(answer.body, status=answer.status)
+        return refusal(20003)
+
+    async def _struck(self, provider: Provider, request: web.Request, read: Callable[[], Answer]) -> web.Response:
+        """The answer to a read of the account, unless a fault strikes it."""
+        faults = self._world.faults
+        struck = faults.strike(provider, "account", None, None)
+
+        def refuse(code: int | None, http: int | None) -> Answer:
+            return refusal(code or (THROTTLED if http is None else SERVER), http=http)
+
+        answer, alive = await apply_fault(faults, struck, request, lambda _late: read(), refuse)
+        return response(answer, alive=alive)
 
     async def _account(self, request: web.Request) -> web.Response:
         sid = request.match_info["account"]
-        if (refused := self._twilio(request, sid)) is not None:
-            return refused
         account = self._world.sms_account
-        return web.json_response(
-            {
-                "sid": sid,
-                "friendly_name": "Sandbox",
-                "status": account.status,
-                "type": account.type,
-                "owner_account_sid": sid,
-                "uri": request.path,
-            }
-        )
+        shown: Json = {
+            "sid": sid,
+            "friendly_name": "Sandbox",
+            "status": account.status,
+            "type": account.type,
+            "owner_account_sid": sid,
+            "uri": request.path,
+        }
+        return await self._struck("twilio", request, lambda: self._twilio(request, sid) or Answer(200, shown))
 
     async def _numbers(self, request: web.Request) -> web.Response:
         sid = request.match_info["account"]
         if (refused := self._twilio(request, sid)) is not None:
-            return refused
+            return response(refused, alive=True)
         asked = request.query.get("PhoneNumber", "")
         known = self._world.sms_numbers.get(asked, SmsNumber())
         found = [self._number(sid, asked, known)] if asked and known.exists else []
@@ -78,7 +88,7 @@ class SmsAccountsApi:
 
     async def _service(self, request: web.Request) -> web.Response:
         if (refused := self._twilio(request, None)) is not None:
-            return refused
+            return response(refused, alive=True)
         account = self._world.sms_account
         if not account.messaging_service_exists:
             answer = refusal(20404)
@@ -94,20 +104,19 @@ class SmsAccountsApi:
             }
         )
 
-    def _vonage(self, request: web.Request) -> web.Response | None:
+    def _vonage(self, request: web.Request) -> Answer | None:
         keys = self._world.secrets
         if _is_basic(request, f"{keys.vonage_key}:{keys.vonage_secret}"):
             return None
-        return web.json_response({"error-code": "401", "error-code-label": "authentication failed"}, status=401)
+        return Answer(401, {"error-code": "401", "error-code-label": "authentication failed"})
 
     async def _balance(self, request: web.Request) -> web.Response:
-        if (refused := self._vonage(request)) is not None:
-            return refused
-        return web.json_response({"value": self._world.sms_account.balance, "autoReload": False})
+        shown: Json = {"value": self._world.sms_account.balance, "autoReload": False}
+        return await self._struck("vonage", request, lambda: self._vonage(request) or Answer(200, shown))
 
     async def _vonage_numbers(self, request: web.Request) -> web.Response:
         if (refused := self._vonage(request)) is not None:
-            return refused
+            return response(refused, alive=True)
         asked = request.query.get("pattern", "")
         known = self._world.sms_numbers.get(f"+{asked}", SmsNumber())
         if not asked or not known.exists:

@@ -35,6 +35,12 @@ class ProviderAdapter(Protocol[PreparedT]):
     async def call(self, claim: Claim[PreparedT]) -> SendOutcome:
         """Call the provider. The call ends within the timeout and raises nothing."""
 
+    async def answers(self, claim: Claim[PreparedT]) -> bool:
+        """Whether the provider answers a read about the sender, which can send nothing. Ends and raises as ``call``.
+
+        False: had it been a call, the outcome would be open. A refusal is an answer.
+        """
+
     async def learn_recipients(
         self, db: Connection, answers: Sequence[tuple[Claim[PreparedT], SendOutcome]], now: datetime
     ) -> None:

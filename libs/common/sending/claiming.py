@@ -12,7 +12,7 @@ call waits for the acceptance of the one before.
 import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Generic, assert_never
 from uuid import UUID, uuid4
@@ -20,12 +20,23 @@ from uuid import UUID, uuid4
 from libs.common.backoff import backoff
 from libs.common.db.pool import Connection
 from libs.common.ids import SendKey
-from libs.common.sending import claim_queries, conversation_order, pause_queries
+from libs.common.sending import claim_queries, conversation_order, pause_queries, unanswered_calls
 from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
+from libs.common.sending.breaker import asks_first
 from libs.common.sending.outcomes import Allowed, Confirmed, NotYet, PreparedT, Refused, Rerouted, Timings
 from libs.common.sending.persisting import Persisted, persist
-from libs.common.sending.rows import RUN, Candidate, Claim, NewSend, SendRow, Transition, sender_of
+from libs.common.sending.rows import (
+    RUN,
+    Candidate,
+    Claim,
+    NewSend,
+    Pause,
+    PauseKey,
+    SendRow,
+    Transition,
+    sender_of,
+)
 from libs.common.sending.transitions import PROBE_GAP, Admission, admit, claim, later, settle
 
 _HELD = 32
@@ -85,11 +96,11 @@ async def claim_due(
     if not found:
         return ClaimRound([], Persisted())
     lone = {account for candidate in found for account, _scope in candidate.alone}
-    ours = await pause_queries.lock_unresponsive(db, adapter.transport, lone, now) if lone else set()
+    ours = await pause_queries.lock_unresponsive(db, adapter.transport, lone, now) if lone else {}
     admission = admit(found, now, budgets, ours)
     full = _full(found, scan)
     judged = await _judge(db, adapter, admission, now, timings)
-    claims = judged.claims
+    claims = await _with_questions(db, adapter, judged.claims, ours, now)
     applied = await persist(db, adapter, admission.ended + judged.steps, now)
     await _open(db, adapter, claims, now + timings.lease)
     # after the claims are written, so that no row of theirs is deferred as well
@@ -100,10 +111,10 @@ async def claim_due(
     # the next probe waits for these calls; where the gate ended the row of a probe, the account is claimed again at
     # once
     gap = PROBE_GAP * (1 + random.random())  # noqa: S311 -- chance spreads probes, it guards nothing
-    for keys, until in ((admission.probes.keys() - ours, now + gap), (went & ours, now + timings.lease)):
+    for keys, until in ((admission.probes.keys() - ours, now + gap), (went & ours.keys(), now + timings.lease)):
         await pause_queries.defer_probe(db, adapter.transport, keys, until, now)
         round_.waits += [(until, sender_of(account)) for account, _scope in keys]
-    round_.more |= {row.account for row, probes in admission.judged if probes & (ours - went)}
+    round_.more |= {row.account for row, probes in admission.judged if probes & (ours.keys() - went)}
     return round_
 
 
@@ -199,6 +210,20 @@ async def _judge(
             case _:
                 assert_never(verdict)
     return judged
+
+
+async def _with_questions(
+    db: Connection,
+    adapter: ProviderAdapter[PreparedT],
+    claims: list[Claim[PreparedT]],
+    ours: Mapping[PauseKey, Pause],
+    now: datetime,
+) -> list[Claim[PreparedT]]:
+    """The same claims. Those whose call an outage might cost ask the provider first."""
+    if not any(one.row.resends or one.probes & ours.keys() for one in claims):
+        return claims
+    unanswered = await unanswered_calls.accounts(db, adapter.transport.channel)
+    return [replace(one, asks=asks_first(one, ours, unanswered, now)) for one in claims]
 
 
 async def _open(

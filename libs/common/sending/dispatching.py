@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic
 
-from libs.common import metrics
 from libs.common.backoff import backoff
 from libs.common.bisection import AdaptiveBatchSize, Bisection, Faulty, TooSlow
 from libs.common.clock import Clock
@@ -24,6 +23,7 @@ from libs.common.periodic import StallDetector, log_trouble, run_periodically
 from libs.common.retryable import is_retryable, is_statement_timeout
 from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
+from libs.common.sending.calling import call
 from libs.common.sending.claiming import Choice, Moved, claim_due, claim_new, due, postpone
 from libs.common.sending.outcomes import Accepted, BackoffPolicy, PreparedT, RetryLater, SendOutcome, Timings, Unknown
 from libs.common.sending.persisting import Persisted
@@ -334,14 +334,12 @@ class Dispatcher(Generic[PreparedT]):
         else:
             try:
                 async with asyncio.timeout_at(lease):
-                    outcome = await self._adapter.call(claim)
+                    outcome = await call(self._adapter, claim, latest)
             except TimeoutError:
                 outcome = Unknown("timeout")
             except Exception:  # a bug: whether the request left is not known
                 log.exception("task.failed", task="send", message_id=str(claim.row.message_id))
                 outcome = Unknown("fault")
-            labels = {"channel": self._adapter.transport.channel, "provider": claim.row.provider or "none"}
-            metrics.SEND_SECONDS.labels(**labels).observe(loop.time() - began)
         self._recorder.add(claim, outcome)
         if before is not None and not before.done():
             await asyncio.wait(

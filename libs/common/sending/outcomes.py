@@ -36,6 +36,8 @@ The wait reaches a minute after a quarter of an hour, and the cap after an hour.
 """
 UNANSWERED = "unanswered"
 """The reason of a pause for silence. Each try may cost a message a call, so one is made at a time."""
+UNANSWERED_READ = "unanswered_read"
+"""The same, where the last try was a question of ours, which cost no message a call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ account out. A fault that was learned from a late status is ended by a late stat
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
@@ -95,11 +95,11 @@ update pauses p
  where p.channel = $1 and p.account = u.account and p.scope = u.scope and p.until_at > $4
 """
 
-_LOCK_UNRESPONSIVE = """
-select account, scope from pauses
+_LOCK_UNRESPONSIVE = f"""
+select {_COLUMNS} from pauses
  where channel = $1 and account = any($2::text[]) and kind in ('silence', 'fault') and until_at <= $3
    for update skip locked
-"""
+"""  # noqa: S608 -- constants of this module
 
 _CLEAR = """
 delete from pauses p
@@ -195,8 +195,7 @@ async def prove(db: Connection, provider: Provider, sends: Collection[SendKey]) 
 
 async def lock(db: Connection, by: Transport, accounts: Iterable[str]) -> dict[PauseKey, Pause]:
     """The pauses of these accounts, locked, also those whose time is over."""
-    found = await db.fetch(_LOCK, by.channel, sorted(accounts))
-    return {(r["account"], r["scope"]): Pause(**r) for r in found}
+    return _by_key(await db.fetch(_LOCK, by.channel, sorted(accounts)))
 
 
 async def pause(db: Connection, by: Transport, new: Sequence[Pause]) -> None:
@@ -222,9 +221,11 @@ async def probe_now(db: Connection, by: Transport, probed: Iterable[PauseKey], n
         await db.execute(_PROBE_NOW, by.channel, *as_columns(rows), now)
 
 
-async def lock_unresponsive(db: Connection, by: Transport, accounts: Iterable[str], now: datetime) -> set[PauseKey]:
+async def lock_unresponsive(
+    db: Connection, by: Transport, accounts: Iterable[str], now: datetime
+) -> dict[PauseKey, Pause]:
     """The pauses of these accounts that one call may probe now, locked until the commit."""
-    return {(r["account"], r["scope"]) for r in await db.fetch(_LOCK_UNRESPONSIVE, by.channel, sorted(accounts), now)}
+    return _by_key(await db.fetch(_LOCK_UNRESPONSIVE, by.channel, sorted(accounts), now))
 
 
 async def clear(db: Connection, by: Transport, awake: Iterable[PauseKey]) -> None:
@@ -245,3 +246,7 @@ async def forget(db: Connection, ended_before: datetime, limit: int) -> int:
 async def take_due_for_log(db: Connection, by: Transport, now: datetime) -> list[PausedAccount]:
     """Accounts paused for a fault whose log line is due. Each is given to one caller a minute."""
     return [PausedAccount(**r) for r in await db.fetch(_TAKE_DUE_FOR_LOG, by.channel, now)]
+
+
+def _by_key(found: Iterable[Any]) -> dict[PauseKey, Pause]:
+    return {(r["account"], r["scope"]): Pause(**r) for r in found}

@@ -22,6 +22,7 @@ from libs.common.ids import SendKey
 from libs.common.providers import Provider
 from libs.common.sending.outcomes import (
     UNANSWERED,
+    UNANSWERED_READ,
     Accepted,
     Allowed,
     Confirmed,
@@ -335,7 +336,7 @@ def pauses_after(
 def _kind(retry: RetryLater) -> PauseKind:
     if retry.fault:
         return "fault"
-    return "silence" if retry.code == UNANSWERED else "throttle"
+    return "silence" if retry.code in {UNANSWERED, UNANSWERED_READ} else "throttle"
 
 
 def pause_key(row: SendRow, outcome: SendOutcome) -> PauseKey | None:

@@ -130,6 +130,9 @@ class SmsProvider(Protocol):
     async def send(self, sms: OutgoingSms) -> SendOutcome:
         """Send once."""
 
+    async def answers(self) -> bool:
+        """Whether the provider answers a read of the account, which can send nothing. A refusal is an answer."""
+
     def refusal(self, code: str | None) -> Refused | RetryLater | None:
         """The outcome of a creation that failed with this code. None: the code is of a message that was taken."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -60,6 +61,30 @@ async def post_form(
             unreached.report(error)
             return RetryLater("account", THROTTLE, "never_left")
         return Unknown("no_answer")
+
+
+async def is_answered(
+    http: aiohttp.ClientSession,
+    url: str,
+    *,
+    timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 -- aiohttp's own
+    unreached: Unreached,
+    headers: Mapping[str, str],
+) -> bool:
+    """Whether a read is answered, be it refused. A server error is no answer, nor is a page instead of JSON."""
+    departure = Departure()
+    try:
+        async with http.get(
+            url, headers=headers, timeout=timeout, allow_redirects=False, trace_request_ctx=departure
+        ) as response:
+            body = json_object(await read_answer(response))
+    except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        if departure.never_left(error):
+            unreached.report(error)
+        return False
+    if response.status < HTTPStatus.MULTIPLE_CHOICES:
+        return bool(body)
+    return response.status < HTTPStatus.INTERNAL_SERVER_ERROR and response.status != HTTPStatus.REQUEST_TIMEOUT
 
 
 def json_object(raw: bytes | None) -> Mapping[str, Any]:

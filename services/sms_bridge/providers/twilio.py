@@ -40,6 +40,7 @@ from services.sms_bridge.providers.calls import (
     THROTTLE,
     TRANSIENT_LIMIT,
     Answered,
+    is_answered,
     json_object,
     post_form,
     timeout_of,
@@ -177,6 +178,16 @@ class Twilio:
                 return classify(self._sid, status, body, after)
             case outcome:
                 return outcome
+
+    async def answers(self) -> bool:
+        """See ``SmsProvider.answers``."""
+        return await is_answered(
+            self._http,
+            f"{self._base}{self._account}.json",
+            timeout=self._timeout,
+            unreached=self._unreached,
+            headers=self._headers,
+        )
 
     async def list_sent(self, *, sender: str, to: str, since: datetime) -> Sequence[ListedSms]:
         """See ``SmsLookup.list_sent``. Raises Transient when the list cannot be read to its end.

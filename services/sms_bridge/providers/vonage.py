@@ -31,11 +31,13 @@ from services.sms_bridge.providers.calls import (
     THROTTLE,
     TRANSIENT_LIMIT,
     Answered,
+    is_answered,
     post_form,
     timeout_of,
 )
 
 _PATH = "/sms/json"
+_BALANCE_PATH = "/account/get-balance"
 _CALLBACK_PATH = "/webhooks/vonage/status"
 _SHORTEST_VALIDITY = timedelta(seconds=20)
 _LONGEST_VALIDITY = timedelta(days=7)
@@ -114,6 +116,7 @@ class Vonage:
     ) -> None:
         self._http = http
         self._url = base_url + _PATH
+        self._balance = base_url + _BALANCE_PATH
         self._key = api_key
         self._secret = api_secret
         self._callback = None if public_url is None else public_url + _CALLBACK_PATH
@@ -149,3 +152,13 @@ class Vonage:
                 return classify(self._key, status, body, after)
             case outcome:
                 return outcome
+
+    async def answers(self) -> bool:
+        """See ``SmsProvider.answers``."""
+        return await is_answered(
+            self._http,
+            self._balance,
+            timeout=self._timeout,
+            unreached=self._unreached,
+            headers={"Authorization": aiohttp.encode_basic_auth(self._key, self._secret)},
+        )

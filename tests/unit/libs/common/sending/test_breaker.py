@@ -10,15 +10,18 @@ from hypothesis import strategies as st
 
 from libs.common.sending.breaker import (
     LAST_CALL_LOST,
+    NO_READ,
     PROBE_EVERY,
     UNRESPONSIVE,
     UNRESPONSIVE_AFTER,
     ResendLimit,
+    asks_first,
     pause_reason,
     runs_after,
 )
 from libs.common.sending.outcomes import (
     UNANSWERED,
+    UNANSWERED_READ,
     Accepted,
     Allowed,
     BackoffPolicy,
@@ -29,7 +32,7 @@ from libs.common.sending.outcomes import (
     Unknown,
 )
 from libs.common.sending.rows import Candidate, Claim, Pause, PauseKey, PauseKind, SendRow
-from libs.common.sending.transitions import LAST_CALL_AFTER, PROBES, admit, claim, pauses_after
+from libs.common.sending.transitions import LAST_CALL_AFTER, PROBES, admit, answer, claim, pauses_after
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -97,6 +100,7 @@ def test_each_account_has_a_run_of_its_own() -> None:
         ((), {}, LOST, False, None),
         ((AT,), resting(), LOST, False, UNRESPONSIVE),
         ((AT,), resting("throttle"), LOST, False, None),
+        ((AT,), resting("fault"), LOST, False, UNRESPONSIVE),
         ((), resting(), LOST, False, None),
         ((AT,), resting(), Unknown("fault"), False, None),
         ((AT,), resting(), SENT, False, None),
@@ -107,6 +111,8 @@ def test_each_account_has_a_run_of_its_own() -> None:
         ((), {}, THROTTLED, False, THROTTLED),
         ((AT,), resting(), THROTTLED, False, THROTTLED),
         ((AT,), resting(), NEVER_LEFT, False, UNRESPONSIVE),
+        ((AT,), resting(), NO_READ, False, NO_READ),
+        ((), {}, NO_READ, False, NO_READ),
     ],
 )
 def test_an_account_rests_after_a_run_and_after_a_try_without_an_answer(
@@ -160,6 +166,64 @@ def test_a_try_without_an_answer_makes_the_rest_longer() -> None:
     for took in (SECOND, TIMINGS.timeout):
         found = pauses_after([(a_claim(AT).row, frozenset({AT}), UNRESPONSIVE)], probed, NOW + took, lambda: 1.0)
         assert found == resting(tries=3, until=NOW + took + timedelta(minutes=1))
+
+
+def test_a_read_without_an_answer_makes_the_rest_longer_and_uses_up_no_call() -> None:
+    row = a_claim(AT).row
+    probed = resting(tries=2, until=NOW + TIMINGS.lease)
+    found = pauses_after([(row, frozenset({AT}), NO_READ)], probed, NOW + SECOND, lambda: 1.0)
+    assert found == {AT: probed[AT]._replace(until=NOW + 61 * SECOND, tries=3, reason=UNANSWERED_READ)}
+    after = answer(row, NO_READ, NOW, timings=TIMINGS, jitter=lambda: 1.0).after
+    assert (after.state, after.tries, after.resends, after.blocks_order_until) == ("pending", 0, 0, None)
+    assert runs_after([(row, NO_READ)]) == ({}, set())
+
+
+@pytest.mark.parametrize(
+    ("resends", "kind", "tries", "unanswered", "expected"),
+    [
+        (0, None, 1, False, False),
+        (0, None, 1, True, False),
+        (1, None, 1, False, False),
+        (1, None, 1, True, True),
+        (0, "silence", 1, False, True),
+        (1, "silence", 1, False, True),
+        (0, "silence", 4, False, False),
+        (0, "silence", 5, False, True),
+        (0, "silence", 16, False, False),
+        (1, "silence", 16, False, True),
+        (0, "fault", 1, False, False),
+        (0, "fault", 1, True, True),
+        (0, "fault", 4, True, False),
+        (0, "throttle", 1, True, False),
+    ],
+)
+def test_a_call_that_an_outage_might_cost_asks_first(
+    resends: int, kind: PauseKind | None, tries: int, *, unanswered: bool, expected: bool
+) -> None:
+    ours = {} if kind is None or kind == "throttle" else resting(kind, tries=tries)
+    probing = a_claim(*(() if kind is None else (AT,)))
+    one = replace(probing, row=probing.row._replace(resends=resends))
+    assert asks_first(one, ours, {"106"} if unanswered else {"107"}, NOW) == expected
+
+
+def test_a_last_call_asks_nothing_any_more_where_its_deadline_is_near() -> None:
+    probing = a_claim(AT)
+    last = replace(probing, row=probing.row._replace(resends=1))
+    late = last.row.expires_at - timedelta(minutes=30)
+    assert asks_first(last, resting(tries=4), (), late - SECOND)
+    assert not asks_first(last, resting(tries=4), (), late)
+    assert asks_first(last, resting(tries=3), (), late)
+
+
+@given(st.integers(min_value=1, max_value=1000))
+def test_of_all_tries_within_half_an_hour_one_is_a_message_whatever_reads_say(tries: int) -> None:
+    waited, number = timedelta(0), tries
+    while asks_first(a_claim(AT), resting(tries=number), (), NOW):
+        [grown] = pauses_after(
+            [(a_claim(AT).row, frozenset({AT}), NO_READ)], resting(tries=number), NOW, lambda: 1.0
+        ).values()
+        waited, number = waited + grown.until - NOW, grown.tries
+    assert waited + (number - tries) * TIMINGS.timeout < timedelta(minutes=30)
 
 
 def test_the_last_lost_answers_of_a_burst_do_not_make_it_longer_each() -> None:
