@@ -263,6 +263,7 @@ class SmsAdapter:
             link_hash=link.code_hash if bridge else None,
             text_hash=self._link_codes.fingerprint(written),
             by=account.key,
+            last=self._providers[account.key].lookup is None,
         )
 
     def _portal_link(self, row: SendRow, facts: GateFacts | None, link_hash: bytes) -> queries.PortalLink:

@@ -9,11 +9,15 @@ import pytest_asyncio
 
 from deploy.local.sandbox.client import SandboxClient
 from deploy.local.sandbox.faults import Mode
+from libs.common.clock import utc_now
 from libs.common.kafka.connection import KafkaConnection
+from libs.common.providers.accounts import SmsAccounts, account_of
 from libs.common.sending.breaker import UNRESPONSIVE_AFTER
+from services.sms_bridge.providers.opening import ProviderConfig, open_accounts, open_http
 from services.sms_bridge.search import LISTS_AT_ONCE
+from services.sms_bridge.worker import new_send
 from tests.support.logs import LogLines
-from tests.support.sandbox import TWILIO_SID
+from tests.support.sandbox import TWILIO_SID, VONAGE_KEY, VONAGE_SECRET
 from tests.support.sms_world import ORG, SmsWorld, an_sms_world, to_somebody_else
 
 
@@ -62,6 +66,31 @@ async def test_an_outage_costs_no_sms_and_few_of_them_a_call(
             break
         await minutes_pass(1)
     assert sorted([sms["message"]["to"] for sms in await sandbox.sms()]) == [command.to for command in commands]
+
+
+async def test_where_no_call_is_made_twice_a_call_asks_first_once_one_was_lost(
+    world: SmsWorld, sandbox: SandboxClient
+) -> None:
+    accounts = SmsAccounts("vonage", {"vonage": account_of("vonage", VONAGE_KEY, [VONAGE_SECRET])}, {})
+    await sandbox.fault("vonage", "page")
+    await sandbox.fault("vonage", "page", endpoint="account")
+    async with open_http() as http:
+        providers = open_accounts(accounts, http, ProviderConfig({"vonage": sandbox.url}, None, 20.0), utc_now)
+        _, line = world.another(*providers.values(), accounts=accounts)
+        commands = []
+        for number in range(4):
+            commands.append(await to_somebody_else(world, 100 + number))
+            await line.accept([new_send(commands[-1])])
+            await line.claim_once()
+        states = [(await world.send_row(command))["state"] for command in commands]
+        assert states == ["unknown", "pending", "pending", "pending"]
+
+        await sandbox.clear_faults()
+        world.clock.forward(timedelta(seconds=16))
+        while await line.claim_once():
+            pass
+    states = [(await world.send_row(command))["state"] for command in commands]
+    assert states == ["unknown", "accepted", "accepted", "accepted"]
 
 
 @pytest.mark.parametrize(("mode", "http_status"), [("server_error", 500), ("page", 403)])

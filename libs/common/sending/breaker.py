@@ -8,8 +8,8 @@ A call without an answer leaves a send of unknown outcome, and a send has two ca
 
 1. After ``UNRESPONSIVE_AFTER`` calls of one account in a row the account is paused for all replicas. Then one call at a
    time probes it, after growing waits, until one is answered. The waiting rows were never sent and lose nothing.
-2. Before a probe, and before a second call to an account whose latest call was not answered, the provider is asked a
-   question that can send nothing. Without an answer to that the call is not made, and the account is paused.
+2. Before a probe, and before a message's last call to an account whose latest call was not answered, the provider is
+   asked a question that can send nothing. Without an answer to that the call is not made, and the account is paused.
 3. After as many calls in a row of any accounts, of which none has a known outcome, this process releases second calls
    one a minute, until a call has one. Here such an error for a template counts too, because the second call is the
    last.
@@ -47,7 +47,7 @@ _UNASKED, _UNASKED_EVERY = 4, 12
 """The fourth probe of a rest asks nothing, nor does every twelfth after it.
 
 Something on the way may answer no read for ever, and take messages. So within half an hour a message tries it out. It
-is one with another call left, or one that its deadline would end soon.
+is one that was not called before, or one that its deadline would end soon.
 """
 _SOON = timedelta(minutes=30)
 _OUR_FAULT = "fault"
@@ -119,7 +119,7 @@ def asks_first(
     row = claim.row
     pause = ours.get((row.paused_as, "all"))
     silent = pause is not None and pause.kind == "silence"
-    if not silent and not (row.paused_as in unanswered and (row.resends or claim.probes & ours.keys())):
+    if not silent and not (row.paused_as in unanswered and (claim.last or claim.probes & ours.keys())):
         return False
     may_be_lost = not row.resends or now >= row.expires_at - _SOON
     return pause is None or pause.tries % _UNASKED_EVERY != _UNASKED or not may_be_lost
@@ -135,5 +135,5 @@ def pause_reason(
     if isinstance(outcome, RetryLater) and outcome.answered:
         return UNRESPONSIVE if rests and outcome.code == _NEVER_LEFT else outcome
     if rests and key in claim.probes and is_silence(outcome):
-        return LAST_CALL_LOST if claim.row.resends and isinstance(outcome, Unknown) else UNRESPONSIVE
+        return LAST_CALL_LOST if claim.last and isinstance(outcome, Unknown) else UNRESPONSIVE
     return UNRESPONSIVE if opens else None

@@ -99,8 +99,8 @@ async def claim_due(
     ours = await pause_queries.lock_unresponsive(db, adapter.transport, lone, now) if lone else {}
     admission = admit(found, now, budgets, ours)
     full = _full(found, scan)
-    judged = await _judge(db, adapter, admission, now, timings)
-    claims = await _with_questions(db, adapter, judged.claims, ours, now)
+    judged = await _judge(db, adapter, admission, now, timings, ours=ours)
+    claims = judged.claims
     applied = await persist(db, adapter, admission.ended + judged.steps, now)
     await _open(db, adapter, claims, now + timings.lease)
     # after the claims are written, so that no row of theirs is deferred as well
@@ -143,7 +143,7 @@ async def claim_new(
         for command, conversation_id, behind in free
     ]
     going = [one for one in found if one.row.due_at <= now < one.row.expires_at]
-    judged = await _judge(db, adapter, admit(going, now, budgets), now, timings, ends=False)
+    judged = await _judge(db, adapter, admit(going, now, budgets), now, timings, ours={}, ends=False)
     claims = {one.row.key: one.row for one in judged.claims}
     channel = adapter.transport.channel
     stored = await sends.store(db, channel, commands, now, deadline, claimed=claims)
@@ -173,9 +173,13 @@ async def _judge(
     now: datetime,
     timings: Timings,
     *,
+    ours: Mapping[PauseKey, Pause],
     ends: bool = True,
 ) -> _Judged[PreparedT]:
-    """Ask the gate. ``ends``: a row that it ends does so in this transaction, so that the rows behind it may go."""
+    """Ask the gate. ``ends``: a row that it ends does so in this transaction, so that the rows behind it may go.
+
+    ``ours``: the pauses that this process alone probes.
+    """
     verdicts = await adapter.judge(db, [row for row, _ in admission.judged], now) if admission.judged else {}
     claim_id = uuid4()
     judged = _Judged[PreparedT]()
@@ -191,7 +195,8 @@ async def _judge(
             case Allowed():
                 row_of_ours = claim(row, verdict, claim_id, now, provider=adapter.transport.provider, timings=timings)
                 judged.steps.append(Transition(row, row_of_ours))
-                judged.claims.append(Claim(row_of_ours, verdict.prepared, probes, before))
+                last = bool(row.resends) or verdict.last
+                judged.claims.append(Claim(row_of_ours, verdict.prepared, probes, before, last))
                 latest[conversation] = row.key
             case Confirmed() | Rerouted() | Refused() if not ends:
                 latest[conversation] = None
@@ -209,21 +214,10 @@ async def _judge(
                 latest[conversation] = None
             case _:
                 assert_never(verdict)
+    if any(one.last or one.probes & ours.keys() for one in judged.claims):
+        unanswered = await unanswered_calls.accounts(db, adapter.transport.channel)
+        judged.claims = [replace(one, asks=asks_first(one, ours, unanswered, now)) for one in judged.claims]
     return judged
-
-
-async def _with_questions(
-    db: Connection,
-    adapter: ProviderAdapter[PreparedT],
-    claims: list[Claim[PreparedT]],
-    ours: Mapping[PauseKey, Pause],
-    now: datetime,
-) -> list[Claim[PreparedT]]:
-    """The same claims. Those whose call an outage might cost ask the provider first."""
-    if not any(one.row.resends or one.probes & ours.keys() for one in claims):
-        return claims
-    unanswered = await unanswered_calls.accounts(db, adapter.transport.channel)
-    return [replace(one, asks=asks_first(one, ours, unanswered, now)) for one in claims]
 
 
 async def _open(

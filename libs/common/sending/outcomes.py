@@ -125,6 +125,8 @@ class Allowed(Generic[PreparedT]):
     text_hash: bytes | None = None
     by: tuple[Provider, str] | None = None
     """The provider and its account that the call goes by; None where the sender is the account."""
+    last: bool = False
+    """No second call is made, because nothing can prove that this one was not taken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,13 +211,15 @@ class Claim(Generic[PreparedT]):
     """A row whose lease this process holds. ``prepared`` comes from the adapter's gate.
 
     ``probes`` are the pauses whose end this call tries out. ``after`` is the claim of the same conversation whose call
-    must end first. ``asks``: the call is made only if the provider answers a question first.
+    must end first. ``last``: after this call none is made. ``asks``: the call is made only if the provider answers a
+    question first.
     """
 
     row: SendRow
     prepared: PreparedT
     probes: frozenset[PauseKey] = frozenset()
     after: SendKey | None = None
+    last: bool = False
     asks: bool = False
 
 

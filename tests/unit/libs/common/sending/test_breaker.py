@@ -128,7 +128,7 @@ def test_an_account_rests_after_a_run_and_after_a_try_without_an_answer(
 
 def test_tries_that_may_cost_a_message_become_much_rarer() -> None:
     probing = a_claim(AT)
-    last = replace(probing, row=probing.row._replace(resends=1))
+    last = replace(probing, row=probing.row._replace(resends=1), last=True)
     waits = []
     for one in (probing, last):
         retry = pause_reason(one, LOST, resting(), opens=True)
@@ -179,36 +179,36 @@ def test_a_read_without_an_answer_makes_the_rest_longer_and_uses_up_no_call() ->
 
 
 @pytest.mark.parametrize(
-    ("resends", "kind", "tries", "unanswered", "expected"),
+    ("last", "kind", "tries", "unanswered", "expected"),
     [
-        (0, None, 1, False, False),
-        (0, None, 1, True, False),
-        (1, None, 1, False, False),
-        (1, None, 1, True, True),
-        (0, "silence", 1, False, True),
-        (1, "silence", 1, False, True),
-        (0, "silence", 4, False, False),
-        (0, "silence", 5, False, True),
-        (0, "silence", 16, False, False),
-        (1, "silence", 16, False, True),
-        (0, "fault", 1, False, False),
-        (0, "fault", 1, True, True),
-        (0, "fault", 4, True, False),
-        (0, "throttle", 1, True, False),
+        (False, None, 1, False, False),
+        (False, None, 1, True, False),
+        (True, None, 1, False, False),
+        (True, None, 1, True, True),
+        (False, "silence", 1, False, True),
+        (True, "silence", 1, False, True),
+        (False, "silence", 4, False, False),
+        (False, "silence", 5, False, True),
+        (False, "silence", 16, False, False),
+        (True, "silence", 16, False, False),
+        (False, "fault", 1, False, False),
+        (False, "fault", 1, True, True),
+        (False, "fault", 4, True, False),
+        (False, "throttle", 1, True, False),
     ],
 )
 def test_a_call_that_an_outage_might_cost_asks_first(
-    resends: int, kind: PauseKind | None, tries: int, *, unanswered: bool, expected: bool
+    kind: PauseKind | None, tries: int, *, last: bool, unanswered: bool, expected: bool
 ) -> None:
     ours = {} if kind is None or kind == "throttle" else resting(kind, tries=tries)
     probing = a_claim(*(() if kind is None else (AT,)))
-    one = replace(probing, row=probing.row._replace(resends=resends))
+    one = replace(probing, last=last)
     assert asks_first(one, ours, {"106"} if unanswered else {"107"}, NOW) == expected
 
 
 def test_a_last_call_asks_nothing_any_more_where_its_deadline_is_near() -> None:
     probing = a_claim(AT)
-    last = replace(probing, row=probing.row._replace(resends=1))
+    last = replace(probing, row=probing.row._replace(resends=1), last=True)
     late = last.row.expires_at - timedelta(minutes=30)
     assert asks_first(last, resting(tries=4), (), late - SECOND)
     assert not asks_first(last, resting(tries=4), (), late)
