@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from libs.common.errors import Transient
@@ -104,3 +105,23 @@ async def test_where_reading_begins_is_asked_again_when_the_brokers_do_not_say_i
     async with bench.consumer(handled):
         await eventually(lambda: len(handled.records) == 3)
         assert asked[0].failures.cause == "KafkaConnectionError"
+
+
+async def test_a_reading_that_fails_moves_no_partition_ahead_that_was_set_back_meanwhile(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a rebalance a partition stands at its committed offset, and what was read behind it is to be read again."""
+    place = TopicPartition(bench.connection.name(WEBHOOKS.name), 0)
+
+    async def fail(consumer: RewindingConsumer, *_partitions: Any, **_options: Any) -> None:
+        consumer.seek(place, 1)
+        raise KafkaConnectionError
+
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", fail)
+    options = bench.connection.client_options() | {"group_id": bench.connection.name("alone")}
+    async with RewindingConsumer(**options, enable_auto_commit=False) as consumer:
+        consumer.assign([place])
+        consumer.seek(place, 3)
+        with pytest.raises(KafkaConnectionError):
+            await consumer.getmany()
+        assert consumer.positions() == {place: 1}

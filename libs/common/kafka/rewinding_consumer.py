@@ -186,9 +186,10 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
         return {}
 
     def _rewind(self, before: Mapping[TopicPartition, int], asked: Sequence[TopicPartition]) -> None:
-        ours = self.assignment()
+        """Seek back, never ahead: a rebalance or the retry of a record may have set a partition back meanwhile."""
+        now = self.positions()
         for partition, position in before.items():
-            if partition in ours and (not asked or partition in asked):
+            if position <= now.get(partition, -1) and (not asked or partition in asked):
                 self.seek(partition, position)
 
     async def _begin_at_the_oldest(self, places: Mapping[TopicPartition, int | None]) -> None:
