@@ -13,14 +13,13 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import asyncpg
 import pytest
 import pytest_asyncio
 
 from libs.common.clock import utc_now
 from libs.common.events.topics import DIRECTORY_CHANGES, PORTAL_MESSAGES, WEBHOOKS
 from tests.e2e.conftest import SHORT, Place
-from tests.support.databases import drop_database
+from tests.support.databases import drop_database, execute
 from tests.support.garages import LATE, Customer, Garage, a_garage
 from tests.support.inbox import KEY
 from tests.support.replays import live, replayed
@@ -57,29 +56,21 @@ class Copied:
     @classmethod
     async def now(cls, system: System, server: str) -> "Copied":
         name = _name(system)
-        await _execute(server, f"alter database {name} with allow_connections false")
-        await _execute(server, f"select pg_terminate_backend(pid, 9000) from pg_stat_activity where datname = '{name}'")
-        await _execute(server, f"create database {name}_then template {name}")
-        await _execute(server, f"alter database {name} with allow_connections true")
+        await execute(server, f"alter database {name} with allow_connections false")
+        await execute(server, f"select pg_terminate_backend(pid, 9000) from pg_stat_activity where datname = '{name}'")
+        await execute(server, f"create database {name}_then template {name}")
+        await execute(server, f"alter database {name} with allow_connections true")
         return cls(system, server, utc_now())
 
     async def back(self) -> None:
         """Put it in the place of the present one. Nothing of the system may run."""
         name = _name(self.system)
         await drop_database(self.server, name)
-        await _execute(self.server, f"alter database {name}_then rename to {name}")
+        await execute(self.server, f"alter database {name}_then rename to {name}")
 
 
 def _name(system: System) -> str:
     return urlsplit(system.servers.postgres_dsn).path.lstrip("/")
-
-
-async def _execute(server: str, statement: str) -> None:
-    db = await asyncpg.connect(server, timeout=10)
-    try:
-        await db.execute(statement)
-    finally:
-        await db.close()
 
 
 async def waits(customer: Customer) -> None:

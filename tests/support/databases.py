@@ -20,7 +20,8 @@ def _named(dsn: str, database: str) -> str:
     return urlsplit(dsn)._replace(path=f"/{database}").geturl()
 
 
-async def _execute(dsn: str, statement: str) -> None:
+async def execute(dsn: str, statement: str) -> None:
+    """One statement, on a connection of its own."""
     db = await asyncpg.connect(dsn, timeout=10)
     try:
         await db.execute(statement)
@@ -34,7 +35,7 @@ async def make_template(server_dsn: str) -> str:
     One per run: another run may migrate otherwise.
     """
     name = f"transom_template_{uuid4().hex[:12]}"
-    await _execute(server_dsn, f"create database {name}")
+    await execute(server_dsn, f"create database {name}")
     await migrate(_named(server_dsn, name))
     return name
 
@@ -42,7 +43,7 @@ async def make_template(server_dsn: str) -> str:
 async def make_database(server_dsn: str, template: str) -> str:
     """Returns the DSN of a fresh copy."""
     name = f"transom_test_{uuid4().hex[:12]}"
-    await _execute(server_dsn, f"create database {name} template {template}")
+    await execute(server_dsn, f"create database {name} template {template}")
     return _named(server_dsn, name)
 
 
