@@ -67,9 +67,9 @@ async def _print_story(db: Connection, org_id: str, intent_id: UUID, messages: S
     # The sort keeps this order among lines of the same instant.
     lines = [
         *(line for message in messages for line in _arrival_lines(message)),
-        *map(_decision_line, decisions),
-        *(line for message in messages for line in _status_lines(message)),
         *(line for send in await queries.sends_of(db, org_id, intent_id) for line in _send_lines(send)),
+        *(line for decision in decisions for line in (*_refused_lines(decision), _decision_line(decision))),
+        *(line for message in messages for line in _status_lines(message)),
         *map(_answer_line, await queries.provider_ids_of(db, org_id, intent_id)),
         *map(_charge_line, charges),
         *map(_parked_line, await parked_of(db, org_id, intent_id)),
@@ -127,6 +127,16 @@ def _decision_line(decision: DecisionRow) -> Line:
     return decision.decided_at, "decided", what
 
 
+def _refused_lines(decision: DecisionRow) -> list[Line]:
+    """What the decision follows. A provider's word for it is dated in whole seconds."""
+    refused = decision.record.get("refused")
+    if refused is None:
+        return []
+    at = min(_shown_at(datetime.fromisoformat(refused["at"])), decision.decided_at)
+    why = " ".join(part for part in (refused["reason"], refused.get("provider_code")) if part)
+    return [(at, "refused", f"attempt {refused['attempt']}, because {why}")]
+
+
 def _send_lines(send: Send) -> list[Line]:
     number = f"attempt {send.attempt}"
     lines: list[Line] = [(send.created_at, "queued to send", f"{number} by {send.provider}")]
@@ -134,12 +144,20 @@ def _send_lines(send: Send) -> list[Line]:
         lines.append((send.claimed_at, "claimed", f"{number}, {send.tries} call(s), {send.resends} resend(s)"))
     if send.unknown_since is not None:
         lines.append((send.unknown_since, "outcome unknown", number))
-    outcome = "" if send.outcome is None else f": {orjson.dumps(send.outcome).decode()}"
+    outcome = "" if send.outcome is None else f": {_outcome(send.outcome)}"
     if send.settled_at is not None:
         lines.append((send.settled_at, f"send {send.state}", f"{number}{outcome}"))
     elif send.state != "claimed":
         lines.append((send.due_at, f"send {send.state}", f"{number}, due then{outcome}"))
     return lines
+
+
+def _outcome(outcome: Mapping[str, Any]) -> str:
+    """The outcome in words: ``code: …`` would be masked as a secret. What it refused has its reason in it already."""
+    told = ((name, value) for name, value in outcome.items() if name != "refusals" and value not in (None, []))
+    return ", ".join(
+        f"{name} {value if isinstance(value, str) else orjson.dumps(value).decode()}" for name, value in told
+    )
 
 
 def _answer_line(answer: ProviderId) -> Line:
@@ -203,4 +221,6 @@ def _quiet(value: Any) -> Any:
 def _quiet_field(key: str, value: Any) -> Any:
     if key == "content" and isinstance(value, Mapping) and "kind" in value:
         return {"kind": value["kind"]}
+    if key == "sms_estimate":  # a price of six decimals would be taken for a phone number
+        return value
     return "…" if key in _PRIVATE and value is not None else _quiet(value)

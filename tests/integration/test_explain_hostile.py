@@ -1,6 +1,7 @@
-"""``transom explain`` of an intent whose every text wants to do something to the terminal."""
+"""``transom explain`` of an intent whose every text wants to do something to the terminal, and of one that failed."""
 
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -14,8 +15,11 @@ WAMID = "wamid.HBgMNDQ3NzAwOTAwOTk5FQIAERgSOUEzQkY2MTdFMjkwQzE0RDhBAA=="
 HOSTILE = "acme[/bold][link=https://evil.example]x[/link]\x1b]0;owned\x07\x9b2J\u202emoc.live\r\n[red]"
 
 
-async def stored(database: str, hostile: str) -> UUID:
-    """A sent message of an organisation that has this text for a name, a code and a reason."""
+async def stored(database: str, hostile: str, outcome: dict[str, Any] | None = None) -> UUID:
+    """A sent message of an organisation that has this text for a name, a code and a reason.
+
+    ``outcome`` is what its send is stored with, by default a hostile one.
+    """
     message_id, conversation = uuid4(), uuid4()
     db = await asyncpg.connect(database)
     await db.set_type_codec(
@@ -51,7 +55,7 @@ async def stored(database: str, hostile: str) -> UUID:
             message_id,
             conversation,
             AT,
-            {"code": hostile, "ids": [WAMID], "to": "+447700900999"},
+            outcome or {"code": hostile, "ids": [WAMID], "to": "+447700900999"},
         )
     finally:
         await db.close()
@@ -73,3 +77,13 @@ async def test_no_id_that_holds_a_number_is_shown(database: str) -> None:
     assert "HBg" not in told
     assert "447700900999" not in told
     assert "attempt 1 is wamid…" in told
+
+
+async def test_the_code_and_the_reason_of_a_failed_send_are_shown(database: str) -> None:
+    refused = {"answer": "refused", "code": "131042", "reason": "provider_refused", "refusals": [], "limit": 3}
+    told = transom(
+        "explain", str(await stored(database, "acme", refused)), env=environment(POSTGRES_DSN=database)
+    ).stdout
+    (line,) = [line for line in told.splitlines() if "send failed" in line]
+    said = line.partition(": ")[2].split(", ")
+    assert sorted(said) == ["answer refused", "code 131042", "limit 3", "reason provider_refused"]

@@ -15,6 +15,7 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
 from services.router.decide import decide
 from services.router.recorded_decision import unpack
+from tests.support.command import environment, transom
 from tests.support.router import DAY, FALLBACK, NOW, OUTPUTS, TEMPLATE, Garage, Router, a_router
 from tests.support.topics import OwnTopics
 
@@ -55,6 +56,20 @@ async def test_a_session_that_meta_refused_becomes_a_bridge_once(router: Router)
     assert await router.refuse(refusal) == published
     assert await router.refuse(refusal, refusal) == published
     assert await router.rows("select attempt from decisions order by attempt") == [{"attempt": 1}, {"attempt": 2}]
+
+
+async def test_a_decision_is_explained_with_the_refusal_that_it_follows(router: Router, database: str) -> None:
+    garage = Garage()
+    intent = await decided(router, garage)
+    await refused_by_meta(router, garage)
+    await router.refuse(garage.refusal(intent))
+    told = await asyncio.to_thread(transom, "explain", intent["intent_id"], env=environment(POSTGRES_DSN=database))
+    story = [line for line in told.stdout.splitlines() if "  decided " in line or "  refused " in line]
+    assert [line.split("  ", 2)[2].strip() for line in story] == [
+        "attempt 1: session on whatsapp, because window_open",
+        "attempt 1, because window_closed 131047",
+        "attempt 2: bridge on sms, because window_expired",
+    ]
 
 
 async def test_a_redelivered_intent_tells_its_first_attempt_again_whatever_came_after(router: Router) -> None:
