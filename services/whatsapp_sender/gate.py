@@ -6,7 +6,9 @@ Rule 2: a message whose window is closed, whose consent is withdrawn or whose te
         knows other ways.
 Rule 3: a message is sent only to an address that is still the customer's. A number that was given up may be a
         stranger's, so the message is rerouted.
-Rule 4: a message whose address was marked as unreachable after the decision is rerouted, so the failure is not
+Rule 4: a message whose business number moved to another account is rerouted: Meta knows the old id no more. One whose
+        number no longer belongs to the organisation ends.
+Rule 5: a message whose address was marked as unreachable after the decision is rerouted, so the failure is not
         repeated.
 """
 
@@ -44,6 +46,8 @@ class WhatsappFacts:
     arrived: bool = False
     """Whether the message has reached the customer by an earlier attempt."""
     to_is_theirs: bool | None = None
+    number_moved: bool = False
+    """Whether the conversation goes on under another id of Meta's: the business number is in another account now."""
     unreachable: bool = False
     """Whether the address was marked since this was decided: nothing arrives there by WhatsApp."""
 
@@ -66,8 +70,10 @@ def judge(route: str, address: WhatsAppAddress, facts: WhatsappFacts, now: datet
         return Confirmed(facts.seen)
     if facts.arrived:
         return Refused(None, "already_delivered")
+    if facts.number_moved:
+        return Rerouted("address_changed")
     if not facts.number_is_ours:
-        return Refused(None)
+        return Refused(None, "unknown_conversation")
     objection = _objection(route, address, facts, now)
     if objection is not None:
         return Rerouted(objection)

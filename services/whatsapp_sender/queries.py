@@ -25,6 +25,8 @@ from services.whatsapp_sender.gate import WhatsappFacts
 # newer than the decision. A requested template may have been decided for a marked address.
 _FACTS = f"""
 select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_customer_at, c.identity_changed_at,
+       (w.phone_number_id is null or w.replaced_by is not null) and coalesce(c.phone_number_id <> u.account, false)
+           as number_moved,
        c.first_refused_at, c.last_refused_at,
        k.whatsapp_consent, k.marketing_consent, k.transactional_consent, k.service_reminders_consent,
        t.status as template_status, t.category as template_category,
@@ -94,6 +96,7 @@ async def facts(
     return {
         rows[r["n"] - 1].key: WhatsappFacts(
             number_is_ours=r["number_is_ours"],
+            number_moved=r["number_moved"],
             known=KnownAddresses(r["phone"], r["phone_at"], r["wa_id"], r["wa_id_at"], r["bsuid"], r["bsuid_at"]),
             to_is_theirs=r["to_is_theirs"],
             token=r["token"],

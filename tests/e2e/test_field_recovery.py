@@ -21,17 +21,17 @@ async def at(field: Field) -> AsyncIterator[Meta]:
     yield await opened(field)
 
 
-async def accepted_of(field: Field, *intents: str) -> None:
-    """Meta has taken these."""
+async def all_are(state: str, field: Field, *intents: str) -> None:
+    """Return when a send of each is in this state: ``accepted`` when the provider has taken it."""
 
-    async def all_accepted() -> bool:
+    async def they_are() -> bool:
         rows = await field.system.rows(
-            "select distinct message_id from sends where message_id = any($1::uuid[]) and state = 'accepted'",
-            list(intents),
+            "select distinct message_id from sends where message_id = any($1::uuid[]) and state = $2",
+            *(list(intents), state),
         )
         return len(rows) == len(intents)
 
-    await field.system.until(all_accepted, "all accepted")
+    await field.system.until(they_are, f"all {state}")
 
 
 async def test_an_account_with_a_fault_holds_up_no_other_and_goes_on_soon_after_it_is_mended(
@@ -55,7 +55,7 @@ async def test_an_account_with_a_fault_holds_up_no_other_and_goes_on_soon_after_
     assert not [u for u in field.system.published.all("delivery.updates.v1") if u.event["message_id"] in intents]
     ill = False
     async with asyncio.timeout(30):
-        await accepted_of(field, *intents)
+        await all_are("accepted", field, *intents)
 
 
 async def test_failures_told_in_any_order_and_twice_burn_nothing_and_stop_nobody_afterwards(
@@ -84,7 +84,7 @@ async def test_failures_told_in_any_order_and_twice_burn_nothing_and_stop_nobody
     field.standin.graph = graph
     intents = [await kim.is_sent("It is ready.") for kim in kims]
     await field.standin.receives(lambda call: call.sender == at.garage.phone_number_id, times=20)
-    await accepted_of(field, *intents)
+    await all_are("accepted", field, *intents)
     await fails(burnt[:10])
     ill = False
     await fails(burnt[10:])
@@ -151,3 +151,41 @@ async def test_an_address_that_is_out_of_reach_is_asked_once_and_another_number_
     later = await lee.is_sent("To the new number.")
     assert await field.system.way(later) == ("session", "whatsapp", "window_open")
     await field.standin.receives(to(lee, "To the new number."))
+
+
+# ── Business numbers ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_waits_for_a_business_number_that_moves_to_another_account_goes_by_its_new_id(
+    at: Meta, field: Field
+) -> None:
+    old, new = at.garage.phone_number_id, f"{at.garage.phone_number_id}7"
+    field.standin.graph = lambda call: (graph_error(400, 133010) if call.sender == old else accepted)(call)
+    kims = [await who_wrote(at) for _ in range(4)]
+    waiting = [await kim.is_sent() for kim in kims]
+    await field.standin.receives(lambda call: call.sender == old)
+    await all_are("pending", field, *waiting)
+    number = {"phone_number_id": new, "waba_id": f"{at.garage.waba_id}7", "display_number": at.garage.display_number}
+    org = {"org_id": at.garage.org_id, "at": utc_now().isoformat()}
+    await field.system.say(
+        "directory.changes.v1",
+        {"type": "number.upserted.v1", **org, **number},
+        {"type": "number.removed.v1", **org, "phone_number_id": old},
+        key=at.garage.org_id,
+    )
+    await all_are("accepted", field, *waiting)
+    assert sorted(call.to or "" for call in field.standin.calls if call.sender == new) == sorted(k.phone for k in kims)
+    assert {await field.system.way(intent, 2) for intent in waiting} == {("session", "whatsapp", "window_open")}
+
+
+async def test_what_waits_for_a_business_number_that_was_given_up_says_so(at: Meta, field: Field) -> None:
+    field.standin.graph = graph_error(400, 133010)
+    kim = await who_wrote(at)
+    intent = await kim.is_sent()
+    await field.standin.receives(to(kim))
+    org = {"org_id": at.garage.org_id, "at": utc_now().isoformat()}
+    removed = {"type": "number.removed.v1", **org, "phone_number_id": at.garage.phone_number_id}
+    await field.system.say("directory.changes.v1", removed, key=at.garage.org_id)
+    assert await field.system.fails(intent) == "unknown_conversation"
+    later = await kim.is_sent()
+    assert await field.system.way(later) == ("rejected", None, "unknown_conversation")

@@ -91,7 +91,15 @@ def test_a_marketing_template_goes_where_marketing_is_allowed() -> None:
 
 
 def test_a_number_that_is_not_the_tenants_sends_nothing() -> None:
-    assert judge("session", TO, replace(OPEN, number_is_ours=False, token="secret"), NOW) == Refused(None)
+    given_up = replace(OPEN, number_is_ours=False, token="secret")
+    assert judge("session", TO, given_up, NOW) == Refused(None, "unknown_conversation")
+
+
+@pytest.mark.parametrize("number_is_ours", [True, False])
+def test_what_goes_by_the_old_id_of_a_number_that_moved_goes_back_to_the_router(*, number_is_ours: bool) -> None:
+    moved = replace(OPEN, number_is_ours=number_is_ours, number_moved=True)
+    assert judge("session", TO, moved, NOW) == Rerouted("address_changed")
+    assert isinstance(judge("session", TO, replace(moved, arrived=True), NOW), Refused)
 
 
 @pytest.mark.parametrize("facts", [OPEN, APPROVED])
