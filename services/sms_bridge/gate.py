@@ -7,7 +7,7 @@ Rule 2: a message that may no longer be sent by SMS ends with the reason of the 
 Rule 3: a bridge is sent only while no other bridge holds the slot of its conversation. Two customers who turn out to be
         one had a slot each.
 Rule 4: only the number that the router decided for is written to, because a former number may be another person's.
-        Where the customer has another number now, the router decides again.
+        Where the customer has another number now, or the organisation another SMS number, the router decides again.
 Rule 5: what passes is asked twice more: whether its country rests for the account (``country_pauses``), and whether the
         organisation's day has room (``spend``), which the SMS of a batch share.
 """
@@ -63,15 +63,10 @@ def refusal_reason(
     if bridge and not facts.whatsapp_allowed:
         return Refused(None, "whatsapp_consent_off")
     phone = facts.reach.phone
-    if (named and phone is None) or (phone is not None and not same_line(phone, to)):
+    reason: str | None = obstacle(facts.reach, now)
+    moved = (named and phone is None) or (phone is not None and not same_line(phone, to))
+    if moved or (reason is None and facts.reach.number != sender):
         return Rerouted("address_changed")
-    reason = _reason(bridge=bridge, sender=sender, facts=facts, now=now)
+    if reason is None and bridge and facts.slot_taken:
+        reason = "bridge_already_sent"
     return None if reason is None else Refused(None, failure_reason(reason, facts.closed_by(now)))
-
-
-def _reason(*, bridge: bool, sender: str, facts: GateFacts, now: datetime) -> str | None:
-    if (reason := obstacle(facts.reach, now)) is not None:
-        return reason
-    if facts.reach.number != sender:
-        return "sms_unavailable"
-    return "bridge_already_sent" if bridge and facts.slot_taken else None

@@ -12,8 +12,8 @@ import pytest_asyncio
 
 from libs.common.clock import utc_now
 from tests.e2e.field import CLOSED, Field, opened, to, who_wrote
-from tests.support.garages import Customer, bridge_of
-from tests.support.standin import Call, Meta, accepted, graph_error, taken
+from tests.support.garages import Customer, a_phone, bridge_of
+from tests.support.standin import Call, Meta, accepted, graph_error, taken, twilio_error
 
 
 @pytest_asyncio.fixture
@@ -189,3 +189,18 @@ async def test_what_waits_for_a_business_number_that_was_given_up_says_so(at: Me
     assert await field.system.fails(intent) == "unknown_conversation"
     later = await kim.is_sent()
     assert await field.system.way(later) == ("rejected", None, "unknown_conversation")
+
+
+async def test_what_waits_for_an_sms_number_goes_by_the_one_that_the_organisation_has_now(
+    at: Meta, field: Field
+) -> None:
+    old, new = at.garage.sms_number, a_phone()
+    field.standin.twilio = lambda call: (twilio_error(400, 21660) if call.sender == old else taken)(call)
+    kim, lee = await who_wrote(at, CLOSED), await who_wrote(at, CLOSED)
+    bridge, text = await kim.is_sent(), await lee.is_sent("Hello Lee.", channel="sms")
+    await all_are("pending", field, bridge, text)
+    org = {"type": "org.upserted.v1", "org_id": at.garage.org_id, "at": utc_now().isoformat(), "name": "AcmeMotors"}
+    await field.system.say("directory.changes.v1", {**org, "sms_number": new, "sms_active": True}, key=at.garage.org_id)
+    assert await field.system.fails(bridge) == "window_expired_bridge_sent"
+    await all_are("accepted", field, bridge, text)
+    assert {call.to for call in field.standin.calls if call.sender == new} == {kim.phone, lee.phone}

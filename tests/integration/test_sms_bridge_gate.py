@@ -86,6 +86,22 @@ async def test_the_same_gate_stands_before_plain_text(world: SmsWorld, sandbox: 
     assert await sandbox.sms() == []
 
 
+@pytest.mark.parametrize("asked", [{}, {"route": "session", "text": "Hello"}], ids=["bridge", "plain text"])
+async def test_what_waits_while_the_organisation_takes_another_sms_number_is_decided_again(
+    world: SmsWorld, sandbox: SandboxClient, asked: dict[str, str]
+) -> None:
+    command = await world.decided(**asked)
+    await world.execute("update orgs set sms_number = '+447700900002' where org_id = $1", ORG)
+    assert await world.send(command) == 0
+    updates, refusals = await world.published()
+    assert updates == []
+    assert [(one.intent_id, one.attempt, one.reason) for one in refusals] == [
+        (command.message_id, 1, "address_changed")
+    ]
+    assert await world.slot() == (None, None)
+    assert await sandbox.sms() == []
+
+
 async def test_what_no_provider_saw_is_refused_without_a_providers_code(
     world: SmsWorld, sandbox: SandboxClient, log_lines: LogLines
 ) -> None:

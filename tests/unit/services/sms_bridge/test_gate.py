@@ -86,7 +86,6 @@ def test_an_open_window_is_no_way_for_a_customer_without_whatsapp() -> None:
         (but(stopped_until=NOW + DAY), "sms_opted_out"),
         (but(active=False), "sms_unavailable"),
         (but(number=None), "sms_unavailable"),
-        (but(number="+447700900002"), "sms_unavailable"),
         (but(contacted=False), "never_contacted"),
         (None, "sms_unavailable"),
     ],
@@ -117,6 +116,13 @@ def test_a_number_that_moved_while_the_sms_waited_goes_back_to_the_router() -> N
     assert refusal_reason(bridge=False, sender=SENDER, to=TO, facts=gone, now=NOW, named=True) == Rerouted(
         "address_changed"
     )
+
+
+def test_an_organisation_with_another_sms_number_is_decided_again() -> None:
+    known = but(number="+447700900002")
+    assert plain(known) == bridge(known) == Rerouted("address_changed")
+    stopped = but(number="+447700900002", allowed=False)
+    assert bridge(stopped) == Refused(None, "window_expired_sms_opted_out")
 
 
 def test_plain_text_asks_neither_window_nor_whatsapp() -> None:
