@@ -23,10 +23,11 @@ from libs.common.events.topics import (
     WEBHOOKS,
 )
 from tests.e2e.conftest import SHORT, Place
-from tests.e2e.test_replay import all_read, env_of, live, replayed
+from tests.e2e.test_replay import all_read, env_of
 from tests.support.command import transom
 from tests.support.garages import FILLED, LATE, Customer, Garage, a_garage
 from tests.support.inbox import KEY, Staff, a_token
+from tests.support.replays import live, replayed
 from tests.support.servers import RunServers
 from tests.support.system import System
 
