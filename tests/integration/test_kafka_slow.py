@@ -11,9 +11,11 @@ import pytest
 import pytest_asyncio
 
 from libs.common.db.pool import Pool, open_pool
+from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.records import Received
 from tests.support.consumer_bench import Bench, header_of
 from tests.support.logs import LogLines
+from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually
 
 SECONDS = 0.6
@@ -143,6 +145,22 @@ async def test_among_a_hundred_thousand_that_wait_one_that_is_too_slow_holds_up_
     bench: Bench, said: Said
 ) -> None:
     await a_backlog(bench, said, 100_000)
+
+
+async def test_one_that_is_deleted_while_it_waits_for_its_retry_holds_up_nothing(
+    bench: Bench, said: Said, topics: OwnTopics, log_lines: LogLines
+) -> None:
+    """Reading has gone on ahead of it, and its retention passes."""
+    await said.slow("poison")
+    async with bench.consumer(said):
+        await bench.put("v0", "poison", "v2", "v3", key=None)
+        await until(lambda: said.has(3), "the others are read ahead")
+        await topics.lose(WEBHOOKS)
+        await bench.put("v4", key=None)
+        await until(lambda: committed(bench, 5), "all that is left is handled and committed")
+    assert await said.values() == ["v0", "v2", "v3", "v4"]
+    assert [line["offset"] for line in log_lines.of("records.lost")] == [1]
+    assert await bench.dead(0) == []
 
 
 @pytest.mark.parametrize("how", ["slow", "locked"])

@@ -143,6 +143,13 @@ class BatchProcessor(Generic[T]):
         self._open_at.clear()
         self._rewound.clear()
 
+    def deleted(self, partition: int, first: int) -> None:
+        """Forget what stood before ``first``: it is gone from the topic, so no retry of it can be read."""
+        self._suspects.forget(lambda place: place[0] == partition and place[1] < first)
+        if self._open_at.get(partition, first) < first:
+            del self._open_at[partition]
+            self._rewound.pop(partition, None)
+
     async def process(self, entries: Sequence[Entry[T]], runs: Mapping[int, int]) -> BatchResult:
         """Handle ``entries`` (in order). ``runs``: by partition the stopping dead letters in a row so far."""
         result = BatchResult(runs=dict(runs))

@@ -286,6 +286,11 @@ class BatchRunner(Generic[T]):
         self._processor.rewound(self.partitions.rewind_to_open(self._processor.due()))
         self._letter_log.log_due(now)
 
+    def deleted(self, partition: int, first: int) -> None:
+        """What this partition had before ``first`` was deleted, and is read no more."""
+        self._processor.deleted(partition, first)
+        self.partitions.open_offsets = self._processor.open_offsets()
+
     async def until_idle(self, patience: float) -> None:
         """Wait until no batch is in flight and its offsets are committed, at most ``patience`` seconds."""
         try:

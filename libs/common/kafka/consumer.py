@@ -283,19 +283,20 @@ class BatchConsumer:
     def _lost(self, place: TopicPartition, stood: int, first: int) -> None:
         """Say that records from ``stood`` on were deleted unread. Fewer than none: the topic was made anew."""
         how_many = {"records": first - stood} if first > stood else {}
-        topic = self._topic(place)
+        runner = self._runner(place)
+        runner.deleted(place.partition, first)
+        topic = runner.subscription.topic.name
         metrics.RECORDS_LOST.labels(topic).inc(how_many.get("records", 1))
         log.error("records.lost", topic=topic, partition=place.partition, offset=stood, **how_many)
 
     def _uncommitted(self, place: TopicPartition, first: int, records: int) -> None:
         """Say that a partition is read from its oldest record on, because nothing of it is committed."""
-        topic = self._topic(place)
+        topic = self._runner(place).subscription.topic.name
         log.warning("offsets.missing", topic=topic, partition=place.partition, offset=first, records=records)
 
-    def _topic(self, place: TopicPartition) -> str:
-        """The declared name of the topic."""
-        (topic,) = (one.subscription.topic.name for one in self._runners if one.partitions.source_topic == place.topic)
-        return topic
+    def _runner(self, place: TopicPartition) -> BatchRunner[Any]:
+        (runner,) = (one for one in self._runners if one.partitions.source_topic == place.topic)
+        return runner
 
     def _failure(self, error: BaseException) -> BaseException:
         match error:

@@ -308,6 +308,18 @@ async def test_what_was_too_slow_and_was_then_deleted_unread_is_compared_with_no
     assert world.set_aside == [(0, 1)]
 
 
+async def test_one_that_is_deleted_while_reading_goes_on_ahead_of_it_is_not_due_any_more() -> None:
+    world = World([[("k", SLOW), ("l", GOOD), ("m", GOOD)], [("n", SLOW), ("o", GOOD)]])
+    await world.processor.process(world.waiting(), {})
+    assert world.processor.open_offsets() == {0: 0, 1: 0}
+    world.processor.deleted(0, 3)
+    world.now += ALONE
+    assert (world.processor.open_offsets(), world.processor.due()) == ({1: 0}, {1})
+    world.processor.rewound({1})
+    world.processor.deleted(1, 0)  # nothing of this one
+    assert world.processor.open_offsets() == {1: 0}
+
+
 async def test_the_others_wait_for_one_of_those_that_are_locked_at_a_time_and_each_of_these_has_its_turn() -> None:
     held = [(f"held {n}", LOCKING) for n in range(6)]
     world = World([[one for key in held for one in (key, (key[0] + " not", GOOD))], [("k", GOOD)] * 99], arrives={1: 2})
