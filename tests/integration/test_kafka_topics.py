@@ -5,23 +5,18 @@ from datetime import timedelta
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from libs.common.clock import utc_now
 from libs.common.errors import ConfigurationError
 from libs.common.events.topics import DIRECTORY_CHANGES, OUTBOUND_INTENTS, OUTBOUND_SMS, TOPICS, WEBHOOKS, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.topics import Difference, declare, delete
+from tests.support.topics import config_of
 
 
 @pytest.fixture
 def connection(kafka_bootstrap: str, topic_prefix: str) -> KafkaConnection:
     return KafkaConnection(kafka_bootstrap, topic_prefix=topic_prefix)
-
-
-async def config_of(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
-    [answer] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-    return {entry[0]: entry[1] for entry in answer.resources[0][4]}
 
 
 async def test_every_topic_and_its_dead_letters_come_to_be_as_declared(

@@ -24,6 +24,12 @@ def used_by(*topologies: Topology[Any]) -> list[Topic]:
     return list(dict.fromkeys([*read, *(topic.dlq for topic in read), *written]))
 
 
+async def config_of(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:
+    """The settings of a topic, as a broker shows them."""
+    [answer] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+    return {entry[0]: entry[1] for entry in answer.resources[0][4]}
+
+
 class OwnTopics:
     """Creates topics under one prefix and deletes all that came to be under it.
 
@@ -63,10 +69,17 @@ class OwnTopics:
         await self._admin.delete_records({place: RecordsToDelete(before_offset=_THE_END)})
 
     async def limit(self, topic: Topic, size: int = 0) -> None:
-        """Let the brokers take at most ``size`` bytes at once for this topic; without it as many as are declared."""
-        limit = {"max.message.bytes": str(size or topic.max_record_bytes)}
-        resource = ConfigResource(ConfigResourceType.TOPIC, f"{self.prefix}{topic.name}", configs=limit)
-        await self._admin.alter_configs([resource])
+        """Let the brokers take at most ``size`` bytes at once for this topic; without it as many as are declared.
+
+        A broker shows a change before it heeds it, and makes one after the other: where the second is shown, the first
+        holds.
+        """
+        name = f"{self.prefix}{topic.name}"
+        for more in ({}, {"file.delete.delay.ms": "61000"}):
+            wanted = {"max.message.bytes": str(size or topic.max_record_bytes), **more}
+            await self._admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=wanted)])
+            while not wanted.items() <= (await config_of(self._admin, name)).items():  # noqa: ASYNC110 - see _until
+                await asyncio.sleep(0.01)
 
     async def _until(self, wanted: Callable[[set[str]], bool]) -> None:
         """The broker's own view of what exists follows its controller's by some milliseconds."""
