@@ -10,9 +10,7 @@ from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
-from libs.common.directory.erasure import erased
 from libs.common.thread.conversations import current_conversation
-from services.ingest.queries import Place
 
 
 class SenderRow(NamedTuple):
@@ -65,32 +63,6 @@ async def find_senders(db: Connection, senders: Sequence[tuple[str, str | None, 
     return [SenderRow(**row) for row in await db.fetch(_FIND_SENDERS, *as_columns(senders))]
 
 
-# "offset 0": each is found by its key, whatever the size of the tables.
-_ERASED = f"""
-select c.org_id, c.conversation_id, c.identity_version
-  from unnest($1::text[], $2::text[], $3::text[]) with ordinality as u (provider, account, provider_id, n)
-  left join lateral (
-       select m.org_id, m.conversation_id from messages m
-        where m.direction = 'in' and m.provider = u.provider and m.account = u.account
-          and m.provider_id = u.provider_id and {erased("m")}
-       union all
-       select m.org_id, m.conversation_id from provider_ids p
-         join messages m on m.org_id = p.org_id and m.message_id = p.message_id and {erased("m")}
-        where p.provider = u.provider and p.account = u.account and p.provider_id = u.provider_id
-       limit 1 offset 0) m on true
-  left join lateral (
-       select k.org_id, k.conversation_id, k.identity_version from conversations k
-        where k.org_id = m.org_id and k.conversation_id = {current_conversation("m")} offset 0) c on true
- order by u.n
-"""  # noqa: S608 -- a constant
-
-
-async def erased_places(db: Connection, ids: Sequence[tuple[str, str, str]]) -> list[Place | None]:
-    """Provider, account, provider's id → the conversation of that message where it is stored and was erased."""
-    rows = await db.fetch(_ERASED, *as_columns(ids)) if ids else []
-    return [None if row["conversation_id"] is None else Place(**row) for row in rows]
-
-
 class SentTo(NamedTuple):
     """The customer whom a message of ours was meant for, how WhatsApp knows them, and the number it was sent to."""
 
@@ -118,8 +90,7 @@ select n.org_id, c.customer_id, c.phone_number_id, c.wa_id, c.bsuid, s.sent_to
   left join lateral (
        select {current_conversation("m")} as conversation_id
          from messages m
-        where m.org_id = n.org_id and m.message_id = coalesce(p.send_id, u.message_id) and m.direction = 'out'
-          and not {erased("m")} offset 0
+        where m.org_id = n.org_id and m.message_id = coalesce(p.send_id, u.message_id) and m.direction = 'out' offset 0
        ) m on true
   left join lateral (
        select s.command ->> 'to' as sent_to from sends s
@@ -157,7 +128,7 @@ select c.org_id, c.customer_id
        select c.org_id, c.customer_id from messages m
          join conversations c on c.org_id = m.org_id and c.phone_number_id = u.account
                              and c.conversation_id = {current_conversation("m")}
-        where m.org_id = p.org_id and m.message_id = p.message_id and m.direction = 'out' and not {erased("m")} offset 0
+        where m.org_id = p.org_id and m.message_id = p.message_id and m.direction = 'out' offset 0
        ) c on true
  order by u.n
 """  # noqa: S608 -- a constant

@@ -254,7 +254,7 @@ class Reaction(Part):
 class Unsupported(Part):
     """A message of a type that has no model here. It is stored and shown under Meta's own ``type``.
 
-    ``raw`` is Meta's own object. A message that was erased is stored so, too, with ``erased`` true beside it.
+    ``raw`` is Meta's own object.
     """
 
     kind: Literal["unsupported"] = "unsupported"
