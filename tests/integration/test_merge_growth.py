@@ -10,8 +10,8 @@ from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.numbers import store_numbers
 from libs.common.events.directory import NumberUpserted
 from libs.common.sending.merge_slices import move_some
-from libs.common.thread import conversations
-from libs.common.thread.conversations import SenderFilter
+from libs.common.thread import parting
+from libs.common.thread.parting import SenderFilter
 from tests.support.explaining import Explaining
 from tests.support.growth import CUSTOMERS, DAY, TAKEN, let_indexes_lead, too_much
 from tests.support.ingest import ORG, now
@@ -58,7 +58,7 @@ async def test_a_thread_of_any_length_is_merged_and_reconcile_progress_for_stran
         await undone.start()
         explaining = Explaining(db)
         asked = SenderFilter(ORG, threads.customers, ["447700900999"], [], now() - DAY)
-        assert await conversations.messages_from(explaining, asked) == []  # type: ignore[arg-type]  # it is used like one
+        assert await parting.messages_from(explaining, asked) == []  # type: ignore[arg-type]  # it is used like one
         assert explaining.too_much(5 * TAKEN) == []  # a page of the thread
         explaining = Explaining(db)
         await merge_customers(explaining, [Merge(ORG, *threads.customers)])  # type: ignore[arg-type]  # it is used like one

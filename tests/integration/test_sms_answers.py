@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from libs.common.providers.accounts import SmsAccounts
-from libs.common.thread import conversations
-from libs.common.thread.conversations import SenderFilter, ThreadMessage
+from libs.common.thread import conversations, parting
+from libs.common.thread.parting import SenderFilter, ThreadMessage
 from services.ingest import sms
 from services.ingest.items import InboundSms
 from services.ingest.number_gate import NumberGate
@@ -137,7 +137,7 @@ async def test_what_a_stranger_wrote_by_sms_moves_with_the_number_and_opens_no_w
     stranger = uuid4()
     async with router.pool.acquire() as db, db.transaction():
         await world.a_customer(db, garage.org_id, stranger, None)
-        sent = await conversations.messages_from(
+        sent = await parting.messages_from(
             db, SenderFilter(garage.org_id, [garage.customer_id], [WRITER[1:]], [], NOW - DAY)
         )
         at = message["occurred_at"]
@@ -146,7 +146,7 @@ async def test_what_a_stranger_wrote_by_sms_moves_with_the_number_and_opens_no_w
         ]
         address = conversations.ConversationAddress(garage.org_id, stranger, garage.number)
         await conversations.ensure(db, [address])
-        await conversations.split(db, garage.org_id, stranger, sent)
+        await parting.split(db, garage.org_id, stranger, sent)
     [moved] = await router.rows("select * from conversations where customer_id = $1", stranger)
     assert (moved["last_customer_at"], moved["last_inbound_at"], moved["last_inbound_channel"]) == (None, at, "sms")
     [left] = await router.rows("select * from conversations where customer_id = $1", garage.customer_id)

@@ -29,8 +29,9 @@ from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.portal_access import end_access_of_customers
 from libs.common.errors import Transient
 from libs.common.phone import canonical, from_wa_id, spellings
-from libs.common.thread import conversations
-from libs.common.thread.conversations import ConversationAddress, SenderFilter, ThreadMessage
+from libs.common.thread import conversations, parting
+from libs.common.thread.conversations import ConversationAddress
+from libs.common.thread.parting import SenderFilter, ThreadMessage
 
 STALE = timedelta(days=7)
 """How long Meta tries to deliver a webhook. What is older changes no identity."""
@@ -211,7 +212,7 @@ async def finish(db: Connection, register: Register, mistakes: Sequence[Misattri
     for stranger, messages in parted:
         await _split(db, stranger.now, messages)
     for mistake in mistakes:
-        if await conversations.messages_from(db, _asked(register, mistake)):
+        if await parting.messages_from(db, _asked(register, mistake)):
             raise Transient("a message was stored meanwhile")  # before the conversation was locked, which it is now
 
 
@@ -219,7 +220,7 @@ async def _strangers(
     db: Connection, register: Register, mistake: Misattribution
 ) -> list[tuple[datetime, list[ThreadMessage]]]:
     """What a stranger wrote in the threads of the person who had given the line up."""
-    messages = await conversations.messages_from(db, _asked(register, mistake))
+    messages = await parting.messages_from(db, _asked(register, mistake))
     if messages:
         return [(min(one.occurred_at for one in messages), messages)]
     return [(mistake.at, [])] if mistake.bsuids and mistake.stranger is None else []
@@ -236,7 +237,7 @@ async def _split(db: Connection, stranger: Person, messages: list[ThreadMessage]
         who, org_id = stranger.customer_id, stranger.org_id
         numbers = sorted({one.phone_number_id for one in messages}, key=lambda number: number or "")
         await conversations.ensure(db, [ConversationAddress(org_id, who, number) for number in numbers])
-        await conversations.split(db, org_id, who, messages)
+        await parting.split(db, org_id, who, messages)
 
 
 async def _follow(db: Connection, register: Register) -> None:
