@@ -107,6 +107,8 @@ async def resolve(db: Connection, requests: Sequence[IdentityRequest], now: date
     )
     found: list[Place | None] = [None] * len(requests)
     for (n, request, _), thread in zip(known, threads, strict=True):
+        if thread is None and not isinstance(request.item, IdentityChange):
+            raise Transient("a business number moved meanwhile")
         found[n] = None if thread is None else Place(request.org_id, thread.conversation_id, thread.identity_version)
     return found
 

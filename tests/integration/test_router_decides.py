@@ -1,9 +1,10 @@
 """Intents become decisions, commands and updates, once, on the real servers."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import orjson
 import pytest
@@ -12,9 +13,10 @@ from libs.common.directory.merge import Merge, merge_customers
 from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, SmsCommand, WhatsappCommand
 from services.router.decide import decide
 from services.router.recorded_decision import unpack
+from tests.support import world
 from tests.support.databases import somebody_waits
 from tests.support.logs import LogLines
-from tests.support.router import FALLBACK, NOW, TEMPLATE, Garage, Router, stored
+from tests.support.router import FALLBACK, NOW, TEMPLATE, Garage, Router, stored, waba_of
 
 pytestmark = pytest.mark.usefixtures("log_lines")
 
@@ -98,6 +100,21 @@ async def test_a_first_contact_to_a_known_customer_uses_their_conversation(route
     assert published["outbound.decisions.v1"][0]["reason"] == "window_open"
 
 
+async def test_a_first_contact_by_the_former_id_of_a_number_is_with_the_number_as_it_is_now(router: Router) -> None:
+    """The platform may hold the id that the number had in another WABA."""
+    garage = await stored(router, Garage())
+    moved = Garage().number
+    async with router.pool.acquire() as db, db.transaction():
+        await world.a_number(db, garage.org_id, moved, waba=waba_of(moved), display_number="+447700900123")
+        await replace(garage, number=moved).store_template(db)
+    published = await router.decide(garage.first_contact(content=TEMPLATE))
+    [command] = published["outbound.whatsapp.v1"]
+    assert command["phone_number_id"] == moved
+    assert await router.rows(
+        "select phone_number_id from conversations where conversation_id = $1", UUID(command["conversation_id"])
+    ) == [{"phone_number_id": moved}]
+
+
 async def test_nothing_reaches_across_tenants(router: Router) -> None:
     mine, theirs = await stored(router, Garage()), await stored(router, Garage(phone="+447700900998"))
     published = await router.decide(
@@ -137,6 +154,25 @@ async def test_a_conversation_that_is_being_merged_gives_no_slot_that_would_be_l
     assert (decision["route"], decision["conversation_id"]) == ("bridge", str(winner.conversation_id))
     slots = await router.rows("select conversation_id from bridge_slots")
     assert [slot["conversation_id"] for slot in slots] == [winner.conversation_id]
+
+
+async def test_a_first_contact_to_a_customer_who_is_being_merged_is_with_whom_they_became(router: Router) -> None:
+    loser = await stored(router, Garage())
+    winner = await stored(router, Garage(org_id=loser.org_id, number=loser.number, phone="+447700900111"))
+    other = Garage().number
+    async with router.pool.acquire() as db:
+        await world.a_number(db, loser.org_id, other, waba=waba_of(other), display_number="+447700900124")
+        async with db.transaction():
+            await merge_customers(db, [Merge(loser.org_id, loser.customer_id, winner.customer_id)])
+            intent = loser.first_contact(to={"phone_number_id": other, "phone": loser.phone})
+            deciding = asyncio.create_task(router.handle(intent))
+            await somebody_waits(db)
+    await deciding
+    [decision] = (await router.published.new())["outbound.decisions.v1"]
+    assert await router.rows(
+        "select customer_id, phone_number_id from conversations where conversation_id = $1",
+        UUID(decision["conversation_id"]),
+    ) == [{"customer_id": winner.customer_id, "phone_number_id": other}]
 
 
 async def test_an_id_that_another_message_has_is_rejected_and_leaves_it_alone(router: Router) -> None:

@@ -58,15 +58,25 @@ on conflict (phone_number_id) do update
        upserted_at = excluded.upserted_at, token = case when n.org_id = excluded.org_id then n.token end
 """
 
+# "for update" waits for every transaction that has opened a conversation with one of them, and no other one opens any
+# before the commit (``conversations.ensure``).
 _REPLACE = """
+with held as (
+    select n.phone_number_id
+      from whatsapp_numbers n
+     where n.org_id = $1
+       and (n.phone_number_id = $2
+            or n.replaced_by in (select o.phone_number_id from whatsapp_numbers o
+                                  where o.org_id = $1 and o.phone_number_id <> $2 and o.waba_id <> $3
+                                    and o.display_number = any($4::text[]))
+            or (n.phone_number_id <> $2 and n.waba_id <> $3 and n.display_number = any($4::text[])))
+     order by n.phone_number_id
+       for update
+)
 update whatsapp_numbers n
    set replaced_by = case when n.phone_number_id = $2 then null else $2 end
- where n.org_id = $1
-   and (n.phone_number_id = $2
-        or n.replaced_by in (select o.phone_number_id from whatsapp_numbers o
-                              where o.org_id = $1 and o.phone_number_id <> $2 and o.waba_id <> $3
-                                and o.display_number = any($4::text[]))
-        or (n.phone_number_id <> $2 and n.waba_id <> $3 and n.display_number = any($4::text[])))
+  from held h
+ where n.phone_number_id = h.phone_number_id
 returning n.phone_number_id
 """
 

@@ -36,13 +36,24 @@ class ConversationAddress(NamedTuple):
     bsuid_at: datetime | None = None
 
 
+# None is opened for a customer who was merged away meanwhile ("offset 0": each is found by their key). The reference to
+# the number keeps it from being moved until the commit. That it was moved before is seen by a statement of its own,
+# which is newer than the wait for that.
 _ENSURE = """
 insert into conversations (org_id, customer_id, phone_number_id, wa_id, wa_id_at, bsuid, bsuid_at)
-select *
+select u.*
   from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::timestamptz[])
     as u (org_id, customer_id, phone_number_id, wa_id, wa_id_at, bsuid, bsuid_at)
- order by customer_id, phone_number_id
+ cross join lateral (
+       select from customers k where k.customer_id = u.customer_id and k.org_id = u.org_id offset 0 for key share) k
+ order by u.customer_id, u.phone_number_id
 on conflict do nothing
+returning org_id, phone_number_id
+"""
+
+_MOVED = """
+select exists (select from whatsapp_numbers n
+                where n.org_id = any($1::text[]) and n.phone_number_id = any($2::text[]) and n.replaced_by is not null)
 """
 
 # A late webhook must not bring back what the customer has given up: ids that are not theirs any more are not named
@@ -143,7 +154,6 @@ update conversations c
  where c.customer_id = u.customer_id and c.org_id = u.org_id
 """
 
-
 _SENDS_HELD = f"""
 with told as (
     select t.org_id, {current_conversation("t")} as conversation_id, array_agg(t.at) as ats, max(t.at) as newest
@@ -183,10 +193,12 @@ update conversations c
 async def ensure(db: Connection, addresses: Sequence[ConversationAddress]) -> None:
     """One conversation per (business number, customer), with the newest ids of the customer.
 
-    Each pair is named once.
+    Each pair is named once. Customers who were merged away get none. Raises Transient where a number moved to another
+    WhatsApp Business Account meanwhile.
     """
-    if addresses:
-        await db.execute(_ENSURE, *as_columns(addresses))
+    opened = await db.fetch(_ENSURE, *as_columns(addresses)) if addresses else []
+    if opened and await db.fetchval(_MOVED, *as_columns([tuple(row) for row in opened])):
+        raise Transient("a business number moved meanwhile")
     await readdress(db, [address for address in addresses if address.wa_id or address.bsuid])
 
 

@@ -5,7 +5,8 @@ from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
-from libs.common.thread.conversations import Thread
+from libs.common.thread import conversations
+from libs.common.thread.conversations import ConversationAddress, Thread
 
 _NEWEST_OF = """
 select u.org_id, u.customer_id, c.conversation_id, c.identity_version
@@ -18,8 +19,7 @@ select u.org_id, u.customer_id, c.conversation_id, c.identity_version
        ) c
 """
 
-_OPEN = """
-insert into conversations (org_id, customer_id, phone_number_id)
+_TO_OPEN = """
 select u.org_id, u.customer_id, n.phone_number_id
   from unnest($1::text[], $2::uuid[]) as u (org_id, customer_id)
   left join lateral (
@@ -28,7 +28,6 @@ select u.org_id, u.customer_id, n.phone_number_id
         order by n.created_at, n.phone_number_id limit 1
        ) n on true
  order by u.customer_id
-on conflict do nothing
 """
 
 
@@ -37,11 +36,13 @@ async def newest_of(db: Connection, customers: Iterable[tuple[str, UUID]]) -> di
 
     It is the one with the newest inbound message, else the newest, else a new one on the organisation's first number,
     else one without a WhatsApp number. Call inside a transaction that holds the customers.
+    Raises Transient as ``ensure`` does.
     """
     asked = sorted(set(customers))
     found = await _newest_of(db, asked)
     if missing := [one for one in asked if one not in found]:
-        await db.execute(_OPEN, *as_columns(missing))
+        rows = await db.fetch(_TO_OPEN, *as_columns(missing))
+        await conversations.ensure(db, [ConversationAddress(**row) for row in rows])
         found |= await _newest_of(db, missing)
     return found
 
