@@ -1,7 +1,7 @@
 """Two conversations that become one, as the database feels it: who waits for whom, and how much is read."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -10,9 +10,11 @@ import pytest
 import pytest_asyncio
 
 from libs.common.db.pool import Connection, Pool, open_pool
+from libs.common.directory import changes
 from libs.common.directory.address_marks import record_unreached
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.reports import Unreached
+from libs.common.events.directory import ConsentChanged
 from libs.common.faults import RecipientFault
 from libs.common.providers import twilio
 from libs.common.sending.merge_slices import MOST, SliceMover, move_some
@@ -157,6 +159,44 @@ async def test_a_recipient_marked_by_a_status_and_a_merge_of_that_very_customer_
         await task
         off = "select customer_id from consents where not allowed"
         assert await status.fetchval(off) == await an_id(status, "customer", WINNER)
+
+
+@pytest.mark.parametrize("first", ["merge", "word"])
+async def test_a_consent_told_by_the_directory_while_the_customer_is_merged_is_that_of_whom_they_become(
+    pool: Pool, first: str
+) -> None:
+    """Whichever of the two transactions is open while the other one comes."""
+
+    async def merging(db: Connection) -> None:
+        await db.execute("select from customers for update")
+        await merge(db)
+
+    async def telling(db: Connection) -> None:
+        word = ConsentChanged(
+            org_id=ORG,
+            at=datetime.now(UTC),
+            customer_id=await an_id(db, "customer", LOSER),
+            category="sms",
+            allowed=False,
+        )
+        assert await changes.apply(db, [word]) == []
+
+    async def meanwhile(act: Callable[[Connection], Awaitable[None]]) -> None:
+        async with pool.acquire() as db, db.transaction():
+            await act(db)
+
+    act, other = (merging, telling) if first == "merge" else (telling, merging)
+    async with pool.acquire() as db, asyncio.TaskGroup() as tasks:
+        await db.execute("delete from consents")
+        async with db.transaction():
+            await act(db)
+            task = tasks.create_task(meanwhile(other))
+            waits = tasks.create_task(somebody_waits(db))
+            await asyncio.wait({task, waits}, return_when=asyncio.FIRST_COMPLETED)
+            waits.cancel()
+    async with pool.acquire() as db:
+        off = "select customer_id from consents where not allowed"
+        assert await db.fetchval(off) == await an_id(db, "customer", WINNER)
 
 
 async def test_replicas_share_what_is_to_be_moved(pool: Pool) -> None:
