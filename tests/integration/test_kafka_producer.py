@@ -11,7 +11,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from deploy.local.servers.kafka import KafkaServer
 from deploy.local.servers.ports import free_port
 from libs.common.errors import ConfigurationError, Permanent, Transient
-from libs.common.events.topics import OUTBOUND_SMS, OUTBOUND_WHATSAPP, WEBHOOKS
+from libs.common.events.topics import OUTBOUND_SMS, OUTBOUND_WHATSAPP, WEBHOOKS, Topic
+from libs.common.kafka.batch_limits import DOUBLES_AFTER
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.topics import declare
@@ -116,6 +117,32 @@ async def test_what_a_topic_takes_one_by_one_but_not_together_arrives_in_order(
         found = await lying(connection, 400, mine[-1])
     assert [value for value in dict.fromkeys(found) if value in mine] == mine
     assert {*others} < {*found}
+
+
+async def test_a_refused_batch_makes_those_of_its_topic_smaller_and_no_other_ones_until_the_limit_is_gone(
+    connection: KafkaConnection, topics: OwnTopics
+) -> None:
+    """A batch that holds all of a publish is seen by a limit that it does not pass: the producer begins a new one."""
+    await topics.create([OUTBOUND_SMS])
+    now = 0.0
+
+    async def publishes_at_once(topic: Topic, size: int) -> bool:
+        """Whether a batch of this topic holds more than ``size`` bytes."""
+        await topics.limit(topic, size)
+        before = producer._inner
+        await producer.publish([Record(topic, b"one conversation", b"x" * 300) for _ in range(200)])
+        await topics.limit(topic)
+        return producer._inner is not before
+
+    async with Producer(connection, delivery_timeout=DEADLINE_SECONDS, seconds=lambda: now) as producer:
+        assert await publishes_at_once(WEBHOOKS, 20_000)
+        assert not await publishes_at_once(WEBHOOKS, 20_000)
+        assert await publishes_at_once(OUTBOUND_SMS, 60_000)
+        now += DOUBLES_AFTER
+        assert await publishes_at_once(WEBHOOKS, 20_000)
+        assert not await publishes_at_once(WEBHOOKS, 20_000)
+        now += 5 * DOUBLES_AFTER
+        assert await publishes_at_once(WEBHOOKS, 60_000)
 
 
 async def test_what_fails_with_a_replaced_producer_does_not_spoil_the_new_one(

@@ -272,21 +272,24 @@ async def enqueue(
     records: Iterable[Sendable],
     batches: "dict[asyncio.Future[Any], Any]",
     answered: "Callable[[Any, asyncio.Future[Any]], None]",
+    size_of: "Callable[[str], int | None]",
 ) -> None:
     """Hand over every record. ``answered`` is called with a batch and its future as soon as it is done.
+
+    A batch that has reached the size of its topic in bytes (``size_of``), where there is one, takes no further record.
 
     ``batches`` gets the futures to await and their batches, in order, also of the records before a failure.
 
     It waits where a partition's batch is full, without a time limit of its own. Raises KafkaError.
     """
     accumulator = inner._message_accumulator
-    known: dict[str, list[TopicPartition]] = {}
+    known: dict[str, tuple[list[TopicPartition], int | None]] = {}
     _check(accumulator)
     for topic, key, value, headers in records:
-        every = known.get(topic)
-        if every is None:
-            every = known[topic] = _places(topic, len(await inner.partitions_for(topic)))
+        if topic not in known:
+            known[topic] = _places(topic, len(await inner.partitions_for(topic))), size_of(topic)
             _check(accumulator)
+        every, size = known[topic]
         place = partition(key, every, _with_leader(inner, topic) if key is None else ())
         while True:
             pending = accumulator._batches.get(place)
@@ -297,6 +300,8 @@ async def enqueue(
                 if batch.future not in batches:
                     batches[batch.future] = batch
                     batch.future.add_done_callback(partial(answered, batch))
+                if size is not None and builder.size() >= size:
+                    builder.close()
                 break
             if not accumulator.waiter().done():  # full: wake the sender, and wait until it has taken the batch
                 accumulator.waiter().set_result(None)

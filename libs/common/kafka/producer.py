@@ -9,8 +9,8 @@ Rule 3: nothing lingers: records that come while a request is on its way gather 
         the first publish to a topic waits for its metadata; records that were handed over before may leave meanwhile.
 Rule 4: a refusal by the brokers leaves a gap in the idempotent producer's sequence. That producer is then useless, and
         the next ``publish`` begins a new one. What fails with the useless one is published again with it.
-Rule 5: the brokers' limit is for a batch. Where they refuse one of several records, all is published again in batches
-        of half its size, and later batches are no larger. Only a record that is refused alone is too large.
+Rule 5: the brokers' limit is for a batch. Where they refuse one of several records, all is published again, in batches
+        of half its size for this topic (``batch_limits``). Only a record that is refused alone is too large.
 Rule 6: whose service works without Kafka may start without it (``may_be_away``): a ``publish`` connects then.
 """
 
@@ -27,10 +27,12 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLarg
 from aiokafka.protocol.metadata import MetadataRequest
 
 from libs.common import metrics
+from libs.common.clock import steady
 from libs.common.drain import DISCONNECTING, FLUSHING, Drain
 from libs.common.errors import ConfigurationError, KafkaAway, Permanent, Transient
 from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.aiokafka_patches import Sendable, enqueue, fail_batches
+from libs.common.kafka.batch_limits import BatchLimits
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.records import Headers
 from libs.common.log_throttle import throttle_aiokafka_logs
@@ -81,17 +83,20 @@ class Producer:
         delivery_timeout: float = 10.0,
         drain: Drain | None = None,
         may_be_away: bool = False,
+        seconds: Callable[[], float] = steady,
     ) -> None:
         """``delivery_timeout`` bounds each ``publish``, in seconds: a few for the edge, more for a worker.
 
         ``drain``: the stop that ``stop`` is part of. ``may_be_away``: ``start`` returns where no broker answers.
+        ``seconds``: of a monotonic clock, by which the sizes of batches recover.
         """
         self._connection = connection
         self._delivery_timeout = delivery_timeout
         self._drain = drain
         self._may_be_away = may_be_away
         self._inner: AIOKafkaProducer | None = None
-        self._batch_bytes = BATCH_BYTES
+        self._limits = BatchLimits(BATCH_BYTES)
+        self._seconds = seconds
         self._spoilt = False
         self._renewing = asyncio.Lock()
 
@@ -198,7 +203,7 @@ class Producer:
         batches: dict[asyncio.Future[Any], Any] = {}
         inner = await self._usable()
         try:
-            await enqueue(inner, sent, batches, partial(self._look, inner))
+            await enqueue(inner, sent, batches, partial(self._look, inner), self._size_of)
             await asyncio.wait(batches)
             return frozenset([acknowledgement.result().topic_partition for acknowledgement in batches])
         except KafkaError as error:
@@ -219,8 +224,11 @@ class Producer:
         if _is_refused(acknowledgement) and inner is self._inner and not self._spoilt:
             self._spoilt = True
             if batch.record_count > 1:
-                self._batch_bytes = min(self._batch_bytes, len(batch.get_data_buffer()) // 2)
+                self._limits.refuse(batch.tp.topic, len(batch.get_data_buffer()), self._seconds())
             fail_batches(inner, "a batch before these was refused")
+
+    def _size_of(self, topic: str) -> int | None:
+        return self._limits.of(topic, self._seconds())
 
     async def partitions(self, topic: Topic) -> int:
         """How many partitions a topic has now, by the brokers' metadata; 0 where it does not exist.
@@ -280,7 +288,7 @@ class Producer:
             **self._connection.client_options(),
             acks="all",
             enable_idempotence=True,
-            max_batch_size=self._batch_bytes,
+            max_batch_size=BATCH_BYTES,
             max_request_size=_REQUEST_BYTES,
             request_timeout_ms=max(1000, int(self._delivery_timeout * 1000)),
             retry_backoff_ms=50,
