@@ -19,6 +19,7 @@ from services.sms_bridge.worker import new_send
 from tests.support.logs import LogLines
 from tests.support.sandbox import TWILIO_SID, VONAGE_KEY, VONAGE_SECRET
 from tests.support.sms_world import ORG, SmsWorld, an_sms_world, to_somebody_else
+from tests.support.waiting import eventually_true
 
 
 @pytest_asyncio.fixture
@@ -91,6 +92,33 @@ async def test_where_no_call_is_made_twice_a_call_asks_first_once_one_was_lost(
             pass
     states = [(await world.send_row(command))["state"] for command in commands]
     assert states == ["unknown", "accepted", "accepted", "accepted"]
+
+
+async def test_where_no_call_is_made_twice_a_kill_in_the_read_before_it_is_no_call(
+    world: SmsWorld, sandbox: SandboxClient
+) -> None:
+    accounts = SmsAccounts("vonage", {"vonage": account_of("vonage", VONAGE_KEY, [VONAGE_SECRET])}, {})
+    await sandbox.fault("vonage", "page", calls=1)
+    stall = await sandbox.fault("vonage", "stall", endpoint="account", seconds=60, calls=1)
+    async with open_http() as http:
+        providers = open_accounts(accounts, http, ProviderConfig({"vonage": sandbox.url}, None, 20.0), utc_now)
+        _, line = world.another(*providers.values(), accounts=accounts)
+        lost, waiting = await to_somebody_else(world, 100), await to_somebody_else(world, 101)
+        await line.accept([new_send(lost)])
+        await line.claim_once()
+        await line.accept([new_send(waiting)])
+        assert await line.begin_calls() == 1
+
+        async def is_read() -> bool:
+            return stall not in [one["id"] for one in await sandbox.faults()]
+
+        await eventually_true(is_read, "the read is under way")
+        await line.abandon_calls()
+        world.clock.forward(timedelta(minutes=5))
+        await line.sweep_once()
+        while await line.claim_once():
+            pass
+    assert (await world.send_row(waiting))["state"] == "accepted"
 
 
 @pytest.mark.parametrize(("mode", "http_status"), [("server_error", 500), ("page", 403)])

@@ -26,7 +26,7 @@ from tests.support.sending import (
     kim,
     quicker,
 )
-from tests.support.waiting import eventually_true
+from tests.support.waiting import eventually, eventually_true
 
 STEP = timedelta(seconds=30)
 EVERY = timedelta(minutes=10)
@@ -181,6 +181,47 @@ async def test_a_process_that_is_killed_in_a_read_doubles_nothing(
     await sandbox.clear_faults(stall)
     async with a_sender(garage, producer, sandbox.url) as replica:
         await time_passes(replica, garage, timedelta(minutes=5))
+    assert await garage.states(waiting) == ["accepted"]
+    assert await sent(sandbox) == once([waiting])
+
+
+async def test_a_process_that_is_killed_in_the_read_before_a_last_call_has_not_used_it_up(
+    line: Line, garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    await sandbox.fault("meta", "page", calls=1)
+    waiting = await arrives(line, garage, sandbox)
+    assert await garage.states(waiting) == ["unknown"]
+    stall = await sandbox.fault("meta", "stall", endpoint="fetch", seconds=60, calls=MANY)
+    while not await line.begin_calls():
+        garage.now.forward(STEP)
+        await garage.caught_up()
+        await line.sweep_once()
+    await eventually_true(lambda: reads(sandbox), "the read is under way")
+    await line.abandon_calls()
+    await sandbox.clear_faults(stall)
+    async with a_sender(garage, producer, sandbox.url) as replica:
+        await time_passes(replica, garage, timedelta(minutes=15))
+    assert await garage.states(waiting) == ["accepted"]
+    assert await sent(sandbox) == once([waiting])
+
+
+async def test_a_claim_that_is_lost_during_a_read_makes_no_call(
+    line: Line, garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    """Another process has ended it, and makes the call."""
+    stall = await sandbox.fault("meta", "stall", endpoint="fetch", seconds=3, calls=MANY)
+    waiting = await at_rest(line, garage, sandbox)
+    assert await line.begin_calls() == 1
+    await eventually_true(lambda: reads(sandbox), "the read is under way")
+    async with a_sender(garage, producer, sandbox.url) as replica:
+        garage.now.forward(TIMINGS.lease)
+        await replica.sweep_once()
+        assert await garage.states(waiting) == ["pending"]
+        await eventually(lambda: not line.calls_running, "the read is answered")
+        assert await sandbox.calls() == []
+        await sandbox.clear_faults(stall)
+        await line.record()
+        await time_passes(replica, garage, timedelta(minutes=1))
     assert await garage.states(waiting) == ["accepted"]
     assert await sent(sandbox) == once([waiting])
 

@@ -80,6 +80,13 @@ update sends s
  where s.org_id = o.org_id and s.message_id = o.message_id and s.attempt = o.attempt
 """
 
+_NOTE_QUESTION = """
+update sends s
+   set outcome = case when $5 then coalesce(s.outcome, '{}'::jsonb) || jsonb_build_object('asks', s.claim_id)
+                      else s.outcome - 'asks' end
+ where s.org_id = $1 and s.message_id = $2 and s.attempt = $3 and s.state = 'claimed' and s.claim_id = $4
+"""
+
 
 async def open_claim(
     db: Connection, channel: ProviderChannel, claim_id: UUID, rows: Sequence[SendRow], until: datetime
@@ -102,6 +109,14 @@ async def close_claims(db: Connection, claims: Collection[UUID]) -> None:
 async def forget_claims(db: Connection, channel: ProviderChannel, now: datetime, limit: int) -> int:
     """Forget up to ``limit`` claims whose lease is over and that have no claimed row any more; returns how many."""
     return int((await db.execute(_FORGET, channel, now, limit)).split()[-1])
+
+
+async def note_question(db: Connection, row: SendRow, *, asks: bool) -> bool:
+    """Store that the call of this claim has not begun (``asks``), or that it begins now.
+
+    Returns whether the claim still stands.
+    """
+    return await db.execute(_NOTE_QUESTION, *row.key, row.claim_id, asks) == "UPDATE 1"
 
 
 async def extend_leases(db: Connection, claims: Iterable[tuple[str, UUID, int, UUID]], until: datetime) -> None:

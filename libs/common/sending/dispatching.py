@@ -334,7 +334,7 @@ class Dispatcher(Generic[PreparedT]):
         else:
             try:
                 async with asyncio.timeout_at(lease):
-                    outcome = await call(self._adapter, claim, latest)
+                    outcome = await call(self._adapter, self._pool, claim, latest)
             except TimeoutError:
                 outcome = Unknown("timeout")
             except Exception:  # a bug: whether the request left is not known

@@ -26,7 +26,7 @@ from libs.common.sending.persisting import Persisted, persist
 from libs.common.sending.publishing import EventPublisher
 from libs.common.sending.quarantine import Quarantine, halving
 from libs.common.sending.rows import SendRow, Transition, names_of
-from libs.common.sending.transitions import expire, resolve, unknown
+from libs.common.sending.transitions import abandoned, expire, resolve
 from libs.common.sending.waiting_queries import waiting
 
 log = get_logger()
@@ -81,11 +81,11 @@ class Sweeper(Generic[PreparedT]):
         }
 
     async def end_claims(self) -> None:
-        """Move the claims whose lease is over to an unknown outcome."""
+        """End the claims whose lease is over. The outcome is unknown, unless the call had not begun."""
         await self._move(
             "claims",
             claim_queries.ended_claims,
-            lambda row, now: Transition(row, unknown(row, "lease_ended", now, self._timings)),
+            lambda row, now: Transition(row, abandoned(row, now, self._timings)),
         )
 
     async def forget_claims(self) -> None:

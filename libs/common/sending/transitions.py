@@ -242,6 +242,14 @@ def unknown(row: SendRow, code: str, now: datetime, timings: Timings) -> SendRow
     )
 
 
+def abandoned(row: SendRow, now: datetime, timings: Timings) -> SendRow:
+    """The row of a claim whose process is gone. What that had not called yet is due again."""
+    noted = dict(row.outcome or {})
+    if row.claim_id is not None and noted.pop("asks", None) == str(row.claim_id):
+        return _as_before_its_call(row)._replace(due_at=now, tries=row.tries - 1, outcome=noted)
+    return unknown(row, "lease_ended", now, timings)
+
+
 def resolve(row: SendRow, evidence: Evidence, now: datetime, timings: Timings) -> Transition | None:
     """The transition that evidence makes of a row of unknown outcome. None: look again later."""
     match evidence:

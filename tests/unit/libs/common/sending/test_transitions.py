@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -25,8 +26,10 @@ from libs.common.sending.outcomes import (
 from libs.common.sending.rows import (
     RUN,
     Candidate,
+    State,
 )
 from libs.common.sending.transitions import (
+    abandoned,
     admit,
     answer,
     claim,
@@ -138,6 +141,23 @@ EVIDENCE: list[Evidence] = [
     NotSent(),
     Inconclusive(),
 ]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "tries"),
+    [
+        (None, "unknown", 1),
+        ({"answer": "unknown"}, "unknown", 1),
+        ({"answer": "unknown", "asks": str(CLAIM)}, "pending", 0),
+        ({"asks": str(UUID(int=8))}, "unknown", 1),  # left over from an earlier claim
+    ],
+)
+def test_a_claim_whose_process_is_gone_is_unknown_unless_its_call_had_not_begun(
+    outcome: dict[str, Any] | None, state: State, tries: int
+) -> None:
+    row = abandoned(a_row(state="claimed")._replace(outcome=outcome, resends=1), NOW, TIMINGS)
+    assert (row.state, row.tries, row.resends) == (state, tries, 1)
+    assert (row.claim_id is None) == (state == "pending")
 
 
 @pytest.mark.parametrize("evidence", EVIDENCE)
