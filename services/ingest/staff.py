@@ -94,7 +94,11 @@ async def mark_published(held: Sequence[Hold], deps: Deps) -> None:
 
 
 async def _keep_places(db: Connection, places: Sequence[Place]) -> None:
-    """Keep these conversations as they were found, until the transaction ends. Raises Transient."""
+    """None of these conversations is merged away until the transaction ends.
+
+    Raises Transient where one was, or was resolved anew, since it was found. It may be resolved anew after this: then
+    the echo stands in it as one that came just before.
+    """
     asked = [(place.org_id, place.conversation_id) for place in places]
     await conversations.lock_against_merge(db, asked)
     versions = await conversations.identity_versions(db, asked)
