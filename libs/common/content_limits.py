@@ -7,7 +7,8 @@ Rule 2: what is not known here is not judged. Templates: ``libs.common.template_
 The models do not hold these limits: what an earlier release has stored must stay readable.
 
 Source: https://developers.facebook.com/docs/whatsapp/cloud-api/messages/contacts-messages, audio-messages and
-sticker-messages beside it; a card without ``formatted_name`` is refused (131008).
+sticker-messages beside it; a card without ``formatted_name`` is refused (131008), and what Meta cannot fetch fails
+after it was accepted (131053).
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from libs.common import interactive_limits
 from libs.common.events.content import Contacts, IntentContent, OutInteractive, OutMedia
+from libs.common.urls import is_url
 
 MEDIA_WITH_CAPTION = frozenset({"image", "video", "document"})
 
@@ -36,10 +38,17 @@ def faults(content: IntentContent) -> list[Fault]:
             return [Fault(f"interactive.{f.field}", f.code) for f in interactive_limits.faults(interactive)]
         case Contacts(contacts=cards):
             return list(_of_cards(cards))
-        case OutMedia(kind=kind, caption=str(caption)) if kind not in MEDIA_WITH_CAPTION and caption.strip():
-            return [Fault("caption", "not_shown")]
+        case OutMedia():
+            return list(_of_media(content))
         case _:
             return []
+
+
+def _of_media(media: OutMedia) -> Iterator[Fault]:
+    if media.link is not None and not is_url(media.link):
+        yield Fault("link", "format")
+    if media.kind not in MEDIA_WITH_CAPTION and media.caption is not None and media.caption.strip():
+        yield Fault("caption", "not_shown")
 
 
 def _of_cards(cards: list[dict[str, Any]]) -> Iterator[Fault]:

@@ -1,7 +1,7 @@
 """What Meta takes of an interactive message: reply buttons, a list, a link, a request for the place. Pure.
 
 Rule 1: a message beyond a limit is refused by Meta as a whole, so it is found before the call.
-Rule 2: what is not known here is not judged: other types, further fields, the media of a header.
+Rule 2: what is not known here is not judged: other types, further fields, links that are neither http nor https.
 
 Source: https://developers.facebook.com/docs/whatsapp/cloud-api/messages/interactive-reply-buttons-messages,
 interactive-list-messages, interactive-cta-url-messages and location-request-messages beside it. Texts are counted in
@@ -11,7 +11,10 @@ characters.
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-FaultCode = Literal["missing", "too_long", "too_many", "duplicate"]
+from libs.common.urls import is_url
+
+FaultCode = Literal["missing", "too_long", "too_many", "duplicate", "format"]
+"""``format``: a link that nobody can follow."""
 
 MAX_HEADER = 60
 MAX_BODY = 1024
@@ -30,6 +33,7 @@ MAX_ROW_ID = 200
 MAX_DESCRIPTION = 72
 
 _JUDGED = frozenset({"button", "list", "cta_url", "location_request_message"})
+_MEDIA = ("image", "video", "document")
 
 
 class Fault(NamedTuple):
@@ -46,9 +50,10 @@ def faults(interactive: Mapping[str, Any]) -> list[Fault]:
         return [Fault("type", "missing")]
     if kind not in _JUDGED:
         return []
-    action = _object(interactive.get("action"))
+    action, header = _object(interactive.get("action")), _object(interactive.get("header"))
     return [
-        *_text("header.text", _object(interactive.get("header")).get("text"), MAX_HEADER, required=False),
+        *_text("header.text", header.get("text"), MAX_HEADER, required=False),
+        *(fault for media in _MEDIA for fault in _link(f"header.{media}.link", _object(header.get(media)).get("link"))),
         *_text(
             "body.text",
             _object(interactive.get("body")).get("text"),
@@ -97,6 +102,7 @@ def _of_link(action: Mapping[str, Any]) -> Iterator[Fault]:
     given = _object(action.get("parameters"))
     yield from _text("action.parameters.display_text", given.get("display_text"), MAX_LABEL)
     yield from _text("action.parameters.url", given.get("url"), None)
+    yield from _link("action.parameters.url", given.get("url"))
 
 
 def _text(field: str, text: object, most: int | None, *, required: bool = True) -> Iterator[Fault]:
@@ -105,6 +111,11 @@ def _text(field: str, text: object, most: int | None, *, required: bool = True) 
             yield Fault(field, "missing")
     elif most is not None and len(text) > most:
         yield Fault(field, "too_long")
+
+
+def _link(field: str, link: object) -> Iterator[Fault]:
+    if isinstance(link, str) and link.lower().startswith(("http://", "https://")) and not is_url(link):
+        yield Fault(field, "format")
 
 
 def _count(field: str, count: int, most: int) -> Iterator[Fault]:

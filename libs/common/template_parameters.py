@@ -5,10 +5,13 @@ Rule 2: a place of the body is a text. A header asks for the one text of its var
         for a place on the map. A button asks for the end of its address, or for the code that it copies. A payload of a
         quick reply and the token of a flow are optional. Anything else must not be given.
 Rule 3: parts of a kind that is not known here are not judged: Meta does that.
+Rule 4: a body with its values has at most ``MAX_BODY`` characters where a header or buttons are sent beside it. A body
+        that is sent alone may be far longer, and is not judged.
 
 Source: Meta, message templates. Places are ``{{1}}`` … (POSITIONAL) or ``{{customer_name}}`` (NAMED). Another number of
-parameters is refused (132000), so are other names and types (132012), a button without its value (131008), and a text
-with a newline, a tab or more than four spaces in a row (132018).
+parameters is refused (132000), so are other names and types (132012), a button without its value (131008), a text
+with a newline, a tab or more than four spaces in a row (132018), and a body that its values make too long (132005). Of
+a text in a body Meta says: 1,024 characters if other components are included, 32,768 if the body is the only one.
 
 A send's ``header`` is one parameter in Meta's shape, such as ``{"type": "image", "image": {"link": …}}``. Each of its
 ``buttons`` is ``{"sub_type": "url", "index": "0", "parameters": [{"type": "text", "text": …}]}``; where the index is
@@ -20,17 +23,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
+from libs.common.urls import is_url
+
 PlaceKind = Literal["text", "image", "video", "document", "location", "url", "copy_code", "quick_reply", "flow"]
 FaultCode = Literal["missing", "empty", "layout", "too_long", "format", "unexpected"]
 """``layout``: a newline, a tab or five spaces in a row. ``format``: another shape or type than the template's."""
 
 MAX_CODE = 20  # Meta: the code of a copy code button
 MAX_HEADER = 60  # Meta: a text in a header
+MAX_BODY = 1024  # Meta: a body with its values, beside other components
 
 PLACE = re.compile(r"\{\{\s*([A-Za-z0-9_]{1,512})\s*\}\}")
 """A place in a template's text. No number is too long to be read as one."""
 _LAYOUT = re.compile(r"[\n\r\t]| {5}")
-_LINK = re.compile(r"https?://\S+")
 _MEDIA: dict[str, PlaceKind] = {"IMAGE": "image", "VIDEO": "video", "DOCUMENT": "document"}
 _SPOKEN = ("text", "currency", "date_time")
 """What Meta takes in the place of a text."""
@@ -72,6 +77,8 @@ class Asked(NamedTuple):
     buttons: tuple[Place, ...] | None
     open_buttons: frozenset[int] = frozenset()
     """The indexes of buttons of kinds that are not known here."""
+    text: str = ""
+    """The body, with its places."""
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -91,6 +98,7 @@ def asked_by(parameter_format: str, body: str, header: object, buttons: object) 
         header=_header(header),
         buttons=found,
         open_buttons=unknown,
+        text=body,
     )
 
 
@@ -108,6 +116,8 @@ def faults(
 ) -> list[Fault]:
     """Everything that is wrong with a send of this template; nothing where Meta would take its parameters."""
     found = [*_body_faults(asked, parameters)]
+    if not found and parameters and (header is not None or buttons):
+        found += _length_faults(asked.text, _by_name(parameters))
     if asked.header is not None:
         found += _header_faults(asked, header)
     if asked.buttons is not None:
@@ -207,7 +217,7 @@ def _body_faults(asked: Asked, parameters: Mapping[str, str] | Sequence[str]) ->
     if parameters and isinstance(parameters, Mapping) != asked.named:
         yield Fault("parameters", "format")
         return
-    given = parameters if isinstance(parameters, Mapping) else {str(n): v for n, v in enumerate(parameters, 1)}
+    given = _by_name(parameters)
     wanted = {place.name: place for place in asked.body}
     for name, place in wanted.items():
         if name not in given:
@@ -217,6 +227,16 @@ def _body_faults(asked: Asked, parameters: Mapping[str, str] | Sequence[str]) ->
     for name in given:
         if name not in wanted:
             yield Fault("parameters" if asked.named else f"parameters.{name}", "unexpected")
+
+
+def _by_name(parameters: Mapping[str, str] | Sequence[str]) -> Mapping[str, str]:
+    return parameters if isinstance(parameters, Mapping) else {str(n): v for n, v in enumerate(parameters, 1)}
+
+
+def _length_faults(text: str, given: Mapping[str, str]) -> Iterator[Fault]:
+    """The longest value is named: it is the one to shorten."""
+    if len(PLACE.sub(lambda found: given[found[1]], text)) > MAX_BODY:
+        yield Fault(f"parameters.{max(given, key=lambda name: len(given[name]))}", "too_long")
 
 
 def _header_faults(asked: Asked, header: Mapping[str, Any] | None) -> Iterator[Fault]:
@@ -306,7 +326,7 @@ def _media_fault(parameter: Mapping[str, Any], kind: PlaceKind) -> FaultCode | N
         return "format"
     if media_id is not None:
         return None if isinstance(media_id, str) and media_id.strip() else "empty"
-    return None if isinstance(link, str) and _LINK.fullmatch(link) else "format"
+    return None if isinstance(link, str) and is_url(link) else "format"
 
 
 def _location_fault(parameter: Mapping[str, Any]) -> FaultCode | None:

@@ -83,6 +83,7 @@ _LIMITS = {
     "too_long": "it is longer than Meta takes",
     "too_many": "there are more than Meta takes",
     "duplicate": "it stands here twice",
+    "format": "this is no address that can be fetched: http or https, a host, no spaces",
     "not_shown": "WhatsApp shows none here: send it as a message of its own",
 }
 

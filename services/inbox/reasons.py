@@ -86,7 +86,7 @@ _ALONE: Mapping[str, str] = {
     "whatsapp_unreachable": N_("Not sent: WhatsApp does not reach %(name)s at present."),
     "conversation_held": N_("The AI stayed silent: staff have taken over."),
     "template_not_approved": N_("Not sent: Meta has not approved this template."),
-    "template_parameters": N_("Not sent: a field of the template is missing or has a line break."),
+    "template_parameters": N_("Not sent: a field of the template is missing, too long or has a line break."),
     "marketing_consent_off": N_("Not sent: %(name)s has not agreed to marketing."),
     "service_reminders_consent_off": N_("Not sent: %(name)s has switched reminders off."),
     "transactional_consent_off": N_("Not sent: %(name)s has switched these messages off."),

@@ -144,6 +144,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"content": {"kind": "hologram"}}, "content"),
     ({"content": {"kind": "sticker", "media_id": "1", "caption": "Ha"}}, "content.caption"),
     ({"content": {"kind": "contacts", "contacts": [{}]}}, "content.contacts.0.name.formatted_name"),
+    ({"content": {"kind": "image", "link": "https:///golf.jpg"}}, "content.link"),
     ({}, "content"),
     (TEXT | {"channel": "pigeon"}, "channel"),
     (TEXT | {"purpose": "fun"}, "purpose"),

@@ -250,6 +250,16 @@ async def test_a_bad_intent_is_told_in_the_log_with_its_fields_and_never_with_th
     assert "private" not in log_lines.raw
 
 
+REPLIES = {"buttons": [{"type": "reply", "reply": {"id": "1", "title": "Yes"}}]}
+
+
+def interactive(kind: str, action: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "kind": "interactive",
+        "interactive": {"type": kind, "body": {"text": "private"}, "action": action, **more},
+    }
+
+
 @pytest.mark.parametrize(
     ("content", "detail"),
     [
@@ -260,6 +270,17 @@ async def test_a_bad_intent_is_told_in_the_log_with_its_fields_and_never_with_th
         (
             {"kind": "contacts", "contacts": [{"name": {"first_name": "private"}, "phones": [{"phone": "+4477"}]}]},
             "content.contacts.0.name.formatted_name: missing",
+        ),
+        ({"kind": "document", "link": "https:///private.pdf"}, "content.link: format"),
+        ({"kind": "image", "link": "https://private.example:99999/golf.jpg"}, "content.link: format"),
+        ({"kind": "video", "link": "https://private.example/a\x07b.mp4"}, "content.link: format"),
+        (
+            interactive("cta_url", {"parameters": {"display_text": "See", "url": "https://private.example /a"}}),
+            "content.interactive.action.parameters.url: format",
+        ),
+        (
+            interactive("button", REPLIES, header={"type": "image", "image": {"link": "https:///private.jpg"}}),
+            "content.interactive.header.image.link: format",
         ),
     ],
 )

@@ -148,3 +148,25 @@ async def test_a_template_needs_the_values_of_its_header_and_of_its_buttons_and_
     for row in await router.rows("select route, reason, record from decisions"):
         decision = decide(*unpack(row["record"]))
         assert (decision.route, decision.reason) == (row["route"], row["reason"])
+
+
+async def test_a_template_whose_text_grows_too_long_is_rejected_and_the_log_names_its_longest_value(
+    router: Router, log_lines: LogLines
+) -> None:
+    garage = await stored(router, Garage())
+    body = "Hi {{customer_name}}, we found: {{findings}}. Shall we go on?"
+    own = len(body) - len("{{customer_name}}") - len("{{findings}}")
+    async with router.pool.acquire() as db:
+        await garage.store_template(db, body=body, header={"type": "HEADER", "format": "IMAGE"})
+    picture = {"header": {"type": "image", "image": {"link": "https://acme.example/golf.jpg"}}}
+    written = [
+        TEMPLATE | picture | {"parameters": {"customer_name": "Kim", "findings": "f" * (1024 - own - 3 + more)}}
+        for more in (0, 1)
+    ]
+    published = await router.decide(*(garage.intent(content=content) for content in written))
+    assert [decision["reason"] for decision in published["outbound.decisions.v1"]] == [
+        "template_requested",
+        "template_parameters",
+    ]
+    details = [line.get("detail") for line in log_lines.of("intent.decided")]
+    assert details == [None, "content.parameters.findings: too_long"]

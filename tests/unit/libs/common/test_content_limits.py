@@ -22,6 +22,7 @@ def card(**name: Any) -> dict[str, Any]:
         *({"kind": kind, "media_id": "77", "caption": "See"} for kind in ("image", "video", "document")),
         *({"kind": kind, "media_id": "77"} for kind in ("audio", "sticker")),
         *({"kind": kind, "media_id": "77", "caption": " "} for kind in ("audio", "sticker")),
+        {"kind": "image", "link": "https://acme.example/golf.jpg"},
         {"kind": "contacts", "contacts": [BO] * 257},
         {"kind": "interactive", "interactive": {"type": "a_type_of_tomorrow"}},
         {"kind": "reaction", "message_id": "wamid.1", "emoji": ""},
@@ -39,6 +40,11 @@ def test_what_meta_takes_has_no_fault(taken: dict[str, Any]) -> None:
         *(
             ({"kind": kind, "media_id": "77", "caption": "Hear it"}, [("caption", "not_shown")])
             for kind in ("audio", "sticker")
+        ),
+        ({"kind": "image", "link": "https:///golf.jpg"}, [("link", "format")]),
+        (
+            {"kind": "audio", "link": "https://acme.example:99999/a", "caption": "Hear it"},
+            [("link", "format"), ("caption", "not_shown")],
         ),
         *(
             ({"kind": "contacts", "contacts": [BO, one]}, [("contacts.1.name.formatted_name", "missing")])

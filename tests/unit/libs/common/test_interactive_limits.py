@@ -41,7 +41,10 @@ def link(label: str, url: str = "https://acme.example") -> dict[str, Any]:
             "body": {"text": "b"},
             "action": {"button": "Go", "sections": [{"rows": [{"id": "1", "title": "a"}]}]},
         },
+        buttons("Yes", header={"type": "image", "image": {"link": "https://acme.example/golf.jpg"}}),
         link("l" * 20),
+        link("See", "HTTPS://acme.example:8443/a?b#c"),
+        link("See", "acme.example"),
         {"type": "location_request_message", "body": {"text": "Where?"}, "action": {"name": "send_location"}},
         {"type": "a_type_of_tomorrow", "body": {"text": "b" * 9000}},
     ],
@@ -73,6 +76,15 @@ def test_what_meta_takes_has_no_fault(taken: dict[str, Any]) -> None:
         (rows(1, button="b" * 21), [("action.button", "too_long")]),
         (link("l" * 21), [("action.parameters.display_text", "too_long")]),
         (link("See", ""), [("action.parameters.url", "missing")]),
+        (link("See", "https:///a"), [("action.parameters.url", "format")]),
+        (link("See", "http://acme.example/a b"), [("action.parameters.url", "format")]),
+        *(
+            (
+                buttons("Yes", header={"type": kind, kind: {"link": "https://acme.example:99999/a"}}),
+                [(f"header.{kind}.link", "format")],
+            )
+            for kind in ("image", "video", "document")
+        ),
         ({"body": {"text": "Hi"}}, [("type", "missing")]),
         (
             {"type": "button", "body": [], "action": {"buttons": [1]}},

@@ -62,6 +62,8 @@ HEADERS: list[tuple[Any, str, Any, str | None]] = [
     (PICTURE, "POSITIONAL", {"type": "image", "image": {}}, "missing"),
     (PICTURE, "POSITIONAL", {"type": "image", "image": {"id": "1", "link": "https://a.example/b"}}, "format"),
     (PICTURE, "POSITIONAL", {"type": "image", "image": {"link": "ftp://a.example/b"}}, "format"),
+    (PICTURE, "POSITIONAL", {"type": "image", "image": {"link": "https:///b"}}, "format"),
+    (PICTURE, "POSITIONAL", {"type": "image", "image": {"link": "https://a.example:99999/b"}}, "format"),
     (PICTURE, "POSITIONAL", {"type": "video", "video": {"id": "1"}}, "format"),
     (PICTURE, "POSITIONAL", {"type": "image", "image": {"id": " "}}, "empty"),
     (TITLE, "POSITIONAL", {"type": "text", "text": "A-7"}, None),
@@ -215,3 +217,34 @@ def test_no_shape_of_a_template_or_of_a_send_breaks_the_rule(
 ) -> None:
     for fault in faults(asked_by("POSITIONAL", "Hi {{1}}.", header, buttons), ["a"], given_header, given_buttons):
         assert fault.code in ("missing", "empty", "layout", "too_long", "format", "unexpected")
+
+
+BESIDE: list[dict[str, Any]] = [
+    {"header": {"type": "image", "image": {"id": "1"}}},
+    {"buttons": [url("a7")]},
+]
+
+
+@pytest.mark.parametrize("beside", BESIDE, ids=["header", "buttons"])
+@pytest.mark.parametrize(("parameter_format", "names"), [("NAMED", ("name", "found")), ("POSITIONAL", ("1", "2"))])
+def test_beside_other_parts_a_body_with_its_values_has_an_end(
+    beside: dict[str, Any], parameter_format: str, names: tuple[str, str]
+) -> None:
+    body = f"Hi {{{{{names[0]}}}}}: {{{{{names[1]}}}}}. Bye {{{{{names[0]}}}}}"
+    header, buttons = (PICTURE, None) if "header" in beside else (None, [TRACK])
+    asked = asked_by(parameter_format, body, header, buttons)
+    room = 1024 - len("Hi Kim: . Bye Kim")
+    for length, found in ((room, []), (room + 1, [Fault(f"parameters.{names[1]}", "too_long")])):
+        values = ["Kim", "f" * length]
+        given_values = dict(zip(names, values, strict=True)) if parameter_format == "NAMED" else values
+        assert faults(asked, given_values, **beside) == found
+
+
+def test_a_body_that_is_sent_alone_is_not_judged_by_its_length() -> None:
+    asked = asked_by("POSITIONAL", "We found: {{1}}.", None, [YES])
+    assert faults(asked, ["f" * 4096]) == []
+
+
+def test_a_value_that_is_wrong_otherwise_is_named_for_that() -> None:
+    asked = asked_by("POSITIONAL", "{{1}} {{2}}", PICTURE, None)
+    assert faults(asked, ["f" * 2000, " "], **BESIDE[0]) == [Fault("parameters.2", "empty")]
