@@ -2,7 +2,7 @@
 
 Rule 1: an SMS belongs to the customer who holds its line, in the conversation that this customer goes on in. Its sender
         can be forged: it creates an unknown customer and changes no identity.
-Rule 2: ``last_inbound_channel`` moves. The WhatsApp window does not.
+Rule 2: ``last_inbound_channel`` moves, but for a STOP or a START: it asks for no answer. The WhatsApp window does not.
 Rule 3: a short code or a name is kept in a thread of its own. It is no phone, so nothing is sent there.
 Rule 4: a STOP is stored in the transaction that stores its message, and excludes every claim of an SMS to that line
         until it is committed (``libs.common.db.locks.SMS_STOPS``).

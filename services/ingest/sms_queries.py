@@ -111,7 +111,9 @@ _TYPES = (
 )
 
 # Only a message that is not stored yet moves anything: Twilio names no time, so a repeated delivery would look newer.
-# The update is also the lock that keeps the conversation from being merged away. The window stays where it is.
+# A word such as STOP moves nothing either: it asks for no answer. It says that the customer has written, where nothing
+# else does. The update is also the lock that keeps the conversation from being merged away. The window stays where it
+# is.
 _STORE = f"""
 with incoming as materialized (
     select *
@@ -123,7 +125,8 @@ with incoming as materialized (
                         where m.provider = i.provider and m.account = i.account and m.provider_id = i.provider_id
                           and m.direction = 'in' offset 0)
 ), newest as materialized (
-    select u.org_id, u.conversation_id, min(u.identity_version) as identity_version, max(u.at) as at
+    select u.org_id, u.conversation_id, min(u.identity_version) as identity_version, max(u.at) as heard_at,
+           max(u.at) filter (where not u.content ? 'keyword') as at
       from unseen u
      group by u.org_id, u.conversation_id
      order by u.conversation_id
@@ -131,7 +134,7 @@ with incoming as materialized (
     update conversations c
        set last_inbound_channel = case when n.at > coalesce(c.last_inbound_at, '-infinity') then 'sms'
                                        else c.last_inbound_channel end,
-           last_inbound_at = greatest(c.last_inbound_at, n.at)
+           last_inbound_at = coalesce(greatest(c.last_inbound_at, n.at), n.heard_at)
       from newest n
      where c.conversation_id = n.conversation_id and c.org_id = n.org_id and c.identity_version = n.identity_version
  returning c.org_id, c.conversation_id

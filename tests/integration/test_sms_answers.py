@@ -1,7 +1,9 @@
 """From a customer's SMS to its answer: what ingest stores, and what the router makes of an answer. On real servers."""
 
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -37,13 +39,22 @@ class Texts:
         gates = NumberGate(pool), SmsGate(pool, SmsAccounts("twilio", {}, {}))
         self.deps = Deps(pool, self.router.deps.producer, DAY, timedelta(minutes=5), lambda: NOW, *gates)
 
-    async def come(self, garage: Garage, sender: str = WRITER, text: str = "When is it ready?") -> dict[str, Any]:
+    async def come(
+        self, garage: Garage, sender: str = WRITER, text: str = "When is it ready?", seconds_ago: int = 60
+    ) -> dict[str, Any]:
         """The garage gets this SMS; the message as it is stored."""
-        provider_id = f"SM{uuid4().hex}"
-        one = InboundSms("twilio", "AC1", provider_id, garage.sms_number, sender, text, NOW - timedelta(minutes=1))
-        await sms.store_batch([OrgSms(garage.org_id, "GB", one)], self.deps)
-        [found] = await self.router.rows("select * from messages where provider_id = $1", provider_id)
+        one = an_sms(garage, sender, text, NOW - timedelta(seconds=seconds_ago))
+        await self.store([one])
+        [found] = await self.router.rows("select * from messages where provider_id = $1", one.sms.provider_id)
         return found
+
+    async def store(self, batch: Sequence[OrgSms]) -> None:
+        await sms.store_batch(batch, self.deps)
+
+
+def an_sms(garage: Garage, sender: str, text: str, at: datetime) -> OrgSms:
+    one = InboundSms("twilio", "AC1", f"SM{uuid4().hex}", garage.sms_number, sender, text, at, at=at)
+    return OrgSms(garage.org_id, "GB", one)
 
 
 @pytest.fixture
@@ -75,6 +86,61 @@ async def test_a_newer_whatsapp_message_makes_whatsapp_the_live_channel_again(ro
     assert (await answer(router, garage, {"conversation_id": garage.conversation_id}))[1] == "sms"
     await router.rows("update conversations set last_inbound_channel = 'whatsapp', last_inbound_at = $1", NOW)
     assert (await answer(router, garage, {"conversation_id": garage.conversation_id}))[1] == "whatsapp"
+
+
+@pytest.mark.parametrize("word", ["STOP", "START", "Unsubscribe"])
+async def test_a_word_by_sms_leaves_the_portal_the_live_channel(router: Router, texts: Texts, word: str) -> None:
+    garage = await stored(router, Garage.closed(last_inbound_channel="portal"))
+    await router.rows("update conversations set last_inbound_at = $1", NOW - timedelta(hours=1))
+    message = await texts.come(garage, text=word)
+    assert await answer(router, garage, message) == ("session", "portal", "live_channel")
+    await router.rows("update conversations set last_inbound_at = $1", NOW - DAY)
+    again = await texts.come(garage, text=word)
+    assert (await answer(router, garage, again))[0] != "session"
+
+
+async def test_after_a_stop_from_another_phone_of_the_customer_the_answer_goes_where_they_wrote(
+    router: Router, texts: Texts
+) -> None:
+    garage, other = await stored(router, Garage()), "+447700900888"
+    await router.rows(
+        "insert into customer_identities (org_id, kind, value, customer_id, source, since)"
+        " values ($1, 'phone', $2, $3, 'directory', $4)",
+        *(garage.org_id, other, garage.customer_id, NOW - DAY),
+    )
+    message = await texts.come(garage, other, "STOP")
+    assert message["conversation_id"] == garage.conversation_id
+    assert await answer(router, garage, message) == ("session", "whatsapp", "window_open")
+
+
+async def test_who_has_only_said_stop_and_start_has_written_and_is_asked_back(router: Router, texts: Texts) -> None:
+    garage = await stored(router, Garage(last_customer_at=None, last_inbound_channel=None))
+    stop = await texts.come(garage, text="STOP", seconds_ago=60)
+    assert await answer(router, garage, stop) == ("silent", None, "sms_opted_out")
+    start = await texts.come(garage, text="START", seconds_ago=30)
+    assert await answer(router, garage, start) == ("bridge", "sms", "window_expired")
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_the_live_channel_is_that_of_the_newest_sms_which_is_no_word_in_whatever_order_they_come(
+    router: Router, texts: Texts, seed: int
+) -> None:
+    draw = random.Random(seed)
+    garage = await stored(router, Garage(last_customer_at=NOW - timedelta(hours=2)))
+    said = [
+        (draw.choice(["STOP", "START", "When is it ready?"]), NOW - timedelta(minutes=draw.randrange(1, 240)))
+        for _ in range(6)
+    ]
+    rest = [an_sms(garage, WRITER, text, at) for text, at in said]
+    while rest:
+        size = draw.randint(1, 3)
+        batch, rest = rest[:size], rest[size:]
+        await texts.store(batch)
+    before = NOW - timedelta(hours=2)
+    newest = max([at for text, at in said if text[0] == "W"], default=before)
+    [found] = await router.rows("select last_inbound_channel, last_inbound_at from conversations")
+    live = ("sms", newest) if newest > before else ("whatsapp", before)
+    assert (found["last_inbound_channel"], found["last_inbound_at"]) == live
 
 
 async def test_a_customer_of_an_organisation_without_a_whatsapp_number_is_answered(

@@ -294,7 +294,7 @@ create table conversations (
     first_refused_at     timestamptz,                       -- the first refused send since a customer's message
     last_refused_at      timestamptz,                       -- the newest one
     last_inbound_channel text        check (last_inbound_channel in ('whatsapp', 'sms', 'portal')),
-    last_inbound_at      timestamptz,                       -- newest inbound message of any channel; provider's clock
+    last_inbound_at      timestamptz,                       -- newest inbound, but STOP by SMS; provider's clock
     identity_version     bigint      not null default 0,    -- grows when its customer is resolved anew
     created_at           timestamptz not null default now(),
     unique (phone_number_id, customer_id)
