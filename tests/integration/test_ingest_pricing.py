@@ -5,6 +5,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from libs.common.events.topics import DELIVERY_UPDATES
 from libs.common.ids import callback_data
 from tests.support.ingest import ORG, Ingest, now
@@ -87,6 +89,24 @@ async def test_of_two_prices_the_one_said_later_counts(ingest: Ingest) -> None:
     await ingest.post(priced("wamid.1", "sent", UTILITY, after=-20))
     await ingest.published.events(DELIVERY_UPDATES, 2)
     assert [row["type"] for row in await kept(ingest)] == ["free_customer_service"]
+
+
+@pytest.mark.parametrize("arrived", ["delivered", "read"])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["in order", "the other way round"])
+async def test_of_two_prices_of_one_second_that_of_the_delivery_counts(
+    ingest: Ingest, arrived: str, order: tuple[int, int]
+) -> None:
+    """Meta's times are whole seconds, a message often arrives within the one in which it was sent, and it is charged
+    on delivery."""
+    await sent(ingest.pool, await a_conversation(ingest), "wamid.1")
+    at = now().replace(microsecond=0) - timedelta(seconds=9)
+    free = UTILITY | {"type": "free_customer_service", "billable": False}
+    told = [("sent", UTILITY), (arrived, free)]
+    for n, place in enumerate(order, 1):
+        status, pricing = told[place]
+        await ingest.post(a_webhook(a_value(statuses=[a_status("wamid.1", status, at) | {"pricing": pricing}])))
+        await ingest.published.events(DELIVERY_UPDATES, n)
+    assert [(row["type"], row["billable"]) for row in await kept(ingest)] == [("free_customer_service", False)]
 
 
 async def test_a_price_that_is_none_does_no_harm(ingest: Ingest) -> None:

@@ -1,13 +1,14 @@
-"""What a message costs: by the rate card, and as Meta's statuses say once.
+"""What a message costs: by the rate card, and as Meta's statuses say.
 
 Rule 1: Meta's words are kept as they are. Types, categories and models are an open list, and ``billable`` is going
         away.
-Rule 2: once for each id that a send got. A status that says something else later counts by the provider's time; a
-        repeat changes nothing.
+Rule 2: once for each id that a send got. Of statuses that say something else the last in their order counts
+        (``ProviderStatus.order``), whichever comes first; a repeat changes nothing. Meta charges on delivery, and says
+        the price with ``sent`` and again with ``delivered`` or ``read``, often of the same second.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -46,7 +47,10 @@ async def upsert_rates(db: Connection, rates: Sequence[Rate]) -> None:
 
 
 class Pricing(NamedTuple):
-    """One ``pricing`` object. ``more`` is what it holds beside the known fields, None for nothing."""
+    """One ``pricing`` object. ``more`` is what it holds beside the known fields, None for nothing.
+
+    ``at``: the status's time. Meta's are whole seconds; its place among those of one second is added in microseconds.
+    """
 
     org_id: str
     message_id: UUID
@@ -64,9 +68,15 @@ _KNOWN = frozenset({"type", "category", "pricing_model", "billable"})
 
 
 def pricing_of(
-    item: Mapping[str, Any], *, org_id: str, message_id: UUID, provider_id: str, attempt: int, at: datetime
+    item: Mapping[str, Any],
+    *,
+    org_id: str,
+    message_id: UUID,
+    provider_id: str,
+    attempt: int,
+    order: tuple[datetime, int],
 ) -> Pricing | None:
-    """What a status says of the price, or None. Pure."""
+    """What a status says of the price, or None. ``order`` is the status's. Pure."""
     priced = item.get("pricing")
     if not isinstance(priced, dict) or not priced:
         return None
@@ -82,7 +92,7 @@ def pricing_of(
         _word(priced.get("pricing_model")),
         billable if isinstance(billable, bool) else None,
         more,
-        at,
+        order[0] + timedelta(microseconds=order[1]),
     )
 
 

@@ -201,7 +201,7 @@ class StatusEffects:
             message_id=send.message_id,
             provider_id=status.provider_id,
             attempt=send.attempt,
-            at=status.at,
+            order=status.order,
         )
         if price is not None:
             self.pricing.append(price)

@@ -451,7 +451,7 @@ create index early_statuses_by_callback on early_statuses (callback) where callb
 create index early_statuses_by_age on early_statuses (received_at);
 create index early_statuses_nameless on early_statuses (received_at) where callback is null;
 
--- What Meta says about the price of a message: once, in a status. Meta's words are kept as they are.
+-- What Meta says about the price of a message, in its statuses: the last word. Meta's words are kept as they are.
 create table message_pricing (
     org_id      text        not null,
     message_id  uuid        not null,
@@ -462,7 +462,7 @@ create table message_pricing (
     model       text,                                       -- PMP, CBP
     billable    boolean,
     more        jsonb,                                      -- the other fields of the object
-    at          timestamptz not null,                       -- of the status that said it; provider's clock
+    at          timestamptz not null,                       -- of the status that said it (Rule 2 of pricing.py)
     charge_due  boolean     not null default true,          -- a charge is to be made of it, or made anew
     primary key (org_id, message_id, provider_id)
 );
