@@ -204,15 +204,28 @@ def _may_ask_for_bridge(actor: Actor) -> bool:
     return actor.kind == "staff" or (actor.kind == "system" and LINK_WANTED in actor.capabilities)
 
 
+def wrong_fields(intent: Intent | BadIntent, facts: Facts, reason: str) -> str | None:
+    """Which fields of an intent are wrong that was rejected for this reason, and how; never their values."""
+    if isinstance(intent, BadIntent):
+        return intent.detail
+    match reason, intent.content:
+        case "template_parameters", OutTemplate() as template:
+            return "; ".join(f"content.{fault.field}: {fault.code}" for fault in _parameter_faults(template, facts))
+        case "invalid_intent", content:
+            return "; ".join(f"content.{fault.field}: {fault.code}" for fault in content_limits.faults(content)) or None
+        case _:
+            return None
+
+
 def _template_fault(template: TemplateFields, facts: Facts) -> TemplateFault | None:
     """Row 4."""
     found = facts.template
     if found is None or found.status != "APPROVED":
         return "template_not_approved"
-    return "template_parameters" if parameter_faults(template, facts) else None
+    return "template_parameters" if _parameter_faults(template, facts) else None
 
 
-def parameter_faults(template: TemplateFields, facts: Facts) -> list[Fault]:
+def _parameter_faults(template: TemplateFields, facts: Facts) -> list[Fault]:
     """What is wrong with the values of a template that is known."""
     if facts.template is None:
         return []

@@ -34,10 +34,11 @@ from libs.common.sanitize import sanitize
 from libs.common.thread.failure_reasons import failure_reason
 from libs.common.thread.message_status import Status
 from services.router.commands import command_of, given, utc
-from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template
+from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template, wrong_fields
 from services.router.facts import Attempt, Facts, facts_from_json, facts_to_json
 
 VERSION = 1
+_MOST_DETAIL = 200  # characters
 
 
 class RecordedDecision(NamedTuple):
@@ -84,8 +85,21 @@ class RecordedDecision(NamedTuple):
     def attempt_key(self) -> AttemptKey:
         return self.org_id, self.intent_id, self.attempt
 
+    @property
+    def detail(self) -> str | None:
+        """Which fields of a rejected intent are wrong, and how; never their values."""
+        if self.route != "rejected":
+            return None
+        try:
+            intent, facts, _ = unpack(orjson.loads(self.record))
+        except Permanent:  # a later release recorded it
+            return None
+        found = wrong_fields(intent, facts, self.reason)
+        return None if found is None else found[:_MOST_DETAIL]
+
     def decision_event(self) -> bytes:
         """The value of the event that publishes the decision."""
+        detail = self.detail
         return OutboundDecision.encode_fields(
             {
                 "intent_id": self.intent_id,
@@ -97,6 +111,7 @@ class RecordedDecision(NamedTuple):
                 "reason": self.reason,
                 "window": None if self.window_state is None else orjson.Fragment(self.window_state),
                 "decided_at": self.decided_at,
+                **({} if detail is None else {"detail": detail}),
             }
         )
 

@@ -27,7 +27,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from libs.common import content_limits, metrics
+from libs.common import metrics
 from libs.common.bridge import queries as slot_queries
 from libs.common.bridge.redis_gate import RedisGate
 from libs.common.bridge.slot import Slot, refused_by_redis, stale_in_redis
@@ -35,7 +35,6 @@ from libs.common.clock import Clock
 from libs.common.countries import country_of
 from libs.common.db.pool import Connection, Pool
 from libs.common.errors import Transient
-from libs.common.events.content import OutTemplate
 from libs.common.events.intents import BadIntent, Intent, decode_intent
 from libs.common.events.outbound import NewStatus, OutboundRefused
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_DECISIONS, OUTBOUND_SMS, OUTBOUND_WHATSAPP
@@ -51,7 +50,7 @@ from libs.common.thread.message_status import PROVIDER_REFUSED
 from libs.common.thread.messages import LocalFailure, fail_locally
 from services.router import contacts, queries, sms_caps
 from services.router.bridging import apply_holders, bridge_requests, known_holders
-from services.router.decide import Decision, Rejected, decide, parameter_faults
+from services.router.decide import Decision, Rejected, decide
 from services.router.fact_queries import WindowRule, attempts_of
 from services.router.facts import Attempt
 from services.router.media_order import MediaOrder
@@ -60,8 +59,6 @@ from services.router.refusal_actions import RefusalAction, RefusedMessage, actio
 from services.router.sms_caps import SmsUse
 
 log = get_logger()
-
-_FAULT_IN_LOG = 200  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +98,8 @@ async def on_intents(batch: Sequence[Received[Intent | BadIntent]], deps: Deps) 
         recorded |= {decision.key: decision for decision in await queries.recorded(db, missing)}
     await deps.redis_gate.sync(held=stale)
     await deps.producer.publish([record for key in arrived for record in records_of(recorded[key])])
-    for (key, received), attempt in zip(arrived.items(), attempts, strict=True):
-        fault = _fault_of(attempt, recorded[key].reason)
-        log_decision(recorded[key], received.record, now, fault, known=key not in decided_now)
+    for key, received in arrived.items():
+        log_decision(recorded[key], received.record, now, known=key not in decided_now)
 
 
 async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) -> list[Reject]:
@@ -274,13 +270,9 @@ def next_attempt(refusal: OutboundRefused) -> AttemptKey:
     return refusal.org_id, refusal.intent_id, refusal.attempt + 1
 
 
-def log_decision(
-    recorded: RecordedDecision, record: RawRecord, now: datetime, fault: str | None = None, *, known: bool
-) -> None:
-    """Log a decision. ``known``: it was recorded before, and is published again.
-
-    ``fault``: which fields of a rejected intent are wrong, and how; never their values.
-    """
+def log_decision(recorded: RecordedDecision, record: RawRecord, now: datetime, *, known: bool) -> None:
+    """Log a decision. ``known``: it was recorded before, and is published again."""
+    detail = recorded.detail
     log.info(
         "intent.decided",
         org_id=recorded.org_id,
@@ -292,7 +284,7 @@ def log_decision(
         reason=recorded.reason,
         lag_ms=record.lag_ms(int(now.timestamp() * 1000)),
         outcome="known" if known else "decided",
-        **({} if fault is None else {"detail": fault[:_FAULT_IN_LOG]}),
+        **({} if detail is None else {"detail": detail}),
     )
 
 
@@ -308,20 +300,6 @@ def _log_refusal(refusal: OutboundRefused, action: RefusalAction, ended: NewStat
         provider_code=refusal.provider_code,
         **({} if ended is None else {"channel": ended.channel}),
     )
-
-
-def _fault_of(attempt: Attempt, reason: str) -> str | None:
-    """Which fields of a rejected intent are wrong, and how."""
-    intent = attempt.intent
-    if isinstance(intent, BadIntent):
-        return intent.detail
-    match reason, intent.content:
-        case "template_parameters", OutTemplate() as template:
-            return "; ".join(f"content.{f.field}: {f.code}" for f in parameter_faults(template, attempt.facts))
-        case "invalid_intent", content:
-            return "; ".join(f"content.{f.field}: {f.code}" for f in content_limits.faults(content)) or None
-        case _:
-            return None
 
 
 def _is_stranger(attempt: Attempt, decision: Decision) -> bool:

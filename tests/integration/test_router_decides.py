@@ -290,11 +290,13 @@ async def test_what_meta_would_refuse_or_leave_out_is_rejected_by_its_field(
     garage = await stored(router, Garage())
     intent = garage.intent(content=content)
     published = await router.decide(intent)
-    assert [(d["route"], d["reason"]) for d in published["outbound.decisions.v1"]] == [("rejected", "invalid_intent")]
+    [decision] = published["outbound.decisions.v1"]
+    assert (decision["route"], decision["reason"], decision["detail"]) == ("rejected", "invalid_intent", detail)
+    assert (await router.decide(intent))["outbound.decisions.v1"] == [decision]
     assert not published["outbound.whatsapp.v1"]
     assert (await router.message(intent))["content"] == content
-    [line] = log_lines.of("intent.decided")
-    assert line["detail"] == detail
+    first, again = log_lines.of("intent.decided")
+    assert first["detail"] == again["detail"] == detail
     assert "private" not in log_lines.raw
 
 

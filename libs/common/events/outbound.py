@@ -23,7 +23,10 @@ class WindowState(Part):
 
 
 class OutboundDecision(Event):
-    """``outbound.decisions.v1``: the route of an intent, and its reason."""
+    """``outbound.decisions.v1``: the route of an intent, and its reason.
+
+    ``detail``: which fields of a rejected intent are wrong, and how (``content.link: format``); never their values.
+    """
 
     TYPE: ClassVar[str] = "outbound.decision.v1"
 
@@ -37,6 +40,7 @@ class OutboundDecision(Event):
     reason: str
     window: WindowState | None
     decided_at: Instant
+    detail: str | None = None
 
 
 class WhatsappCommand(Event):

@@ -11,7 +11,7 @@ from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, SmsCom
 from libs.common.events.topics import OUTBOUND_SMS, OUTBOUND_WHATSAPP
 from services.router.decide import Bridge, Rejected, Session, Silent, Template, decide
 from services.router.facts import Attempt, Facts
-from services.router.recorded_decision import record_of, stored
+from services.router.recorded_decision import record_of, stored, unpack
 from services.router.worker import records_of
 from tests.support.examples import examples
 from tests.unit.services.router.builders import FACTS, INTENTS, NOW, OTHER, an_intent, some_facts
@@ -66,6 +66,27 @@ def test_whatsapp_is_addressed_by_what_meta_knows_and_by_the_phone_otherwise() -
     [_, (_, unknown)] = published(an_intent(), some_facts(wa_id=None))
     assert (known.to, known.recipient) == ("+5511999999999", "BR.1")
     assert (unknown.to, unknown.recipient) == ("+447700900999", None)
+
+
+def test_a_rejection_names_the_fields_that_are_wrong_and_nothing_else_has_a_detail() -> None:
+    bad = {"kind": "image", "link": "https:///private.jpg"}
+    [(_, rejected), _] = published(an_intent(content=bad), some_facts())
+    assert (rejected.reason, rejected.detail) == ("invalid_intent", "content.link: format")
+    for intent, facts in (
+        (an_intent(), some_facts()),
+        (an_intent(), some_facts(org_name=None)),
+        (an_intent(actor={"kind": "staff"}), some_facts()),
+    ):
+        [(_, other), *_] = published(intent, facts)
+        assert other.detail is None
+
+
+def test_a_link_with_a_character_that_no_table_holds_is_decided_alike_once_it_is_stored() -> None:
+    intent = an_intent(content={"kind": "image", "link": "https://acme.example/a\x00b.jpg"})
+    decision = decide(intent, some_facts(), NOW)
+    kept = record_of(Attempt(intent, 1, 7, some_facts()), decision, NOW)
+    assert decide(*unpack(orjson.loads(kept.record))) == decision == Rejected("invalid_intent")
+    assert kept.detail == "content.link: format"
 
 
 def test_the_calendars_ends_do_not_stop_anything() -> None:
