@@ -107,10 +107,10 @@ async def nothing(_request: Request) -> Response:
 
 
 def trouble(deps: Deps, request: Request, problem: Problem) -> Response:
-    """The page that says what is wrong; a script gets the problem as JSON."""
+    """The page that says what is wrong, in its language. A script gets the problem as JSON, with the detail."""
     if "text/html" not in request.headers.get("accept", "text/html"):
         return problem.response()
-    said = {"code": int(problem.status), "detail": problem.detail, "text": request.scope.get(UNSENT, "")}
+    said = {"code": int(problem.status), "text": request.scope.get(UNSENT, "")}
     said["is_tried_again"] = problem.status == HTTPStatus.SERVICE_UNAVAILABLE and request.method == "GET"
     return page(deps, request, "trouble.html", problem.status, **said)
 

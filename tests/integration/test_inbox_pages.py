@@ -101,6 +101,20 @@ async def test_at_400_percent_and_from_the_right_nothing_is_cut_off(tab: Page) -
                 assert await tab.evaluate("document.documentElement.scrollWidth") <= size["width"], (name, direction)
 
 
+async def test_the_head_of_a_conversation_is_one_line_beside_the_list_in_every_language(browser: Browser) -> None:
+    for locale in ("en-GB", "de-DE"):
+        context, tab = await visit(browser, locale=locale, viewport={"width": 1200, "height": DESKTOP[1]})
+        await tab.goto(f"{ORIGIN}/open")
+        await tab.locator("#window").evaluate(
+            "one => one.dataset.closes = new Date(Date.now() + 86340000).toISOString()"
+        )
+        await tab.clock.run_for(61_000)
+        tops = "all => all.map(one => one.getBoundingClientRect()).map(box => Math.round(box.top + box.height / 2))"
+        middles = await tab.locator(".thread-head > :visible").evaluate_all(tops)
+        assert max(middles) - min(middles) <= 2, (locale, middles)
+        await context.close()
+
+
 async def test_the_time_of_an_event_stands_on_one_line_beside_a_long_name(tab: Page) -> None:
     await tab.set_viewport_size({"width": 320, "height": PHONE[1]})
     await tab.goto(f"{ORIGIN}/held")

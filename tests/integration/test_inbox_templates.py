@@ -365,6 +365,9 @@ async def test_pages_of_who_may_not_manage_say_so_and_take_nothing(garage: Garag
     page = await staff.get(f"/templates/{template_id}")
     assert "Your role may read templates and not change them." in page.text
     assert "Submit to Meta" not in page.text
+    refused = await staff.get("/templates/new", **{"Accept-Language": "de-DE"})
+    assert (refused.status_code, "Das dürfen Sie nicht" in refused.text) == (403, True)
+    assert "is needed" not in refused.text, "every word is in the page's language"
     for path in (f"/templates/{template_id}", f"/templates/{template_id}/delete", "/templates/sync", "/templates/new"):
         answer = await staff.post(path, {"token": token_of(await staff.get("/templates")), "action": "submit"})
         assert answer.status_code == 403
