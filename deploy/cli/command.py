@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import UUID
 
 import click
+from click.core import ParameterSource
 
 from deploy.cli import one_machine
 from deploy.cli.interrupts import hear_interrupts
@@ -35,7 +36,17 @@ EXIT_INTERRUPTED = 130
 T = TypeVar("T")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Ends with ``EXIT_INTERRUPTED`` after Ctrl-C; click itself would end with the code of a fault."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Keep WhatsApp conversations alive when the 24-hour customer service window closes."""
     hear_interrupts()
@@ -118,9 +129,15 @@ def migrate(phase: Literal["pre", "post"] | None) -> None:
     "--retention-hours",
     type=click.IntRange(1, 1_000_000),
     default=None,
-    help="For every topic, instead of the declared time.",
+    help="Of the topics that are created, instead of the declared time.",
 )
-@click.option("--replication-factor", type=click.IntRange(1, 1_000), default=1, show_default=True)
+@click.option(
+    "--replication-factor",
+    type=click.IntRange(1, 1_000),
+    default=1,
+    show_default=True,
+    help="Of the topics that are created; `transom doctor` looks at those that exist.",
+)
 @click.option("--acls", is_flag=True, help="Print who may write and read what as Kafka ACLs, and create nothing.")
 @click.option("--user-prefix", default="transom-", show_default=True, help="Before every user's name, with --acls.")
 def topics(
@@ -133,7 +150,12 @@ def topics(
     acls: bool,
     user_prefix: str,
 ) -> None:
-    """Create the topics as declared, or add partitions. Idempotent. Other differences are named and stay."""
+    """Create the topics as declared, or add partitions. Idempotent. Topics with more partitions are named and stay."""
+    context = click.get_current_context()
+    given = {name for name in context.params if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    for name, other in (("wait", "partitions"), ("ignore_group", "partitions"), ("user_prefix", "acls")):
+        if name in given and other not in given:
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with --{other}")
     from deploy.cli.admin import acl_commands, create_topics  # noqa: PLC0415 -- see migrate
 
     if acls:
@@ -216,8 +238,6 @@ def replay(
     run = _or_exit(prepared)
     try:
         _or_exit(lambda: asyncio.run(run.go()))
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
     finally:
         for line in run.lines() if run.began else ():  # what an interrupted run has done, too
             click.echo(line)

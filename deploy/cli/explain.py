@@ -55,6 +55,7 @@ async def explain_intent(intent_id: UUID) -> None:
             if not orgs:
                 raise ConfigurationError(
                     f"no intent {intent_id} is recorded: has the router consumed it, and is the id right?"
+                    " `transom replay --dlq outbound.intents.v1 --dry-run` counts those that could not be read"
                 )
             for org_id in orgs:
                 own = [message for message in messages if message.org_id == org_id]
@@ -116,7 +117,7 @@ def _name(message: Message) -> str:
 
 
 def _shown_at(at: datetime) -> datetime:
-    """Meta's times are whole seconds. A status is shown after what Transom did within that second."""
+    """Meta's times are whole seconds. What it says is shown after what Transom did within that second."""
     return at if at.microsecond else at + _END_OF_SECOND
 
 
@@ -169,14 +170,14 @@ def _answer_line(answer: ProviderId) -> Line:
 
 
 def _charge_line(charge: Charge) -> Line:
-    what = f"{charge.channel} {charge.category}, {charge.segments or 1} segment(s)"
+    at, what = _shown_at(charge.at), f"{charge.channel} {charge.category}, {charge.segments or 1} segment(s)"
     if charge.price is None:
-        return charge.at, "charged", f"{what}: no rate card covers the day"
+        return at, "charged", f"{what}: no rate card covers the day"
     price = _price(charge.price, charge.currency)
     if charge.estimated:
-        return charge.at, "charged", f"{what}: {price} (estimated)"
+        return at, "charged", f"{what}: {price} (estimated)"
     before = "" if charge.estimate is None else f", estimated as {_price(charge.estimate, charge.estimate_currency)}"
-    return charge.at, "charged", f"{what}: {price} by the provider{before}"
+    return at, "charged", f"{what}: {price} by the provider{before}"
 
 
 def _price(price: Decimal, currency: str | None) -> str:

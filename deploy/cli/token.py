@@ -10,13 +10,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import jwt
-from pydantic import TypeAdapter, ValidationError
+from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from libs.common.clock import utc_now
 from libs.common.errors import ConfigurationError
 from libs.common.events.fields import MAX_USER_ID, OrgId
-from libs.common.setting_types import is_loopback, secrets_in
-from libs.common.settings import SignInSettings
+from libs.common.setting_types import SigningKeys, is_loopback, secrets_in
+from libs.common.settings import Settings, SignInSettings
 from libs.common.settings import load as load_settings
 from services.inbox.people import CAPABILITIES, EVERYTHING
 
@@ -25,12 +25,16 @@ _TTL = re.compile(r"([0-9]{1,5})(s|m|h)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
 
 
+class _Keys(Settings):
+    jwt_keys: SigningKeys = SecretStr("")
+
+
 def development_token(org: str, user: str, capabilities: str, name: str | None, ttl: str) -> str:
     """The token. Raises ConfigurationError: one line that says what is wrong with the arguments or the settings."""
-    settings = load_settings(SignInSettings)
-    keys = secrets_in(settings.jwt_keys)
+    keys = secrets_in(load_settings(_Keys).jwt_keys)
     if not keys:
         raise ConfigurationError("TRANSOM_JWT_KEYS is required: source the transom.env of transom up, or set it")
+    settings = load_settings(SignInSettings)
     if not settings.is_local:
         raise ConfigurationError("TRANSOM_INBOX_URL is not on this machine: tokens for development are for one that is")
     for variable, address in (("OIDC_ISSUER", settings.oidc_issuer), ("JWKS_URL", settings.jwks_url)):

@@ -37,8 +37,8 @@ def number(value: Decimal, unit: Unit) -> str:
             return f"{value:,.0f}"
 
 
-def moment(at: float | None) -> str:
-    return "never" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
+def moment(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def counted(reading: Reading) -> str:
@@ -55,7 +55,9 @@ def snapshot(console: Console, reading: Reading, now: float, org_id: str | None)
     """Print every panel once, one below the other."""
     whose = "all organisations" if org_id is None else f"organisation {printable(org_id)}"
     console.print(Text(counted(reading)))
-    console.print(Text(f"{whose}, {moment(reading.first)} to {moment(reading.last)} UTC"))
+    first, last = reading.first, reading.last
+    of = "" if first is None or last is None else f", {moment(first)} to {moment(last)} UTC"
+    console.print(Text(f"{whose}{of}"))
     for shown in reading.figures.shown(now, org_id):
         console.print()
         console.print(Text(f"{shown.panel.title} ({_unit(shown.panel.unit)}): {shown.panel.answers}", style="bold"))

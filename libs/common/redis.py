@@ -209,7 +209,7 @@ def _is_absence(error: BaseException) -> bool:
 def _why(url: str, error: BaseException) -> str | None:
     """The cause in words, where waiting does not mend it."""
     if isinstance(error, AuthenticationError):
-        return "it refuses the user or the password of TRANSOM_REDIS_URL"
+        return "it refuses the user of TRANSOM_REDIS_URL, or the password"  # logs mask a word behind "password"
     below = error.__cause__ or error.__context__
     if url.startswith("rediss:") and isinstance(below, FileNotFoundError | PermissionError | IsADirectoryError):
         return "a file of ssl_ca_certs, ssl_certfile or ssl_keyfile in TRANSOM_REDIS_URL cannot be read"

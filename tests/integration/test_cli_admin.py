@@ -1,5 +1,8 @@
 """``transom migrate``, ``topics``, ``load`` and ``explain`` on real servers."""
 
+import asyncio
+import signal
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from libs.common.events.topics import TOPICS
-from tests.support.command import complaint, environment, transom
+from tests.support.command import COMMAND, complaint, environment, running, transom
 from tests.support.databases import drop_database
 from tests.support.topics import EVERY_TOPIC
 
@@ -82,6 +85,34 @@ async def test_topics_that_have_fewer_partitions_get_more_and_others_are_left_as
     assert "differs" not in again.stdout  # topics of dead letters keep what they have
     plain = transom("topics", env=env)
     assert f"differs {topic_prefix}webhooks.v1: 2 partitions, declared are 12" in plain.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("option", "other"),
+    [("--user-prefix=garage-", "--acls"), ("--wait=5", "--partitions"), ("--ignore-group=old", "--partitions")],
+)
+def test_an_option_of_topics_that_would_have_no_effect_is_refused(option: str, other: str) -> None:
+    ended = transom("topics", option, env=environment(KAFKA_BOOTSTRAP=NOWHERE))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.endswith(f"Error: {option.partition('=')[0]} goes with {other}\n")
+
+
+async def test_a_command_that_ctrl_c_interrupts_ends_as_one_that_was_interrupted() -> None:
+    reached = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        env = environment(POSTGRES_DSN=f"postgresql://postgres@127.0.0.1:{port}/transom?sslmode=disable")
+        async with running(*COMMAND, "migrate", env=env, stderr=PIPE) as process:
+            await reached.wait()
+            process.send_signal(signal.SIGINT)
+            assert (await process.communicate())[1] == b""
+            assert process.returncode == 130
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,10 @@ def test_a_snapshot_is_printed_at_the_end_of_files_and_pipes(log: Path) -> None:
     assert "Dead letters" not in alone
 
 
+def test_a_snapshot_of_nothing_names_no_time() -> None:
+    assert watch(into=b"").stdout.decode().startswith("0 lines of Transom\nall organisations\n\n")
+
+
 def test_what_cannot_be_read_is_said_in_one_line(log: Path) -> None:
     torn = log.with_name("torn.gz")
     torn.write_bytes(gzip.compress(log.read_bytes() * 100)[:-30])

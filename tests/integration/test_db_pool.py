@@ -280,8 +280,14 @@ async def test_a_server_that_accepts_and_never_answers_is_unreachable() -> None:
 
 
 async def test_a_missing_database_is_named_by_its_state(postgres_dsn: str) -> None:
-    with pytest.raises(ConfigurationError, match="3D000"):
+    with pytest.raises(ConfigurationError, match=r"3D000.*create it"):
         async with opened(postgres_dsn.rpartition("/")[0] + "/no_such_database"):
+            pass
+
+
+async def test_a_host_whose_name_does_not_resolve_is_said_in_words() -> None:
+    with pytest.raises(ConfigurationError, match="its name does not resolve"):
+        async with opened("postgresql://someone@no.such.host.invalid/transom"):
             pass
 
 

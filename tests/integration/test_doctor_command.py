@@ -15,7 +15,7 @@ import pytest
 
 from deploy.cli.doctor.checks import CHECKS
 from deploy.local.servers.ports import LOOPBACK
-from tests.support.command import environment
+from tests.support.command import COMMAND, environment
 from tests.support.doctor import GOOD, PLANTED, SCHEMA, Doctor, a_silent_server, assert_secretless, codes
 from tests.support.sandbox import ROOT
 
@@ -46,6 +46,13 @@ def test_clocks_that_are_apart_are_warnings_and_exit_code_3_or_4(database: str, 
     assert (ended.returncode, report["exit_code"], report["severity"]) == (4, 4, "error")  # Kafka is not there
     assert "kafka_unreachable" in found
     assert {one["area"] for one in report["findings"]} <= {"configuration", "kafka", "postgres", "redis"}
+
+
+def test_a_reader_who_has_seen_enough_changes_no_exit_code() -> None:
+    with subprocess.Popen([*COMMAND, "doctor"], cwd=ROOT, env=environment(), stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        run.stdout.close()
+        assert run.wait(timeout=60) == 4
 
 
 @pytest.mark.timeout(90)

@@ -31,6 +31,7 @@ from libs.common.events.topics import INBOUND_MESSAGES, OUTBOUND_DECISIONS, OUTB
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.topic_tail import TopicTail
+from libs.common.redact import scrub
 from libs.common.redis import open_redis
 from tests.support.command import COMMAND, complaint, environment, running, transom
 from tests.support.doctor import Doctor, codes
@@ -305,7 +306,10 @@ async def test_postgresql_takes_a_password_or_a_client_certificate_and_says_what
     for dsn, cause in (
         (server.url(sslrootcert=secured.stranger.file), "no authority that is trusted here has signed its certificate"),
         (server.url(host="localhost"), "its certificate is for another host name"),
-        (server.url().replace(_user_of(server), f"transom:{GUESS}"), "it refuses the password"),
+        (
+            server.url().replace(_user_of(server), f"transom:{GUESS}"),
+            "it refuses the user of TRANSOM_POSTGRES_DSN, or the password",
+        ),
         (server.url().replace(_user_of(server), server.CERTIFIED), "look at its pg_hba.conf, and at sslmode"),
         (server.url(sslmode="disable"), "look at its pg_hba.conf, and at sslmode"),
         (server.url(sslrootcert="/nowhere/ca.crt"), "a file of sslrootcert, sslcert or sslkey"),
@@ -334,7 +338,7 @@ async def test_redis_takes_its_user_over_tls_and_says_what_is_wrong(secured: Sec
     for url, cause in (
         (server.url(ca=secured.stranger.file), "no authority that is trusted here has signed its certificate"),
         (server.url(host="localhost"), "its certificate is for another host name"),
-        (server.url(password=GUESS), "it refuses the user or the password"),
+        (server.url(password=GUESS), "it refuses the user of TRANSOM_REDIS_URL, or the password"),
         (server.url(ca=Path("/nowhere/ca.crt")), "a file of ssl_ca_certs, ssl_certfile or ssl_keyfile"),
         (server.url().replace("rediss", "redis").partition("?")[0], "with rediss:// where it speaks TLS"),
     ):
@@ -376,7 +380,7 @@ async def test_a_command_and_a_service_end_with_that_line(prepared: Secured) -> 
     assert "cannot be administered: it refuses the user transom-operator" in told["kafka"]
     # ingest serves on without PostgreSQL, and not with one that it must not trust
     assert "no authority that is trusted here has signed its certificate" in told["postgres"]
-    assert "it refuses the user or the password of TRANSOM_REDIS_URL" in told["redis"]
+    assert "it refuses the user of TRANSOM_REDIS_URL, or the password" in told["redis"]
     assert not any(GUESS in line or PASSWORD in line for line in lines)
 
 
@@ -389,6 +393,7 @@ async def refused(opening: AbstractAsyncContextManager[object]) -> str:
     assert "\n" not in line
     assert GUESS not in line
     assert PASSWORD not in line
+    assert scrub(line) == line, "a service's log says the same"
     return line
 
 

@@ -18,6 +18,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from socket import gaierror
 from typing import Any, cast
 from uuid import UUID
 
@@ -53,6 +54,14 @@ _NO_PLANS = Plans()
 _APART = timedelta(seconds=5)
 _TELL_SECONDS = 60.0
 _TLS_FILES = ("sslrootcert", "sslcert", "sslkey")
+_CAUSES: dict[type[BaseException], str] = {  # ``password`` ends its sentence: logs mask the word that follows it
+    gaierror: "its name does not resolve: is the host in TRANSOM_POSTGRES_DSN right?",
+    asyncpg.InvalidCatalogNameError: "it has no database of that name: create it, or correct TRANSOM_POSTGRES_DSN",
+    asyncpg.InvalidPasswordError: "it refuses the user of TRANSOM_POSTGRES_DSN, or the password",
+    asyncpg.InvalidAuthorizationSpecificationError: (
+        "it lets this user in from here by other means: look at its pg_hba.conf, and at sslmode and sslcert"
+    ),
+}
 
 Measure = Callable[[Any], Awaitable[None]]
 """Asks the server on this connection for its time."""
@@ -199,11 +208,9 @@ def unreachable(dsn: str, error: BaseException) -> str:
 
 
 def _why(dsn: str, error: BaseException) -> str | None:
-    """The cause in words, where it is one of TLS or of rights."""
-    if isinstance(error, asyncpg.InvalidPasswordError):
-        return "it refuses the password of TRANSOM_POSTGRES_DSN"
-    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
-        return "it lets this user in from here by other means: look at its pg_hba.conf, and at sslmode and sslcert"
+    """The cause in words, where starting the server would not mend it."""
+    if (cause := _CAUSES.get(type(error))) is not None:
+        return cause
     if isinstance(error, asyncpg.ClientConfigurationError) and str(error).startswith("root certificate file"):
         return "sslmode in TRANSOM_POSTGRES_DSN asks for an authority: name its file with sslrootcert"
     if isinstance(error, ConnectionError) and REFUSES_TLS in str(error):

@@ -23,6 +23,7 @@ from aiokafka.helpers import create_ssl_context
 
 from libs.common.errors import ConfigurationError, KafkaAway
 from libs.common.reaching import tls_cause
+from libs.common.unreached import words_of
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -144,11 +145,10 @@ class KafkaConnection:
         protocol = f"TRANSOM_KAFKA_SECURITY_PROTOCOL={self.security_protocol}"
         if (why := tls_cause(error)) is not None:
             return _Why(f"{why} ({protocol})")
-        if isinstance(error, ConnectionRefusedError):
-            return _Why("nothing listens there: is it running, and is TRANSOM_KAFKA_BOOTSTRAP right?", is_away=True)
-        if isinstance(error, KafkaConnectionError | ConnectionError):
+        refused = isinstance(error, ConnectionRefusedError)
+        if isinstance(error, KafkaConnectionError | ConnectionError) and not refused:
             return _Why(f"it hangs up: does that listener speak {protocol}?")
         return _Why(
-            f"{type(error).__name__}: is it running, and is TRANSOM_KAFKA_BOOTSTRAP right?",
+            f"{words_of(error)}: is it running, and is TRANSOM_KAFKA_BOOTSTRAP right?",
             is_away=isinstance(error, OSError),
         )

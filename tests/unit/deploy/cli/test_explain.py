@@ -1,4 +1,4 @@
-"""The line of a charge says whether its price is the estimate or the provider's figure."""
+"""The line of a charge says when it was made, and whether its price is the estimate or the provider's figure."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -9,7 +9,7 @@ import pytest
 from deploy.cli.explain import _charge_line
 from deploy.cli.queries import Charge
 
-AT = datetime(2026, 11, 26, tzinfo=UTC)
+AT = datetime(2026, 11, 26, microsecond=4000, tzinfo=UTC)
 
 
 def a_charge(**changes: Any) -> Charge:
@@ -44,3 +44,8 @@ def a_charge(**changes: Any) -> Charge:
 )
 def test_a_charge_is_explained(charge: Charge, line: str) -> None:
     assert _charge_line(charge) == (AT, "charged", line)
+
+
+def test_a_charge_that_meta_dates_in_whole_seconds_is_shown_after_what_was_done_within_the_second() -> None:
+    at, *_ = _charge_line(a_charge(at=AT.replace(microsecond=0)))
+    assert at > AT

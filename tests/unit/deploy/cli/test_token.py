@@ -60,6 +60,7 @@ def test_it_is_signed_with_the_newest_key(monkeypatch: pytest.MonkeyPatch) -> No
             {"JWT_KEYS": "", "JWKS_URL": "http://127.0.0.1:1", "JWT_AUDIENCE": "a", "JWT_ISSUER": "i"},
             "TRANSOM_JWT_KEYS",
         ),
+        ({"JWT_KEYS": ""}, "TRANSOM_JWT_KEYS is required: source the transom.env"),
         ({"INBOX_URL": "https://inbox.example"}, "TRANSOM_INBOX_URL"),
         ({"JWKS_URL": "https://login.example", "JWT_AUDIENCE": "a", "JWT_ISSUER": "i"}, "TRANSOM_JWKS_URL"),
         (

@@ -31,3 +31,8 @@ def test_sasl_over_tls_carries_credentials_and_verifies_the_broker() -> None:
 
 def test_the_password_does_not_show() -> None:
     assert "hunter2" not in repr(KafkaConnection("b:9092", sasl_password="hunter2"))
+
+
+async def test_a_broker_whose_name_does_not_resolve_is_said_in_words() -> None:
+    error = await KafkaConnection("no.such.host.invalid:9092").error("reached", OSError())
+    assert str(error).startswith("Kafka at no.such.host.invalid:9092 cannot be reached: its name does not resolve: ")
