@@ -13,6 +13,7 @@ _HOST = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?"
 _ADDRESS = re.compile(rf"{_HOST}(?:,{_HOST})*", re.ASCII)
 _EXPIRED, _NOT_YET, _OTHER_HOST = {10}, {9}, {62, 64}  # X509_V_ERR_* of OpenSSL
 _UNTRUSTED = {2, 18, 19, 20, 21}
+_MALFORMED = range(80, 94)  # OpenSSL looks at these where it is strict: in most clients from Python 3.13 on
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING", "PACKET_LENGTH_TOO_LONG")
 _ALERTS = {
     "CERTIFICATE_REQUIRED": "it asks for a client certificate",
@@ -69,6 +70,8 @@ def _distrust(code: int) -> str:
         return "its certificate is for another host name"
     if code in _UNTRUSTED:
         return "no authority that is trusted here has signed its certificate"
+    if code in _MALFORMED:
+        return "its certificate, or that of its authority, lacks what RFC 5280 asks for"
     return "its certificate is refused"
 
 

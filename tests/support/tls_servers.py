@@ -47,9 +47,9 @@ class Identity:
 class Authority:
     """An authority, and the files of those whom it certifies."""
 
-    def __init__(self, folder: Path, name: str = "ca") -> None:
+    def __init__(self, folder: Path, name: str = "ca", *, ca: trustme.CA | None = None) -> None:
         self._folder = folder
-        self._ca = trustme.CA()
+        self._ca = ca or trustme.CA()
         self.file = folder / f"{name}.pem"
         self._ca.cert_pem.write_to_path(self.file)
 

@@ -43,9 +43,16 @@ async def look_at_certificate(dsn: str, tell: Tell) -> None:
 
 
 def _context(options: Mapping[str, str]) -> ssl.SSLContext:
-    """As libpq's sslmode has it: ``verify-ca`` does not compare the host, ``require`` without authorities nothing."""
+    """As libpq's sslmode has it: ``verify-ca`` does not compare the host, ``require`` without authorities nothing.
+
+    It asks of a certificate what asyncpg asks. ``create_default_context`` asks more from Python 3.13 on (RFC 5280).
+    """
     root = options.get("sslrootcert")
-    context = ssl.create_default_context(cafile=root if root and root != "system" else None)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if root and root != "system":
+        context.load_verify_locations(root)
+    else:
+        context.load_default_certs()
     context.check_hostname = options["sslmode"] == "verify-full"
     if options["sslmode"] == "require" and root is None:
         context.verify_mode = ssl.CERT_NONE

@@ -51,6 +51,8 @@ def verification(code: int) -> ssl.SSLCertVerificationError:
         (62, "its certificate is for another host name"),
         (64, "its certificate is for another host name"),
         (19, "no authority that is trusted here has signed its certificate"),
+        (85, "its certificate, or that of its authority, lacks what RFC 5280 asks for"),
+        (92, "its certificate, or that of its authority, lacks what RFC 5280 asks for"),
         (23, "its certificate is refused"),
     ],
 )
