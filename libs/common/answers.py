@@ -70,8 +70,8 @@ async def read_answer(response: aiohttp.ClientResponse, limit: int = ANSWER_LIMI
     Then the rest is not read, and the connection is closed.
     """
     raw = bytearray()
-    async for piece in response.content.iter_any():
-        raw += piece
+    while not response.content.at_eof():
+        raw += await response.content.readany()
         if len(raw) > limit:
             response.close()
             return None

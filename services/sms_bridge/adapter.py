@@ -87,7 +87,12 @@ class SmsAdapter:
         }
 
     async def judge(
-        self, db: Connection, rows: Sequence[SendRow], now: datetime
+        self,
+        db: Connection,
+        rows: Sequence[SendRow],
+        now: datetime,
+        *,
+        stored: bool,  # noqa: ARG002 -- every command is read here, for its text
     ) -> Mapping[SendKey, Verdict[OutgoingSms]]:
         """Ask the gate on fresh facts. What passes gets its text and, for a bridge, a fresh link.
 

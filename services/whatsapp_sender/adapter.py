@@ -18,7 +18,7 @@ from libs.common.events.content import OutContent
 from libs.common.events.outbound import OutboundRefused, WhatsappCommand
 from libs.common.events.topics import WEBHOOKS
 from libs.common.faults import RecipientFault, TemplateGone, TemplateNeedsSync, stops_marketing
-from libs.common.ids import SendKey, callback_data
+from libs.common.ids import SendKey
 from libs.common.providers import WHATSAPP_BY_META, Provider
 from libs.common.providers.meta import fault_of
 from libs.common.sending.breaker import ResendLimit
@@ -80,10 +80,12 @@ class WhatsappAdapter:
         self._resend_rounds = ResendRounds(pool, self.transport.provider, rest=waits.view)
         self._resend_limit = ResendLimit()
 
-    async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Verdict[Ready]]:
+    async def judge(
+        self, db: Connection, rows: Sequence[SendRow], now: datetime, *, stored: bool
+    ) -> Mapping[SendKey, Verdict[Ready]]:
         """Judge window, consent, template, number and address on fresh facts, and whether it was sent already."""
         facts = await queries.facts(db, rows, self._window, now)
-        return {row.key: _verdict(row, facts[row.key], now) for row in rows}
+        return {row.key: _verdict(row, facts[row.key], now, stored=stored) for row in rows}
 
     async def call(self, claim: Claim[Ready]) -> SendOutcome:
         """Build the request and send it.
@@ -96,7 +98,7 @@ class WhatsappAdapter:
             content,
             to=row.command.get("to"),
             recipient=row.command.get("recipient"),
-            callback=callback_data(row.org_id, row.message_id, row.attempt),
+            callback=claim.prepared.callback,
             quotes=row.command.get("quotes"),
         )
         outcome = await self._graph.send(row.account, body, token=claim.prepared.token)
@@ -251,10 +253,13 @@ def is_readable(row: SendRow) -> bool:
     return True
 
 
-def _verdict(row: SendRow, facts: WhatsappFacts, now: datetime) -> Verdict[Ready]:
-    if not any(_address(row)):
+def _verdict(row: SendRow, facts: WhatsappFacts, now: datetime, *, stored: bool) -> Verdict[Ready]:
+    address = _address(row)
+    if not any(address):
         return Refused(None)
-    return judge(_route(row), _address(row), facts, now) if is_readable(row) else NotYet("unknown_value")
+    if stored and not is_readable(row):
+        return NotYet("unknown_value")
+    return judge(_route(row), address, facts, now)
 
 
 def _stops_marketing(settled: Settled) -> bool:

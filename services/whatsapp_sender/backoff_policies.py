@@ -4,7 +4,7 @@ Sources: Meta's pair limit asks for 4^n seconds; its throughput limit (130429) c
 and the Graph's own) name their end in ``X-Business-Use-Case-Usage``. Meta documents no time for the others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,13 +25,14 @@ STRAY = BackoffPolicy(timedelta(seconds=5), 3, timedelta(minutes=5))
 UNREACHABLE = BackoffPolicy(timedelta(milliseconds=500), 2, timedelta(seconds=30))
 
 
-def asked_wait(headers: Mapping[str, str], now: datetime) -> timedelta | None:
+def asked_wait(headers: Mapping[str, str], now: Callable[[], datetime]) -> timedelta | None:
     """The wait that an answer asks for: ``Retry-After`` (seconds or a date), or the time that a call limit names.
 
     None when it asks for none, or for none at all ("0"): then the row waits by its own curve.
     """
     usage = headers.get("X-Business-Use-Case-Usage")
-    found = retry_after(headers, now) or (_usage(usage) if usage else None)
+    found = retry_after(headers, now()) if "Retry-After" in headers else None
+    found = found or (_usage(usage) if usage else None)
     return None if found is None else min(found, LONGEST_ASKED)
 
 

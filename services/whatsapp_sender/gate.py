@@ -28,10 +28,12 @@ class WhatsappFacts:
     ``template_*`` are None for free-form messages and unknown templates. ``known`` are the customer's addresses;
     ``to_is_theirs``, where the intent itself named the number: whether it is one of the customer's.
 
-    ``token`` overrides the system user's. ``seen`` are wamids under which this send was accepted already: by a call
-    whose answer was lost, or by one whose row a restored database lacks.
+    ``callback`` is what Meta returns in every status of this send. ``token`` overrides the system user's. ``seen`` are
+    wamids under which this send was accepted already: by a call whose answer was lost, or by one whose row a restored
+    database lacks.
     """
 
+    callback: str
     number_is_ours: bool
     known: KnownAddresses
     token: str | None
@@ -56,6 +58,7 @@ class WhatsappFacts:
 class Ready:
     """The facts that the call needs beside the command."""
 
+    callback: str
     token: str | None
     customer_at: datetime | None
     wa_id: str | None = None
@@ -79,7 +82,10 @@ def judge(route: str, address: WhatsAppAddress, facts: WhatsappFacts, now: datet
         return Rerouted(objection)
     known = facts.known
     return Allowed(
-        Ready(facts.token, facts.window.last_customer_at, known.wa_id, known.bsuid, facts.window.doubtful_since)
+        Ready(
+            *(facts.callback, facts.token, facts.window.last_customer_at),
+            *(known.wa_id, known.bsuid, facts.window.doubtful_since),
+        )
     )
 
 

@@ -43,7 +43,7 @@ class Graph:
                 allow_redirects=False,
             ) as response:
                 answer = await _json(response)
-                wait = asked_wait(response.headers, self._now())
+                wait = asked_wait(response.headers, self._now)
                 return classify(number, response.status, answer, wait, template=body.get("type") == "template")
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             if not sent.left:

@@ -90,11 +90,13 @@ async def facts(
         )
         for row in rows
     ]
-    found = await db.fetch(_FACTS, *as_columns(asked), now, [callback_data(*row.key) for row in rows])
+    callbacks = [callback_data(*row.key) for row in rows]
+    found = await db.fetch(_FACTS, *as_columns(asked), now, callbacks)
     before = [rows[r["n"] - 1] for r in found if r["told"] or rows[r["n"] - 1].resends]
     seen = await evidence(db, [(row.key, row.account) for row in before])
     return {
         rows[r["n"] - 1].key: WhatsappFacts(
+            callback=callbacks[r["n"] - 1],
             number_is_ours=r["number_is_ours"],
             number_moved=r["number_moved"],
             known=KnownAddresses(r["phone"], r["phone_at"], r["wa_id"], r["wa_id_at"], r["bsuid"], r["bsuid_at"]),

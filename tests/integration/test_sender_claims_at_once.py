@@ -186,8 +186,8 @@ async def test_what_is_behind_a_row_that_the_gate_will_end_is_stored_as_pending(
         judge = line._adapter.judge
         refused = commands[1].org_id, commands[1].message_id, 1
 
-        async def judged(db: Connection, rows: Sequence[SendRow], now: datetime) -> dict[SendKey, Any]:
-            return {**await judge(db, rows, now), refused: Rerouted("window_closed")}
+        async def judged(db: Connection, rows: Sequence[SendRow], now: datetime, *, stored: bool) -> dict[SendKey, Any]:
+            return {**await judge(db, rows, now, stored=stored), refused: Rerouted("window_closed")}
 
         monkeypatch.setattr(line._adapter, "judge", judged)
         async with garage.pool.acquire() as db, db.transaction():

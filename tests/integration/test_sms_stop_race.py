@@ -34,9 +34,9 @@ class SlowGate:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._adapter, name)
 
-    async def judge(self, db: Any, rows: Sequence[Any], now: Any) -> Any:
+    async def judge(self, db: Any, rows: Sequence[Any], now: Any, *, stored: bool) -> Any:
         await asyncio.sleep(self._chance.random() * 0.01)
-        verdicts = await self._adapter.judge(db, rows, now)
+        verdicts = await self._adapter.judge(db, rows, now, stored=stored)
         await asyncio.sleep(self._chance.random() * 0.02)
         return verdicts
 

@@ -25,9 +25,12 @@ class ProviderAdapter(Protocol[PreparedT]):
     evidence_of: tuple[Provider, ...]
 
     async def judge(
-        self, db: Connection, rows: Sequence[SendRow], now: datetime
+        self, db: Connection, rows: Sequence[SendRow], now: datetime, *, stored: bool
     ) -> Mapping[SendKey, Verdict[PreparedT]]:
         """The gate: a verdict for every row, on facts read afresh in this transaction.
+
+        ``stored``: the rows come from the table, where another release may have put them. Otherwise their commands were
+        read from Kafka just now.
 
         Expiry and pauses were checked before. The gate is total: for an odd row it refuses and raises nothing.
         """

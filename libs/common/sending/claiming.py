@@ -143,7 +143,7 @@ async def claim_new(
         for command, conversation_id, behind in free
     ]
     going = [one for one in found if one.row.due_at <= now < one.row.expires_at]
-    judged = await _judge(db, adapter, admit(going, now, budgets), now, timings, ours={}, ends=False)
+    judged = await _judge(db, adapter, admit(going, now, budgets), now, timings, ours={}, stored=False)
     claims = {one.row.key: one.row for one in judged.claims}
     channel = adapter.transport.channel
     stored = await sends.store(db, channel, commands, now, deadline, claimed=claims)
@@ -174,13 +174,14 @@ async def _judge(
     timings: Timings,
     *,
     ours: Mapping[PauseKey, Pause],
-    ends: bool = True,
+    stored: bool = True,
 ) -> _Judged[PreparedT]:
-    """Ask the gate. ``ends``: a row that it ends does so in this transaction, so that the rows behind it may go.
+    """Ask the gate. ``stored``: the rows are in the table, so a row that it ends does so in this transaction.
 
-    ``ours``: the pauses that this process alone probes.
+    Then the rows behind it may go. ``ours``: the pauses that this process alone probes.
     """
-    verdicts = await adapter.judge(db, [row for row, _ in admission.judged], now) if admission.judged else {}
+    rows = [row for row, _ in admission.judged]
+    verdicts = await adapter.judge(db, rows, now, stored=stored) if rows else {}
     claim_id = uuid4()
     judged = _Judged[PreparedT]()
     latest: dict[tuple[str, UUID], SendKey | None] = {}
@@ -198,7 +199,7 @@ async def _judge(
                 last = bool(row.resends) or verdict.last
                 judged.claims.append(Claim(row_of_ours, verdict.prepared, probes, before, last))
                 latest[conversation] = row.key
-            case Confirmed() | Rerouted() | Refused() if not ends:
+            case Confirmed() | Rerouted() | Refused() if not stored:
                 latest[conversation] = None
             case Confirmed(ids, by):
                 provider, account = by or (adapter.transport.provider, None)

@@ -322,8 +322,7 @@ class Dispatcher(Generic[PreparedT]):
         short for a call while the one before went on.
         """
         loop = asyncio.get_running_loop()
-        lease = claimed + self._timings.lease.total_seconds()
-        latest = lease - self._timings.timeout.total_seconds()
+        latest = claimed + (self._timings.lease - self._timings.timeout).total_seconds()
         accepted_before = before is None or await _accepted(before, latest - loop.time())
         began = loop.time()
         outcome: SendOutcome
@@ -333,10 +332,7 @@ class Dispatcher(Generic[PreparedT]):
             outcome = _TOO_LATE  # this process was stalled: a call that begins now could outlive its lease
         else:
             try:
-                async with asyncio.timeout_at(lease):
-                    outcome = await call(self._adapter, self._pool, claim, latest)
-            except TimeoutError:
-                outcome = Unknown("timeout")
+                outcome = await call(self._adapter, self._pool, claim, latest)
             except Exception:  # a bug: whether the request left is not known
                 log.exception("task.failed", task="send", message_id=str(claim.row.message_id))
                 outcome = Unknown("fault")

@@ -27,6 +27,7 @@ DOUBT = timedelta(minutes=5)
 GRACE = timedelta(seconds=30)
 TO = WhatsAppAddress("+447700900999", None)
 OPEN = WhatsappFacts(
+    callback="its callback",
     number_is_ours=True,
     known=KnownAddresses(phone="+447700900999", wa_id="447700900999"),
     token=None,
@@ -38,7 +39,8 @@ APPROVED = replace(OPEN, template_status="APPROVED", template_category="UTILITY"
 
 
 def test_a_session_message_goes_while_the_window_is_open() -> None:
-    assert judge("session", TO, OPEN, NOW) == Allowed(Ready(None, NOW - timedelta(hours=1), "447700900999"))
+    ready = Ready("its callback", None, NOW - timedelta(hours=1), "447700900999")
+    assert judge("session", TO, OPEN, NOW) == Allowed(ready)
 
 
 def test_there_is_no_margin_here() -> None:
