@@ -1,4 +1,4 @@
-"""A number moves to another WABA while somebody opens a conversation under its old id: none is left behind there."""
+"""A number moves to another WABA with its conversations, also those that somebody opens under its old id meanwhile."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,9 +12,12 @@ from libs.common.directory.identities import Observation, resolve
 from libs.common.errors import Transient
 from libs.common.events.directory import NumberUpserted
 from libs.common.thread.newest import newest_of
+from services.inbox.heads import refresh
+from services.inbox.touched import tell_touched
 from services.ingest import identity
 from services.ingest.identity import IdentityRequest
 from tests.support.databases import somebody_waits
+from tests.support.inbox_world import RULE, nothing_waits
 from tests.support.ingest import ORG, now
 from tests.support.people import KIM, OLD, People, a_text
 from tests.support.webhooks import NUMBER
@@ -83,6 +86,16 @@ async def test_a_conversation_that_is_opened_while_the_number_moves_is_opened_wh
     kims = await people.writes(0, KIM)
     assert await people.writes(1, KIM, number=MOVED) == kims
     assert await numbers(people) == [MOVED]
+
+
+async def test_the_inbox_lists_conversations_under_the_number_to_which_they_moved(people: People) -> None:
+    kims = await people.writes(0, KIM)
+    async with people.pool.acquire() as db, db.transaction():
+        await refresh(db, [(ORG, kims)], RULE)
+    await people.apply(a_move())
+    await tell_touched(people.pool, RULE, nothing_waits)
+    heads = await people.rows("select conversation_id, phone_number_id from conversation_heads")
+    assert heads == [{"conversation_id": kims, "phone_number_id": MOVED}]
 
 
 async def refused(act: Callable[[], Awaitable[None]]) -> bool:

@@ -19,6 +19,7 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.merge import Merge, merge_conversations
 from libs.common.directory.organisations import OF_ANOTHER_ORG, RefusedChange
+from libs.common.directory.touched import touch
 from libs.common.events.directory import NumberRemoved, NumberUpserted
 from libs.common.phone import spellings
 
@@ -81,7 +82,9 @@ returning n.phone_number_id
 """
 
 _CONVERSATIONS_OF = """
-select conversation_id from conversations where org_id = $1 and phone_number_id = $2 order by conversation_id
+select conversation_id, customer_id from conversations
+ where org_id = $1 and phone_number_id = $2
+ order by conversation_id
 """
 
 # "offset 0": each is found by its key. Statistics know nothing of a number that is being filled. Ids come in order, in
@@ -192,10 +195,11 @@ async def _replace(db: Connection, org_id: str, row: _Number) -> None:
 
 
 async def _move_conversations(db: Connection, org_id: str, old: str, new: str) -> None:
-    of_old = [row["conversation_id"] for row in await db.fetch(_CONVERSATIONS_OF, org_id, old)]
-    slices = [of_old[n : n + _AT_ONCE] for n in range(0, len(of_old), _AT_ONCE)]
-    for some in slices:
+    of_old = [(row["conversation_id"], row["customer_id"]) for row in await db.fetch(_CONVERSATIONS_OF, org_id, old)]
+    slices = [as_columns(of_old[n : n + _AT_ONCE]) for n in range(0, len(of_old), _AT_ONCE)]
+    for some, _ in slices:
         await db.execute(_MOVE_CONVERSATIONS, org_id, old, new, some)
-    for some in slices:
+    for some, customers in slices:
         if pairs := [Merge(**row) for row in await db.fetch(_PAIRS, org_id, old, new, some)]:
             await merge_conversations(db, pairs)
+        await touch(db, [(org_id, customer_id) for customer_id in customers])  # lists show them by number
