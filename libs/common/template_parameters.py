@@ -1,6 +1,6 @@
 """What a template asks for when it is sent, and whether a send gives it, by Meta's rules. Pure.
 
-Rule 1: body, header and buttons are judged by one function, ``faults``, in the router and in the inbox's pages alike.
+Rule 1: body, header and buttons are judged by one function, ``faults``, in the router and in the inbox alike.
 Rule 2: a place of the body is a text. A header asks for the one text of its variable, for the file of its format, or
         for a place on the map. A button asks for the end of its address, or for the code that it copies. A payload of a
         quick reply and the token of a flow are optional. Anything else must not be given.

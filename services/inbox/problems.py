@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from starlette.responses import Response
 
-from libs.common import content_limits
+from libs.common import content_limits, template_parameters
 from libs.common.errors import Transient, TransomError
 from libs.common.events.content import IntentContent
 from libs.common.log_throttle import LogThrottle
@@ -86,6 +86,21 @@ _LIMITS = {
     "format": "this is no address that can be fetched: http or https, a host, no spaces",
     "not_shown": "WhatsApp shows none here: send it as a message of its own",
 }
+
+
+_VALUES: Mapping[template_parameters.FaultCode, str] = {
+    "missing": "the template asks for it",
+    "empty": "Meta takes no empty value",
+    "layout": "Meta takes no line breaks, tabs or more than four spaces in a row",
+    "too_long": "it is longer than Meta takes, or makes the text so",
+    "format": "the template asks for another shape, or this is no address that can be fetched",
+    "unexpected": "the template does not ask for it",
+}
+
+
+def value_fault(field: str, fault: template_parameters.Fault) -> FieldFault:
+    """What is wrong with a value of the template in ``field``, where the router would not send it."""
+    return FieldFault(f"{field}.{fault.field}", _VALUES[fault.code])
 
 
 def refuse_beyond_limits(content: IntentContent) -> None:

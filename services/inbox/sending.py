@@ -38,10 +38,11 @@ from libs.common.kafka.producer import Producer
 from libs.common.logging import get_logger
 from libs.common.phone import normalise
 from libs.common.sanitize import sanitize
+from libs.common.template_parameters import faults
 from services.inbox import sending_queries as queries
 from services.inbox.outbox import hold_record, publish, record_of, staff
 from services.inbox.people import Person
-from services.inbox.problems import FieldFault, Problem, away, invalid, not_found, refuse_beyond_limits
+from services.inbox.problems import FieldFault, Problem, away, invalid, not_found, refuse_beyond_limits, value_fault
 from services.inbox.sending_queries import Note, Noted, Place
 
 log = get_logger()
@@ -111,8 +112,8 @@ class Sending:
         """Send it once. ``key`` is an id of the person's own choice, or an Idempotency-Key.
 
         Raises Problem: 404 where a conversation, a number or a quoted message is not the organisation's, 422 where Meta
-        would not take the content, the customer's number is none or the id was used for something else, 429 over the
-        limit, 503 where Kafka is away.
+        would not take the content or the values of a template that is known, the customer's number is none or the id
+        was used for something else, 429 over the limit, 503 where Kafka is away.
         """
         refuse_beyond_limits(wish.content)
         intent_id = uuid4() if key is None else key
@@ -126,6 +127,7 @@ class Sending:
             note = Note(person.org_id, intent_id, person.user_id, wish.hash(), now)
             if await self._is_done(db, note, "intent_id" if isinstance(key, UUID) else "Idempotency-Key"):
                 return Sent(intent_id, place.conversation_id)
+            await _refuse_values(db, person.org_id, wish, place)
             kept = await self._keep(db, person, wish, place, note)
         intent = Intent(
             intent_id=intent_id,
@@ -299,6 +301,20 @@ def _refuse_too_many(noted: Noted, now: datetime) -> None:
             f"one person sends at most {MOST_SENDS} messages a minute",
             headers={"Retry-After": str(wait)},
         )
+
+
+async def _refuse_values(db: Connection, org_id: str, wish: Wish, place: Place) -> None:
+    """Raise Problem (422) where the router would not send a template of the wish for its values."""
+    named = {"content": wish.content, "fallback_template": wish.fallback_template}
+    found: list[FieldFault] = []
+    for field, template in named.items():
+        if isinstance(template, TemplateFields) and place.phone_number_id is not None:
+            name, language = sanitize(template.name), sanitize(template.language)
+            asked = await queries.asked(db, org_id, place.phone_number_id, name, language)
+            given = template.parameters, template.header, template.buttons
+            found += [] if asked is None else [value_fault(field, fault) for fault in faults(asked, *given)]
+    if found:
+        raise invalid(*found)
 
 
 async def _write_down(db: Connection, note: Note, place: Place, kind: str) -> None:

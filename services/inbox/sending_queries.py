@@ -5,17 +5,20 @@ from typing import NamedTuple
 from uuid import UUID
 
 from libs.common.db.pool import Connection
+from libs.common.template_parameters import Asked, asked_by
 from libs.common.thread.conversations import current_conversation
 
 
 class Place(NamedTuple):
     """Where a message goes: the conversation under its present id, its customer, its organisation's policy as JSON.
 
-    Of a first contact the conversation and the customer are None.
+    Of a first contact the conversation and the customer are None. ``phone_number_id``: the business number; None where
+    the conversation has none.
     """
 
     conversation_id: UUID | None
     customer_id: UUID | None
+    phone_number_id: str | None
     policy: str | None
 
 
@@ -35,17 +38,25 @@ class Noted(NamedTuple):
 
 
 _CONVERSATION = f"""
-select c.conversation_id, c.customer_id, nullif(o.policy, '{{}}')::text as policy
+select c.conversation_id, c.customer_id, c.phone_number_id, nullif(o.policy, '{{}}')::text as policy
   from (select $1::text as org_id, $2::uuid as conversation_id) u
   join orgs o on o.org_id = u.org_id
   join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
 """  # noqa: S608 -- a constant
 
 _NUMBER = """
-select null::uuid as conversation_id, null::uuid as customer_id, nullif(o.policy, '{}')::text as policy
+select null::uuid as conversation_id, null::uuid as customer_id,
+       coalesce(n.replaced_by, n.phone_number_id) as phone_number_id, nullif(o.policy, '{}')::text as policy
   from whatsapp_numbers n
   join orgs o on o.org_id = n.org_id
  where n.org_id = $1 and n.phone_number_id = $2
+"""
+
+_ASKED = """
+select t.parameter_format, t.body, t.header, t.buttons
+  from whatsapp_numbers n
+  join templates t on t.org_id = n.org_id and t.waba_id = n.waba_id
+ where n.org_id = $1 and n.phone_number_id = $2 and t.name = $3 and t.language = $4 and t.status = 'APPROVED'
 """
 
 _IS_IN = f"""
@@ -102,6 +113,12 @@ async def number(db: Connection, org_id: str, phone_number_id: str) -> Place | N
     """The organisation's business number. None: it is not its own."""
     row = await db.fetchrow(_NUMBER, org_id, phone_number_id)
     return None if row is None else Place(**row)
+
+
+async def asked(db: Connection, org_id: str, phone_number_id: str, name: str, language: str) -> Asked | None:
+    """What this template of the number's account asks for. None: no approved one is known."""
+    row = await db.fetchrow(_ASKED, org_id, phone_number_id, name, language)
+    return None if row is None else asked_by(*row)
 
 
 async def is_in(db: Connection, org_id: str, conversation_id: UUID, message_id: UUID) -> bool:

@@ -163,6 +163,30 @@ async def test_a_wrong_field_is_named_and_nothing_is_sent(
     assert await intents_of(published, place) == []
 
 
+async def test_the_wrong_values_of_a_known_template_are_named_and_nothing_is_sent(
+    inbox: RunningInbox, place: Place, published: Published
+) -> None:
+    async with inbox.pool.acquire() as db:
+        waba = await db.fetchval("select waba_id from whatsapp_numbers where org_id = $1", place.org_id)
+        await world.a_template(db, place.org_id, waba)
+        await world.a_template(db, place.org_id, waba, name="in_review", status="PENDING")
+    lines = TEMPLATE["content"] | {"parameters": ["your\nGolf"]}
+    fields = {name: lines[name] for name in ("name", "language", "parameters")}
+    first = {"to": {"phone_number_id": place.number, "phone": "+447700900998"}, "content": lines}
+    for answer, named in (
+        (await place.send({"content": lines}), "content.parameters.1"),
+        (await place.send(TEXT | {"fallback_template": fields}), "fallback_template.parameters.1"),
+        (await place.advisor.post("/v1/intents", json=first), "content.parameters.1"),
+    ):
+        assert (answer.status_code, [one["field"] for one in answer.json()["errors"]]) == (422, [named])
+        assert "Golf" not in answer.text
+    assert await intents_of(published, place) == []
+    assert await rows(inbox.pool, "select from inbox_sends where org_id = $1", place.org_id) == []
+    for name in ("car_ready", "in_review", "unheard_of"):
+        sound = TEMPLATE["content"] | ({"name": name, "parameters": ["Golf"] if name == "car_ready" else ["a", "b"]})
+        assert (await place.send({"content": sound})).status_code == 202
+
+
 STRANGE: list[tuple[str, int]] = [
     ('{"content": {"kind": "text", "text": "\\ud83d"}}', 422),
     ('{"content": {"kind": "interactive", "interactive": {"a": "\\ud83d"}}}', 422),
