@@ -273,6 +273,7 @@ async def test_a_demo_whose_server_is_away_says_which_and_ends_with_2(away: str,
     code, told = await demo(environment(**given))
     assert code == 2, told
     (line,) = [line for line in told.splitlines() if "the demo failed" in line]
+    assert "left behind" not in told
     assert f"TRANSOM_{away}" in line
 
 

@@ -16,7 +16,8 @@ from deploy.local import queries
 from deploy.local.environment import kafka_connection
 from libs.common.db.pool import unreachable
 from libs.common.errors import ConfigurationError
-from libs.common.kafka.topics import delete
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.topics import administered, delete
 
 _OF_SERVERS = ("TRANSOM_KAFKA_", "TRANSOM_POSTGRES_", "TRANSOM_REDIS_", "TRANSOM_LOG_")
 _CONNECT_SECONDS = 5.0
@@ -30,21 +31,38 @@ def isolated_env(environ: Mapping[str, str], console: Console) -> Iterator[dict[
     """
     given = {name: value for name, value in environ.items() if name.startswith(_OF_SERVERS) and value}
     name = f"transom_demo_{secrets.token_hex(4)}"
-    if "TRANSOM_KAFKA_BOOTSTRAP" in given:
-        given["TRANSOM_TOPIC_PREFIX"] = f"{name}."
-    shared_dsn = given.get("TRANSOM_POSTGRES_DSN")
-    if shared_dsn is not None:
-        asyncio.run(_create(shared_dsn, name))
-        given["TRANSOM_POSTGRES_DSN"] = re.sub(r"^(\w+://[^/?]*)(/[^?]*)?", rf"\1/{name}", shared_dsn)
-    try:
+    with _own_database(given, name, console), _own_topics(given, name, console):
         yield given
+
+
+@contextmanager
+def _own_database(given: dict[str, str], name: str, console: Console) -> Iterator[None]:
+    dsn = given.get("TRANSOM_POSTGRES_DSN")
+    if dsn is None:
+        yield
+        return
+    asyncio.run(_create(dsn, name))
+    given["TRANSOM_POSTGRES_DSN"] = re.sub(r"^(\w+://[^/?]*)(/[^?]*)?", rf"\1/{name}", dsn)
+    try:
+        yield
     finally:
-        if "TRANSOM_KAFKA_BOOTSTRAP" in given:
-            with _or_reported(console, f"topics {name}.*"):
-                asyncio.run(delete(kafka_connection(given, "transom-demo")))
-        if shared_dsn is not None:
-            with _or_reported(console, f"the database {name}"):
-                asyncio.run(_drop(shared_dsn, name))
+        with _or_reported(console, f"the database {name}"):
+            asyncio.run(_drop(dsn, name))
+
+
+@contextmanager
+def _own_topics(given: dict[str, str], name: str, console: Console) -> Iterator[None]:
+    if "TRANSOM_KAFKA_BOOTSTRAP" not in given:
+        yield
+        return
+    given["TRANSOM_TOPIC_PREFIX"] = f"{name}."
+    kafka = kafka_connection(given, "transom-demo")
+    asyncio.run(_reach(kafka))
+    try:
+        yield
+    finally:
+        with _or_reported(console, f"topics {name}.*"):
+            asyncio.run(delete(kafka))
 
 
 @contextmanager
@@ -53,6 +71,12 @@ def _or_reported(console: Console, what: str) -> Iterator[None]:
         yield
     except (ConfigurationError, asyncpg.PostgresError, OSError) as error:
         console.print(f"left behind: {what} ({type(error).__name__})", soft_wrap=True)
+
+
+async def _reach(kafka: KafkaConnection) -> None:
+    """Raises ConfigurationError where no broker answers, before any topic is made."""
+    async with administered(kafka):
+        pass
 
 
 async def _create(dsn: str, name: str) -> None:
