@@ -49,8 +49,8 @@ def watch(names: Sequence[str], org_id: str | None) -> None:
                     reading.add(line)
             plain = Console(highlight=False, width=_PLAIN_WIDTH, color_system=None)
             _print(plain, reading, org_id)
-    except BrokenPipeError:  # who read us has seen enough
-        _write_no_more()
+    except SystemExit:  # Rich's, where who read us has seen enough
+        return
     except KeyboardInterrupt:  # ends the screen, as other signals do
         with suppress(BrokenPipeError):
             sys.stdout.flush()
@@ -59,8 +59,6 @@ def watch(names: Sequence[str], org_id: str | None) -> None:
 def _print(console: Console, reading: Reading, org_id: str | None) -> None:
     try:
         snapshot(console, reading, min(reading.last or 0.0, unix_now()), org_id)
-    except BrokenPipeError:
-        raise
     except OSError as error:
         _write_no_more()
         raise ConfigurationError(f"cannot write the figures: {error.strerror}") from error

@@ -70,6 +70,13 @@ def test_a_snapshot_of_nothing_names_no_time() -> None:
     assert watch(into=b"").stdout.decode().startswith("0 lines of Transom\nall organisations\n\n")
 
 
+def test_a_reader_who_has_seen_enough_is_no_fault(log: Path) -> None:
+    with subprocess.Popen([*TRANSOM, "watch", str(log)], cwd=ROOT, env=environment(), stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        run.stdout.close()
+        assert run.wait(timeout=PATIENCE_SECONDS) == 0
+
+
 def test_what_cannot_be_read_is_said_in_one_line(log: Path) -> None:
     torn = log.with_name("torn.gz")
     torn.write_bytes(gzip.compress(log.read_bytes() * 100)[:-30])

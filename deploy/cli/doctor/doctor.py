@@ -39,7 +39,7 @@ def _look_and_write(services: Sequence[str], *, as_json: bool) -> int:
     report = Report.of([*look_at_configuration(variables, services), *found])
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a host's name may not fit the terminal's encoding
-    with suppress(BrokenPipeError, SystemExit):  # who read us has seen enough; Rich makes an exit of it
+    with suppress(BrokenPipeError, SystemExit):  # who read us has seen enough, of which Rich makes an exit
         (write_json if as_json else write_words)(report, site.secrets, sys.stdout)
         sys.stdout.flush()
     return report.exit_code
