@@ -7,7 +7,7 @@ from aiokafka.conn import get_ip_port_afi
 from pydantic import AfterValidator, Field, PositiveInt, SecretStr, model_validator
 
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.setting_types import AdminPort, Instance, OptionalText, Seconds
+from libs.common.setting_types import AdminPort, Instance, OptionalText, RequiredSecret, Seconds
 from libs.common.settings.base import PREFIX, Settings
 
 _LAST_PORT = 65_535
@@ -118,7 +118,7 @@ class ConsumerSettings(KafkaSettings):
 
 
 class PostgresSettings(Settings):
-    postgres_dsn: SecretStr = SecretStr("postgresql://localhost/transom")
+    postgres_dsn: RequiredSecret = SecretStr("postgresql://localhost/transom")
     postgres_pool_size: Annotated[PositiveInt, Field(le=1_000)] = 8
     postgres_timeout_seconds: Annotated[Seconds, Field(le=86_400)] = 2.0  # of milliseconds PostgreSQL takes 31 bits
 

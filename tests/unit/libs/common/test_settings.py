@@ -82,6 +82,7 @@ def test_every_fault_stands_in_one_line(environment: Environment) -> None:
         ),
         (GraphSettings, {"whatsapp_token": "secret-value", "graph_base_url": "ftp-value"}, "TRANSOM_GRAPH_BASE_URL"),
         (ServiceSettings, {"http_port": "90000-value"}, "TRANSOM_HTTP_PORT"),
+        (PostgresSettings, {"postgres_dsn": ""}, "TRANSOM_POSTGRES_DSN"),
         (PostgresSettings, {"postgres_pool_size": "0"}, "TRANSOM_POSTGRES_POOL_SIZE"),
         *(
             (settings, {name: length}, f"TRANSOM_{name.upper()}")
