@@ -1,4 +1,4 @@
-"""``transom migrate``, ``transom topics`` and ``transom end-access``."""
+"""``transom migrate``, ``transom topics``, ``transom end-access`` and ``transom erase``."""
 
 from collections.abc import Collection
 from datetime import timedelta
@@ -9,6 +9,7 @@ from deploy.cli.queries import current_id
 from libs.common.db.migrate import migrate, pending
 from libs.common.db.pool import open_pool
 from libs.common.db.schema import Phase, require_schema
+from libs.common.directory import erasure
 from libs.common.directory.portal_access import end_access
 from libs.common.errors import ConfigurationError
 from libs.common.events.access import acls
@@ -41,6 +42,45 @@ async def end_portal_access(org_id: str, conversation_id: UUID) -> str:
                 raise ConfigurationError("the organisation has no such conversation: look for both ids in the log")
             ended = await end_access(db, [(org_id, current)])
     return f"ended {ended} links and sessions"
+
+
+async def erase_customer(org_id: str, conversation_id: UUID, *, confirmed: bool) -> str:
+    """Erase the customer of a conversation, or only say what that would erase.
+
+    Raises ConfigurationError when the organisation has no such conversation, and when something is under way.
+    """
+    dsn = load_settings(PostgresSettings).postgres_dsn.get_secret_value()
+    async with open_pool(dsn, application_name="transom-erase", size=1) as pool:
+        await require_schema(pool)
+        async with pool.acquire() as db:
+            if (whom := await erasure.find(db, org_id, conversation_id)) is None:
+                raise ConfigurationError("the organisation has no such conversation: look for both ids in the log")
+            found = await erasure.look(db, whom)
+            if not (found.person or found.messages or found.access or found.under_way):
+                return "nothing of this customer is left to erase"
+            what = (
+                f"the customer {whom.customer_id}: {len(whom.conversations)} conversations, {found.messages} messages,"
+            )
+            what += f" {found.access} links and sessions"
+            if not confirmed:
+                return f"would erase {what}\n{_against(found) or 'nothing is erased yet: --yes erases it for good'}"
+            if (against := _against(found)) is not None:
+                raise ConfigurationError(f"nothing was erased: {against}")
+            done = await erasure.erase(db, whom, pool.now())
+    left = f"\n{done.under_way} messages came meanwhile: run it again" if done.under_way else ""
+    return f"erased {what}{left}"
+
+
+def _against(found: erasure.Findings) -> str | None:
+    """What an erasure must wait for."""
+    if found.merging:
+        return "rows of a merged conversation are still being moved: run it again in a quarter of an hour"
+    if found.under_way:
+        return (
+            f"{found.under_way} messages to this customer are under way: run it again when they were sent or have"
+            " failed; transom explain says of each what it waits for"
+        )
+    return None
 
 
 def acl_commands(user_prefix: str) -> list[str]:

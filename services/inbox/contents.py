@@ -75,6 +75,8 @@ def _bridge(_content: Mapping[str, Any]) -> Entry:
 
 def _unsupported(content: Mapping[str, Any]) -> Entry:
     entry = entry_of(content)
+    if content.get("erased") is True:
+        return entry
     errors = content.get("errors")
     codes = {str(one.get("code")) for one in errors if isinstance(one, Mapping)} if isinstance(errors, list) else set()
     if _VIEW_ONCE in codes:

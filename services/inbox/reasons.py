@@ -92,6 +92,7 @@ _ALONE: Mapping[str, str] = {
     "transactional_consent_off": N_("Not sent: %(name)s has switched these messages off."),
     "window_open": N_("No SMS was sent: the window is open. Just write."),
     "unknown_conversation": N_("Not sent: this conversation or number is not known here."),
+    "customer_erased": N_("Not sent: this customer was erased."),
     "unsupported_content": N_("Not sent: this kind of message cannot go this way."),
     "invalid_intent": N_("Not sent: something in it is not valid."),
     "not_permitted": N_("Not sent: your role may not send."),

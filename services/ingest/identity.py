@@ -6,7 +6,9 @@ Rule 2: a known sender costs one look-up by key. The directory (``libs.common.di
         senders, and the holder of an id at an older time.
 Rule 3: a notice of the system creates no customer and no conversation. The notice of a known customer goes into their
         thread, where there is one.
-Rule 4: an item that is older than Meta's seven days finds its customer and changes no identity.
+Rule 4: a message of a customer who was erased goes where it is stored, whoever has its sender's ids now. It creates
+        nobody.
+Rule 5: an item that is older than Meta's seven days finds its customer and changes no identity.
 """
 
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ from libs.common.errors import Transient
 from libs.common.phone import canonical
 from libs.common.thread import conversations
 from libs.common.thread.conversations import ConversationAddress
-from services.ingest.identity_queries import SenderRow, find_senders
+from services.ingest.identity_queries import SenderRow, erased_places, find_senders
 from services.ingest.items import CustomerCall, CustomerMessage, IdentityChange, StaffEcho
 from services.ingest.queries import Place
 
@@ -73,6 +75,14 @@ async def places(pool: Pool, items: Sequence[Placeable], now: datetime) -> list[
                     unknown[n] = IdentityRequest(row.org_id, row.phone_number_id, item)
                 elif row.conversation_id is not None and row.identity_version is not None:
                     placed[n] = Place(row.org_id, row.conversation_id, row.identity_version)
+            again = {
+                n: one.item for n, one in unknown.items() if not isinstance(one.item, IdentityChange | CustomerCall)
+            }
+            ids = [("meta", item.phone_number_id, item.provider_id) for item in again.values()]
+            for n, place in zip(again, await erased_places(db, ids), strict=True):
+                if place is not None:
+                    placed[n] = place
+                    del unknown[n]
             if not unknown:
                 return [placed[n] for n in range(len(items))]
             placed = {n: place for n, place in placed.items() if n not in left}

@@ -11,6 +11,7 @@ from uuid import UUID
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.thread.conversations import current_conversation
+from services.ingest.queries import Place
 
 
 class SenderRow(NamedTuple):
@@ -61,6 +62,33 @@ select n.org_id, n.phone_number_id, w.customer_id as by_wa_id, w.since, b.custom
 async def find_senders(db: Connection, senders: Sequence[tuple[str, str | None, str | None]]) -> list[SenderRow]:
     """Business number, wa_id and BSUID of each → what is stored of them, in the order given."""
     return [SenderRow(**row) for row in await db.fetch(_FIND_SENDERS, *as_columns(senders))]
+
+
+# "offset 0": each is found by its key, whatever the size of the tables.
+_ERASED = f"""
+select c.org_id, c.conversation_id, c.identity_version
+  from unnest($1::text[], $2::text[], $3::text[]) with ordinality as u (provider, account, provider_id, n)
+  left join lateral (
+       select m.org_id, m.conversation_id from messages m
+        where m.direction = 'in' and m.provider = u.provider and m.account = u.account
+          and m.provider_id = u.provider_id
+       union all
+       select m.org_id, m.conversation_id from provider_ids p
+         join messages m on m.org_id = p.org_id and m.message_id = p.message_id
+        where p.provider = u.provider and p.account = u.account and p.provider_id = u.provider_id
+       limit 1 offset 0) m on true
+  left join lateral (
+       select v.org_id, v.conversation_id, v.identity_version from conversations v
+         join customers k on k.customer_id = v.customer_id and k.org_id = v.org_id and k.erased
+        where v.org_id = m.org_id and v.conversation_id = {current_conversation("m")} offset 0) c on true
+ order by u.n
+"""  # noqa: S608 -- a constant
+
+
+async def erased_places(db: Connection, ids: Sequence[tuple[str, str, str]]) -> list[Place | None]:
+    """Provider, account, provider's id → the conversation of that message where its customer was erased."""
+    rows = await db.fetch(_ERASED, *as_columns(ids)) if ids else []
+    return [None if row["conversation_id"] is None else Place(**row) for row in rows]
 
 
 class SentTo(NamedTuple):

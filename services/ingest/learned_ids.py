@@ -7,7 +7,7 @@ From messages (``learn_from_messages``):
 Rule 1: a number shared on request is the sender's own (``fields.own_number``).
 Rule 2: a reply to a message of ours by a BSUID that is unknown comes from the customer whom that message was meant for,
         unless they are known by another BSUID. Only the recipient has the message to reply to.
-Rule 3: an item that is older than Meta's seven days binds nothing.
+Rule 3: an item that is older than Meta's seven days binds nothing, and neither does one of a customer who was erased.
 
 From statuses (``learn_from_statuses``), which name whom our messages reached:
 
@@ -27,7 +27,7 @@ from libs.common.ids import read_callback
 from libs.common.sending.statuses import MatchedSend, StatusId
 from libs.common.thread.message_status import ProviderStatus
 from services.ingest.fields import recipient_of
-from services.ingest.identity_queries import SentTo, replied_to, sent_to
+from services.ingest.identity_queries import SentTo, erased_places, replied_to, sent_to
 from services.ingest.items import CustomerMessage, MessageStatus, Sender
 
 
@@ -44,6 +44,9 @@ async def learn_from_messages(pool: Pool, messages: Iterable[CustomerMessage], n
     if not shared and not replies:
         return
     async with pool.acquire() as db:
+        gone = await erased_places(db, [("meta", one.phone_number_id, one.provider_id) for one in by_bsuid])
+        erased = {one.provider_id for one, place in zip(by_bsuid, gone, strict=True) if place is not None}
+        shared, replies = ([one for one in some if one.provider_id not in erased] for some in (shared, replies))
         bindings = [*await _shared(db, shared), *await _replied(db, replies)]
         if bindings:
             async with db.transaction():

@@ -8,16 +8,18 @@ Rule 3: a time that lies ahead counts as now, so that no event holds a channel a
 Rule 4: a wish for a fresh link is no visit: it may be anybody's who holds an old code. It becomes one intent of kind
         ``bridge`` an hour and conversation. The router decides it like any other bridge, so at most one SMS goes in a
         hold, to the phone on file. A wish that is an hour old has expired.
-Rule 5: nothing is published before it is committed. A redelivery publishes the same under the same ids.
+Rule 5: of a customer who was erased no words are stored, and not when they were here.
+Rule 6: nothing is published before it is committed. A redelivery publishes the same under the same ids.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from libs.common.db.pool import Connection
 from libs.common.directory.touched import touch
-from libs.common.events.content import OutBridge
+from libs.common.events.content import ERASED, OutBridge
 from libs.common.events.intents import LINK_WANTED, Actor, Intent
 from libs.common.events.portal import PortalEvent, PortalLinkWanted, PortalMessage, PortalRead
 from libs.common.events.topics import OUTBOUND_INTENTS
@@ -120,8 +122,13 @@ def _texts(placed: Sequence[Placed], now: datetime) -> list[PortalText]:
             provider_id = portal_provider_id(
                 event.org_id, event.conversation_id, event.session, event.client_id, event.text
             )
-            content = {"kind": "text", "text": sanitize(event.text)}
-            text = PortalText(event.org_id, place.conversation_id, provider_id, content, min(event.at, now))
+            content: dict[str, Any] = {"kind": "text", "text": sanitize(event.text)}
+            if place.erased:
+                content = dict(ERASED)
+            text = PortalText(
+                *(event.org_id, place.conversation_id, place.identity_version, provider_id),
+                *(content, min(event.at, now)),
+            )
             texts.setdefault(provider_id, text)
     return list(texts.values())
 

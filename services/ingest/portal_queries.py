@@ -15,10 +15,12 @@ from services.ingest.queries import StoredMessage
 
 
 class PortalPlace(NamedTuple):
-    """The conversation of an event as it is now, and its customer."""
+    """The conversation of an event as it is now, and its customer. ``erased``: the customer was erased."""
 
     conversation_id: UUID
     customer_id: UUID
+    identity_version: int
+    erased: bool
 
 
 class PortalText(NamedTuple):
@@ -26,15 +28,21 @@ class PortalText(NamedTuple):
 
     org_id: str
     conversation_id: UUID
+    identity_version: int
     provider_id: str
     content: dict[str, Any]
     at: datetime
 
 
+# "offset 0": each is found by its key, whatever the size of the tables.
 _PLACES = f"""
-select c.conversation_id, c.customer_id
+select c.conversation_id, c.customer_id, c.identity_version, k.erased
   from unnest($1::text[], $2::uuid[]) with ordinality as u (org_id, conversation_id, place)
-  left join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
+  left join lateral (
+       select c.* from conversations c
+        where c.org_id = u.org_id and c.conversation_id = {current_conversation("u")} offset 0) c on true
+  left join lateral (
+       select k.erased from customers k where k.org_id = c.org_id and k.customer_id = c.customer_id offset 0) k on true
  order by u.place
 """  # noqa: S608 -- a constant
 
@@ -43,7 +51,7 @@ with seen as (
     select k.customer_id, u.at
       from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as u (org_id, customer_id, at)
       join customers k on k.org_id = u.org_id and k.customer_id = u.customer_id
-     where k.last_seen_at is null or k.last_seen_at < u.at
+     where (k.last_seen_at is null or k.last_seen_at < u.at) and not k.erased
      order by k.customer_id
        for no key update of k
 )
@@ -53,15 +61,16 @@ update customers k
  where k.customer_id = s.customer_id
 """
 
-# One write per conversation, which is also the lock that keeps it from being merged away. What comes twice moves
+# One write per conversation, which is also the lock that keeps it from being merged away. Where its customer was
+# resolved anew or erased since the place was found, nothing is stored. What comes twice moves
 # nothing: only a later message says where the customer wrote last. The window is WhatsApp's, and stays.
 _STORE = """
 with incoming as materialized (
     select *
-      from unnest($1::text[], $2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[]) with ordinality
-        as i (org_id, conversation_id, provider_id, content, at, place)
+      from unnest($1::text[], $2::uuid[], $3::bigint[], $4::text[], $5::jsonb[], $6::timestamptz[]) with ordinality
+        as i (org_id, conversation_id, identity_version, provider_id, content, at, place)
 ), newest as materialized (
-    select i.org_id, i.conversation_id, max(i.at) as at
+    select i.org_id, i.conversation_id, min(i.identity_version) as identity_version, max(i.at) as at
       from incoming i
      group by i.org_id, i.conversation_id
      order by i.conversation_id
@@ -71,14 +80,14 @@ with incoming as materialized (
                                        else c.last_inbound_channel end,
            last_inbound_at = greatest(c.last_inbound_at, n.at)
       from newest n
-     where c.conversation_id = n.conversation_id and c.org_id = n.org_id
+     where c.conversation_id = n.conversation_id and c.org_id = n.org_id and c.identity_version = n.identity_version
  returning c.org_id, c.conversation_id, c.customer_id, c.last_customer_at, c.identity_changed_at, c.first_refused_at,
            c.last_refused_at
 ), fresh as (
     insert into messages (org_id, conversation_id, direction, channel, provider, account, provider_id, kind, content,
                           status, occurred_at, received_at)
-    select i.org_id, i.conversation_id, 'in', 'portal', 'portal', i.org_id, i.provider_id, 'text', i.content,
-           'received', i.at, $6
+    select i.org_id, i.conversation_id, 'in', 'portal', 'portal', i.org_id, i.provider_id,
+           i.content ->> 'kind', i.content, 'received', i.at, $7
       from incoming i
       join held h on h.conversation_id = i.conversation_id and h.org_id = i.org_id
      order by i.place
@@ -132,13 +141,14 @@ async def shown_of(db: Connection, keys: Collection[MessageKey]) -> set[MessageK
 async def store_texts(db: Connection, texts: Sequence[PortalText], now: datetime) -> list[StoredMessage]:
     """Store each text once and say where the customers wrote last; what is recorded, in the order given.
 
-    Each provider id is named once. Raises Transient where a conversation was merged away since its place was found.
+    Each provider id is named once. Raises Transient where a conversation was merged away, or its customer resolved
+    anew or erased, since its place was found.
     """
     if not texts:
         return []
     rows = await db.fetch(_STORE, *as_columns(texts), now)
     if any(row["conversation_id"] is None for row in rows):
-        raise Transient("a conversation was merged meanwhile")
+        raise Transient("who is behind a conversation was resolved anew meanwhile")
     repeated = [(t.org_id, t.provider_id) for t, row in zip(texts, rows, strict=True) if row["message_id"] is None]
     found = await db.fetch(_STORED, *as_columns(repeated)) if repeated else []
     earlier = {row["provider_id"]: row for row in found}

@@ -42,6 +42,7 @@ RejectedReason = (
     TemplateFault
     | ConsentFault
     | Literal[
+        "customer_erased",
         "unknown_conversation",
         "unsupported_content",
         "invalid_intent",
@@ -172,10 +173,13 @@ def _bridge(intent: Intent, facts: Facts, now: datetime) -> Decision:
 
 
 def _unanswerable(intent: Intent, facts: Facts) -> RejectedReason | None:  # noqa: PLR0911 -- one return per reason
-    """Rows 1 and 1b: what no actor may ask for.
+    """Rows 0, 1 and 1b: what no actor may ask for.
 
-    In row 1 a mistake of the producer is named before something that is unknown here.
+    In row 1 a mistake of the producer is named before something that is unknown here. Of what is meant for a customer
+    who was erased nothing is kept, so nothing else is said of it.
     """
+    if facts.erased:
+        return "customer_erased"  # 0
     if facts.id_taken or (intent.to is not None and normalise(intent.to.phone) is None):
         return "invalid_intent"
     if content_limits.faults(intent.content):
@@ -207,7 +211,7 @@ def _may_ask_for_bridge(actor: Actor) -> bool:
 def wrong_fields(intent: Intent | BadIntent, facts: Facts, reason: str) -> str | None:
     """Which fields of an intent are wrong that was rejected for this reason, and how; never their values."""
     if isinstance(intent, BadIntent):
-        return intent.detail
+        return None if reason == "customer_erased" else intent.detail
     match reason, intent.content:
         case "template_parameters", OutTemplate() as template:
             return "; ".join(f"content.{fault.field}: {fault.code}" for fault in _parameter_faults(template, facts))

@@ -31,7 +31,7 @@ select u.ord, d.decided is not null as decided, nextval('message_sequence') as s
        c.conversation_id, c.wa_id, c.bsuid, c.wa_id_at, c.bsuid_at, c.last_customer_at, c.identity_changed_at,
            c.first_refused_at,
        c.last_refused_at, c.last_inbound_channel, c.last_inbound_at,
-       k.customer_id, k.phone, k.phone_at, s.no_phone_until,
+       k.customer_id, k.phone, k.phone_at, coalesce(k.erased, false) as erased, s.no_phone_until,
        case when p.sms_consented_at >= s.stopped_at then null else s.stopped_until end as sms_stopped_until,
        coalesce(w.contacted, c.last_customer_at is not null or c.last_inbound_at is not null) as contacted,
        p.whatsapp_consent, p.sms_consent, p.sms_stopped_by,
@@ -85,7 +85,7 @@ select u.ord, d.decided is not null as decided, nextval('message_sequence') as s
         where n.org_id = u.org_id and n.phone_number_id = coalesce(c.phone_number_id, f.phone_number_id) offset 0
        ) n on true
   left join lateral (
-       select k.customer_id, k.phone, k.phone_at from customers k
+       select k.customer_id, k.phone, k.phone_at, k.erased from customers k
         where k.org_id = u.org_id and k.customer_id = coalesce(c.customer_id, f.customer_id) offset 0
        ) k on true
   left join lateral ({CONSENTS.format(org_id="u.org_id", customer_id="k.customer_id")}) p on true
@@ -226,6 +226,7 @@ def _facts(row: Any, intent: Intent | BadIntent, number: int, rule: WindowRule, 
         quoted=row["quoted"],
         reply_unknown=row["reply_unknown"],
         customer_id=row["customer_id"],
+        erased=row["erased"],
         phone=phone,
         phone_at=phone_at,
         no_phone_until=row["no_phone_until"],

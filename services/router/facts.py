@@ -106,6 +106,8 @@ class Facts(NamedTuple):
     """The intent quotes a message that is not of this conversation."""
 
     customer_id: UUID | None = None
+    erased: bool = False
+    """The customer was erased: nobody is behind the conversation."""
     phone: str | None = None
     """The customer's present one, or that which the intent names, where it names another line; None when there is
     none."""

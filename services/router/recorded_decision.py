@@ -6,6 +6,7 @@ the portal shows. Where the message has moved on meanwhile, its newest status is
 Rule 3: a decision's record holds intent, facts and instant in one versioned JSON object:
 ``{"v": 1, "intent": {…} | "bad": {…}, "facts": {…}, "now": "…"}``, and ``"refused"`` where it follows a refusal at a
 later gate.
+Rule 4: of an intent for a customer who was erased neither its words nor its address are recorded.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 
 from libs.common.errors import Permanent
 from libs.common.events.base import Part, misfit
-from libs.common.events.content import IntentContent, OutText
+from libs.common.events.content import ERASED, IntentContent, OutText
 from libs.common.events.fields import EARLIEST
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import (
@@ -138,6 +139,8 @@ def record_of(attempt: Attempt, decision: Decision, now: datetime) -> RecordedDe
     ``attempt.facts.conversation_id`` is set where the message belongs into a thread.
     """
     intent, facts = attempt.intent, attempt.facts
+    if facts.erased and isinstance(intent, Intent):
+        intent = _nothing_of(intent)
     status, failure = _status(decision, facts, now)
     window = facts.window_state(now)
     kind: str
@@ -151,6 +154,8 @@ def record_of(attempt: Attempt, decision: Decision, now: datetime) -> RecordedDe
             reply_to = str(intent.reply_to)
     else:
         kind, actor, user_id = "invalid", intent.actor_kind, intent.user_id
+    if facts.erased:
+        kind, content = ERASED["kind"], orjson.dumps(ERASED).decode()
     return RecordedDecision(
         org_id=intent.org_id,
         intent_id=intent.intent_id,
@@ -177,6 +182,20 @@ def record_of(attempt: Attempt, decision: Decision, now: datetime) -> RecordedDe
         failure=failure,
         provider_code=None,
         status_at=None if status == "pending" else now,
+    )
+
+
+def _nothing_of(intent: Intent) -> BadIntent:
+    """What is kept of an intent for a customer who was erased."""
+    return BadIntent(
+        intent_id=intent.intent_id,
+        org_id=intent.org_id,
+        reason="customer_erased",
+        detail="erased",
+        conversation_id=intent.conversation_id,
+        created_at=intent.created_at,
+        actor_kind=intent.actor.kind,
+        user_id=intent.actor.user_id,
     )
 
 

@@ -154,8 +154,8 @@ def env_of(system: System) -> Mapping[str, str]:
     )
 
 
-async def at_rest(system: System) -> None:
-    """Return when the inbox, too, has read everything, which may be new to the others, and prices change no more."""
+async def all_read(system: System) -> None:
+    """Return when the inbox, too, has read everything, which may be new to the others."""
     async with PartitionAdmin.at(connection(system)) as brokers:
 
         async def read() -> bool:
@@ -164,6 +164,11 @@ async def at_rest(system: System) -> None:
             return not (await brokers.state(topics)).unread
 
         await system.until(read, "everything is read")
+
+
+async def at_rest(system: System) -> None:
+    """The same, and prices change no more."""
+    await all_read(system)
     await system.rows("update charges set price_due_at = now() where channel = 'whatsapp' and price_due_at is not null")
 
     async def priced() -> bool:

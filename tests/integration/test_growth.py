@@ -7,7 +7,7 @@ import pytest
 
 from libs.common.db.planner_statistics import forget_emptiness
 from libs.common.db.pool import Pool
-from libs.common.directory import consents, holds
+from libs.common.directory import consents, erasure, holds
 from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import purge_notices
 from libs.common.directory.organisations import forget_former_numbers
@@ -164,6 +164,16 @@ async def _notices(db: Any) -> None:
     await notice_queries.seen(db, ORG, "kim", NEWEST)
 
 
+async def _erased(db: Any) -> None:
+    place = "select org_id, conversation_id from messages where channel = 'sms' and direction = 'in' limit 1"
+    org_id, conversation_id = await db.db.fetchrow(place)
+    whom = await erasure.find(db, org_id, conversation_id)
+    assert whom is not None
+    assert (await erasure.look(db, whom)).messages == 1
+    await erasure.forget_person(db, whom, now())
+    assert len((await erasure.erase_slice(db, whom, conversation_id, -1)).left) == 1
+
+
 async def _sent_by_people(db: Any) -> None:
     note = sending_queries.Note(ORG, uuid4(), "kim", b"", now())
     assert (await sending_queries.note(db, note, MINUTE, TAKEN)).too_many
@@ -245,6 +255,7 @@ WORKS: dict[str, Work] = {
     "merges": lambda db: move_some(db, TAKEN),
     "parked texts": _parked_texts,
     "notices": _notices,
+    "erase a customer": _erased,
     "holds": lambda db: holds.unpublished(db, TAKEN),
     "sends of people": _sent_by_people,
     "forget sends of people": lambda db: sending_queries.forget(db, now() - DAY, TAKEN),

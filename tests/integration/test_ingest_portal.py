@@ -6,15 +6,20 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import orjson
+import pytest
 import pytest_asyncio
 
 from libs.common.directory.merge import Merge, merge_customers
+from libs.common.errors import Transient
 from libs.common.events.intents import Intent, decode_intent
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_INTENTS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.message_status import ProviderStatus
+from services.ingest import portal_queries
+from services.ingest.portal_queries import PortalText
 from tests.support import world
+from tests.support.erased import erase
 from tests.support.ingest import DAY, ORG, now
 from tests.support.messages_out import sent
 from tests.support.portal import WRITTEN, PortalWorld, a_portal_world
@@ -129,6 +134,34 @@ async def test_a_conversation_of_another_organisation_is_rejected_and_its_neighb
     assert [event["content"]["text"] for event in await portal.new(INBOUND_MESSAGES)] == [
         "mine, with a nul \ufffd byte"
     ]
+
+
+async def test_what_was_on_its_way_to_a_customer_who_was_erased_is_stored_without_its_words(
+    portal: PortalWorld,
+) -> None:
+    before, after = portal.writes("Call me Quillonia"), portal.writes("Call me Quillonia")
+    await portal.handle(before)
+    await erase(portal.pool, ORG, portal.conversation_id)
+    assert await portal.handle(before, after, portal.reads(uuid4()), portal.signs_in()) == []
+    events = await portal.new(INBOUND_MESSAGES)
+    assert [one["content"]["kind"] for one in events] == ["text", "unsupported", "unsupported"]
+    assert [one["content"].get("erased") for one in events] == [None, True, True]
+    messages = await portal.row("select count(*) as n, string_agg(m::text, ' ') as held from messages m")
+    assert (messages["n"], "Quillonia" in messages["held"]) == (2, False)
+    assert (await portal.row("select last_seen_at from customers"))["last_seen_at"] is None
+
+
+async def test_no_text_is_stored_that_found_its_place_before_the_customer_was_erased(portal: PortalWorld) -> None:
+    async with portal.pool.acquire() as db:
+        (place,) = await portal_queries.places(db, [(ORG, portal.conversation_id)])
+    assert place is not None
+    await erase(portal.pool, ORG, portal.conversation_id)
+    content = {"kind": "text", "text": "Quillonia"}
+    text = PortalText(ORG, place.conversation_id, place.identity_version, "one", content, now())
+    async with portal.pool.acquire() as db:
+        with pytest.raises(Transient):
+            await portal_queries.store_texts(db, [text], now())
+    assert (await portal.row("select count(*) as n from messages"))["n"] == 0
 
 
 async def test_a_conversation_that_was_merged_is_written_to_and_read_under_its_old_id(portal: PortalWorld) -> None:

@@ -141,6 +141,7 @@ _CONVERSATIONS = "select org_id, conversation_id, wa_id from conversations order
 async def _in(db: Any) -> None:
     rows = await db.db.fetch(_CONVERSATIONS, TAKEN)
     found = await identity_queries.find_senders(db, [(NUMBER, row["wa_id"], None) for row in rows])
+    assert await identity_queries.erased_places(db, [("meta", NUMBER, f"wamid {n}") for n in range(TAKEN)])
     at = now() + MINUTE  # of a clock that is fast: its copies are looked for
     placed = [
         (
@@ -301,7 +302,8 @@ async def _in_portal(db: Any) -> None:
 
 async def _in_other_ways(db: Any) -> None:
     ids = [row["conversation_id"] for row in await db.db.fetch(_CONVERSATIONS, TAKEN)]
-    texts = [PortalText(ORG, id_, f"form {n}", {"kind": "text"}, now()) for n, id_ in enumerate(ids)]
+    assert all(await portal_queries.places(db, [(ORG, id_) for id_ in ids]))
+    texts = [PortalText(ORG, id_, 0, f"form {n}", {"kind": "text"}, now()) for n, id_ in enumerate(ids)]
     assert all(one.fresh for one in await portal_queries.store_texts(db, texts, now()))
     assert not any(one.fresh for one in await portal_queries.store_texts(db, texts, now()))
     told = [

@@ -216,3 +216,17 @@ async def test_staff_end_links_and_sessions_by_the_command(site: PortalSite, dat
     assert (await browser.get("/conversation")).status_code == 401
     said = await asyncio.to_thread(complaint, "end-access", "--org", "bobs", str(kim.conversation_id), env=env)
     assert "no such conversation" in said
+
+
+async def test_a_session_of_the_portal_ends_with_the_customer(site: PortalSite, database: str) -> None:
+    kim, lee = await site.a_person(), await site.a_person(phone="+447700900998")
+    mine, theirs = await site.signed_in(kim), await site.signed_in(lee)
+    code = await site.a_link(kim)
+    env = environment(POSTGRES_DSN=database)
+    words = ("erase", "--org", kim.org_id, "--yes", str(kim.conversation_id))
+    told = await asyncio.to_thread(transom, *words, env=env)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "3 links and sessions" in told.stdout
+    assert (await mine.get("/conversation")).status_code == 401
+    assert "no longer works" in (await site.browser().get(f"/{code}")).text
+    assert (await theirs.get("/conversation")).status_code == 200

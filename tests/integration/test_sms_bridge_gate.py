@@ -8,6 +8,7 @@ import pytest
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import DeliveryUpdate
 from tests.support import world as seeds
+from tests.support.erased import erase
 from tests.support.logs import LogLines
 from tests.support.sms_world import (
     ORG,
@@ -38,6 +39,15 @@ async def test_what_was_withdrawn_meanwhile_counts(world: SmsWorld, sandbox: San
     expected = reason if reason == "whatsapp_consent_off" else f"window_expired_{reason}"
     assert ends(updates) == [(command.message_id, "failed", expected, None)]
     assert await world.slot() == (None, None)
+    assert await sandbox.sms() == []
+
+
+async def test_what_waits_for_a_customer_who_is_erased_is_not_sent(world: SmsWorld, sandbox: SandboxClient) -> None:
+    command = await world.decided()
+    await erase(world.pool, ORG, world.conversation_id)
+    assert await world.send(command) == 0
+    updates, _ = await world.published()
+    assert ends(updates) == [(command.message_id, "failed", "window_expired_no_phone", None)]
     assert await sandbox.sms() == []
 
 

@@ -7,6 +7,7 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.ids import callback_data
 from libs.common.sending.persisting import PUBLISH_LEASE
 from services.whatsapp_sender.worker import decode_command
+from tests.support.erased import erase
 from tests.support.logs import LogLines
 from tests.support.published import Published
 from tests.support.records import a_record
@@ -168,6 +169,17 @@ async def test_consent_withdrawn_in_the_queue_goes_back_to_the_router(
     await accept(line, await garage.command(conversation))
     assert await line.claim_once() == 0
     assert [refusal["reason"] for refusal in await published.refusals()] == ["consent_off"]
+
+
+async def test_what_waits_for_a_customer_who_is_erased_goes_back_to_the_router(
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published
+) -> None:
+    conversation = await kim(garage, sandbox)
+    await accept(line, await garage.command(conversation))
+    await erase(garage.pool, ORG, conversation.conversation_id)
+    assert await line.claim_once() == 0
+    assert [refusal["reason"] for refusal in await published.refusals()] == ["address_changed"]
+    assert await sandbox.calls() == []
 
 
 async def test_the_consent_of_another_customer_stops_nothing(

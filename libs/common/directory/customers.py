@@ -93,7 +93,7 @@ def _looks_different(person: Person) -> bool:
 
 def _apply(register: Register, person: Person, change: CustomerUpserted) -> None:
     named = change.model_fields_set
-    person.origin, person.upserted_at = "directory", change.at
+    person.origin, person.upserted_at, person.erased = "directory", change.at, False
     if "name" in named:
         person.name = change.name
     if "phone" not in named:

@@ -28,6 +28,7 @@ class Person:
 
     ``customer_id`` is None until the customer is stored. ``became``: the person whom this one was joined to. ``phone``:
     where SMS go, by the directory since ``phone_at``. ``directory_phone``: the directory's last word.
+    ``erased``: nobody is behind this customer any more, until the directory names them anew.
     """
 
     org_id: str
@@ -38,6 +39,7 @@ class Person:
     directory_phone: str | None = None
     upserted_at: datetime | None = None
     phone_at: datetime | None = None
+    erased: bool = False
     became: "Person | None" = None
     stored: "tuple[object, ...] | None" = None
 
@@ -57,7 +59,7 @@ class Person:
     @property
     def row(self) -> "tuple[object, ...]":
         """The columns of their row that may change."""
-        return self.name, self.phone, self.directory_phone, self.origin, self.upserted_at, self.phone_at
+        return self.name, self.phone, self.directory_phone, self.origin, self.upserted_at, self.phone_at, self.erased
 
     def reach_at(self, phone: str | None, since: datetime | None = None) -> None:
         """They have this phone; ``since``: since when the directory says so."""

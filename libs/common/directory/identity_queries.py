@@ -74,7 +74,7 @@ with owners as (
       from unnest($4::uuid[]) as m (customer_id)
       left join customer_aliases a on a.alias = m.customer_id
 )
-select c.org_id, c.customer_id, c.origin, c.name, c.phone, c.directory_phone, c.upserted_at, c.phone_at
+select c.org_id, c.customer_id, c.origin, c.name, c.phone, c.directory_phone, c.upserted_at, c.phone_at, c.erased
   from customers c
  where c.customer_id = any (array(select customer_id from owners))
  order by c.customer_id
@@ -144,10 +144,10 @@ select id from made order by place
 _CHANGE = """
 update customers c
    set name = u.name, phone = u.phone, directory_phone = u.directory_phone, origin = u.origin,
-       upserted_at = u.upserted_at, phone_at = u.phone_at
+       upserted_at = u.upserted_at, phone_at = u.phone_at, erased = u.erased
   from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
-              $8::timestamptz[])
-    as u (customer_id, org_id, name, phone, directory_phone, origin, upserted_at, phone_at)
+              $8::timestamptz[], $9::bool[])
+    as u (customer_id, org_id, name, phone, directory_phone, origin, upserted_at, phone_at, erased)
  where c.customer_id = u.customer_id and c.org_id = u.org_id
 """
 
@@ -288,7 +288,7 @@ async def write_customers(db: Connection, people: Iterable[Person]) -> None:
             person.customer_id = row["id"]
     changed = {str(p.customer_id): p for p in everyone if p.stored is not None and p.stored != p.row}
     if changed:
-        await db.execute(_CHANGE, *_columns([changed[key] for key in sorted(changed)], _CUSTOMER))
+        await db.execute(_CHANGE, *_columns([changed[key] for key in sorted(changed)], (*_CUSTOMER, "erased")))
 
 
 async def write_identities(db: Connection, register: Register) -> None:

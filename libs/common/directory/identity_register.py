@@ -167,9 +167,9 @@ class Register:
         self.lost(holding)
 
     def _meant(self, seen: Observation, holding: Holding | None) -> Person | None:
-        """The customer we wrote to, unless the ids are known to be another person's."""
+        """The customer we wrote to, unless they were erased, or the ids are known to be another person's."""
         person = None if seen.meant is None else self.people.get(seen.meant)
-        if person is None or holding is not None:
+        if person is None or person.now.erased or holding is not None:
             return None
         if seen.line is None and seen.bsuid is not None:
             others = [h for h in self.held_by(person.now) if h.kind == "bsuid" and h.until is None]

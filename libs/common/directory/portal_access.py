@@ -1,6 +1,7 @@
 """The end of links and sessions of the portal. A link that ends opens nothing, and a session that ends reads nothing.
 
-Rule 1: what ends the one ends the other: a merge of two threads, a split, a changed number or BSUID, and staff.
+Rule 1: what ends the one ends the other: a merge of two threads, a split, a changed number or BSUID, an erasure, and
+        staff.
 Rule 2: a row that has ended is deleted. The portal asks for it in every request and at every heartbeat of a stream.
 
 ``services/ingest`` calls this for what it learns of identities. ``transom end-access`` and the inbox call it for staff.

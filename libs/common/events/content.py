@@ -4,7 +4,7 @@ An outbound content is stored several times (decision, message, command, send), 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 import orjson
@@ -254,7 +254,7 @@ class Reaction(Part):
 class Unsupported(Part):
     """A message of a type that has no model here. It is stored and shown under Meta's own ``type``.
 
-    ``raw`` is Meta's own object.
+    ``raw`` is Meta's own object. A message that was erased is stored so, too, with ``erased`` true beside it.
     """
 
     kind: Literal["unsupported"] = "unsupported"
@@ -263,6 +263,9 @@ class Unsupported(Part):
     caption: str | None = None
     raw: dict[str, Any] | None = None
 
+
+ERASED: Mapping[str, Any] = {"kind": "unsupported", "type": "erased", "erased": True}
+"""The stored content of a message to a customer who was erased, or from them."""
 
 InContent = Annotated[
     InText | InMedia | InLocation | InContacts | Order | Button | Interactive | Reaction | Unsupported,

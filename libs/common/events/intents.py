@@ -90,14 +90,14 @@ class Intent(Event):
 
 @dataclass(frozen=True, slots=True)
 class BadIntent:
-    """An intent with a fault, which is answered by a rejection.
+    """An intent with a fault, which is answered by a rejection, or one of which nothing is kept.
 
     ``reason`` is the reason of the decision. ``detail`` names fields, never values.
     """
 
     intent_id: UUID
     org_id: str
-    reason: Literal["invalid_intent", "unsupported_content"]
+    reason: Literal["invalid_intent", "unsupported_content", "customer_erased"]
     detail: str
     conversation_id: UUID | None
     created_at: datetime | None

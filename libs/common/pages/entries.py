@@ -117,6 +117,8 @@ def _template(content: Mapping[str, Any]) -> Entry:
 
 
 def _unknown(content: Mapping[str, Any]) -> Entry:
+    if content.get("erased") is True:
+        return Entry(N_("This message was erased"), "file")
     return Entry(N_("A message that cannot be shown here"), "file", text=_text(content, "caption"))
 
 

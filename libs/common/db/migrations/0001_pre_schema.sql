@@ -76,7 +76,8 @@ create table customers (
     directory_phone text,                                   -- the phone that the directory gave last
     origin          text        not null check (origin in ('directory', 'inbound', 'outbound')),
     upserted_at     timestamptz,                            -- "at" of the newest customer.upserted.v1; null: not listed
-    last_seen_at    timestamptz                             -- of the portal: the latest sign-in or page; null: never
+    last_seen_at    timestamptz,                            -- of the portal: the latest sign-in or page; null: never
+    erased          boolean     not null default false      -- by ``transom erase``, until the directory names them anew
 );
 -- Finds the listed customer who gets a line when its holder gives it up.
 create index customers_by_listed_phone on customers (org_id, phone) where origin = 'directory' and phone is not null;

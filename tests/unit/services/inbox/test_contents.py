@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.common.pages.entries import entry_of
 from services.inbox.contents import entry_for_staff, origin_of
+from services.inbox.words import words_of_content
 from tests.support.portal_pages import KINDS
 
 
@@ -36,6 +38,13 @@ def test_a_template_with_its_words_is_those_words() -> None:
 def test_a_photo_to_be_seen_once_is_said_to_be_one() -> None:
     entry = entry_for_staff({"kind": "unsupported", "type": "unsupported", "errors": [{"code": 131060}]})
     assert entry.label == "A view-once photo or video: WhatsApp does not hand it to us"
+
+
+@pytest.mark.parametrize("type_", ["erased", "poll"])
+def test_a_message_that_was_erased_says_so_and_no_word_of_it_is_found(type_: str) -> None:
+    content = {"kind": "unsupported", "type": type_, "erased": True}
+    assert entry_for_staff(content).label == entry_of(content).label == "This message was erased"
+    assert words_of_content(content) == []
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ REASONS = (
     *("intent_expired", "whatsapp_consent_off", "marketing_consent_off", "transactional_consent_off"),
     *("service_reminders_consent_off", "conversation_held", "template_not_approved", "template_parameters"),
     *("unsupported_content", "invalid_intent", "not_permitted", "unknown_conversation", "unknown_outcome"),
-    *("window_open", "whatsapp_unreachable"),
+    *("window_open", "whatsapp_unreachable", "customer_erased"),
 )
 CODES = (*map(str, meta.FAULTS), "21610", "30003", "30006", "dlr-9", "7", "99999")
 

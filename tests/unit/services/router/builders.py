@@ -220,6 +220,7 @@ FACTS = st.builds(
     last_inbound_channel=st.sampled_from([None, "whatsapp", "sms", "portal"]),
     last_inbound_at=st.none() | INSTANTS,
     customer_id=st.sampled_from([None, OTHER]),
+    erased=st.sampled_from([False] * 9 + [True]),
     phone=PHONES,
     no_phone_until=st.none() | INSTANTS,
     sms_stopped_until=st.none() | INSTANTS,

@@ -220,6 +220,7 @@ Row = tuple[str, Callable[[View], object], Callable[[View], Verdict]]
 
 TABLE: list[Row] = [
     ("1 bad", lambda v: v.bad, lambda v: ("rejected", None, v.bad.reason if v.bad else "")),
+    ("0 erased", lambda v: v.f.erased, lambda _: ("rejected", None, "customer_erased")),
     ("1 id or phone", lambda v: v.f.id_taken or v.bad_phone(), lambda _: ("rejected", None, "invalid_intent")),
     (
         "1 caption",

@@ -84,7 +84,8 @@ def test_what_expired_unseen_is_not_shown(route: Route, *, answered: bool) -> No
 
 
 @pytest.mark.parametrize(
-    "reason", ["not_permitted", "unknown_conversation", "template_not_approved", "whatsapp_consent_off"]
+    "reason",
+    ["not_permitted", "unknown_conversation", "template_not_approved", "whatsapp_consent_off", "customer_erased"],
 )
 @pytest.mark.parametrize("answered", [True, False])
 def test_what_was_rejected_is_not_shown(reason: str, *, answered: bool) -> None:

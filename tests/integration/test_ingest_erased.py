@@ -1,0 +1,135 @@
+"""What providers deliver once more of a customer who was erased: it creates nobody, and brings nothing back."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from libs.common.directory.identities import Binding, bind
+from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES
+from tests.support.erased import erase, forget
+from tests.support.ingest import ORG, Ingest, now
+from tests.support.texts import a_twilio_sms, post_twilio
+from tests.support.webhooks import (
+    BSUID,
+    NUMBER,
+    WA_ID,
+    a_contact,
+    a_message,
+    a_status,
+    a_value,
+    a_webhook,
+    an_echo,
+    of_echoes,
+    of_messages,
+)
+
+_PEOPLE = "select (select count(*) from customers) as customers, (select count(*) from customer_identities) as ids"
+
+
+async def nobody_is_known(ingest: Ingest) -> None:
+    assert tuple(await ingest.row(_PEOPLE)) == (1, 0)
+    assert tuple(await ingest.row("select wa_id, bsuid from conversations")) == (None, None)
+
+
+async def test_a_message_that_comes_again_is_published_without_its_words_and_makes_no_customer(ingest: Ingest) -> None:
+    message = a_message(now())
+    assert await ingest.post(of_messages(message)) == 200
+    (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    await erase(ingest.pool, ORG, first["conversation_id"])
+    assert await ingest.post(of_messages(message)) == 200
+    _, again = await ingest.published.events(INBOUND_MESSAGES, 2)
+    assert again["content"] == {"kind": "unsupported", "type": "erased", "erased": True}
+    assert (again["message_id"], again["conversation_id"]) == (first["message_id"], first["conversation_id"])
+    await nobody_is_known(ingest)
+
+
+async def test_an_sms_that_comes_again_makes_no_customer(ingest: Ingest) -> None:
+    form = a_twilio_sms()
+    assert await post_twilio(ingest.http, ingest.url, form) == 200
+    (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    await erase(ingest.pool, ORG, first["conversation_id"])
+    assert await post_twilio(ingest.http, ingest.url, form) == 200
+    _, again = await ingest.published.events(INBOUND_MESSAGES, 2)
+    assert again["content"] == {"kind": "unsupported", "type": "erased", "erased": True}
+    assert again["verified"] is False
+    assert again["conversation_id"] == first["conversation_id"]
+    await nobody_is_known(ingest)
+
+
+async def test_what_comes_again_before_the_words_are_erased_makes_no_customer_either(ingest: Ingest) -> None:
+    message, sms, echo = a_message(now()), a_twilio_sms(), an_echo(now())
+    assert await ingest.post(of_messages(message)) == 200
+    (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    assert await post_twilio(ingest.http, ingest.url, sms) == 200
+    assert await ingest.post(of_echoes(echo)) == 200
+    await ingest.published.events(INBOUND_MESSAGES, 2)
+    await ingest.published.events(DELIVERY_UPDATES, 1)
+    await forget(ingest.pool, ORG, first["conversation_id"])
+    assert await ingest.post(of_messages(message)) == 200
+    assert await post_twilio(ingest.http, ingest.url, sms) == 200
+    assert await ingest.post(of_echoes(echo)) == 200
+    again = (await ingest.published.events(INBOUND_MESSAGES, 4))[2:]
+    assert {one["conversation_id"] for one in again} == {first["conversation_id"]}
+    await ingest.published.events(DELIVERY_UPDATES, 2)
+    await nobody_is_known(ingest)
+
+
+async def test_neither_a_status_nor_an_answer_nor_a_reply_binds_an_id_to_the_customer_again(ingest: Ingest) -> None:
+    """Also not of a message that came while the customer was erased, and has its words still."""
+    echo = an_echo(now())
+    assert await ingest.post(of_messages(a_message(now()))) == 200
+    assert await ingest.post(of_echoes(echo)) == 200
+    (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    await ingest.published.events(DELIVERY_UPDATES, 1)
+    customer_id = await forget(ingest.pool, ORG, first["conversation_id"])
+    status = a_status(echo["id"], "read", now() + timedelta(seconds=1), recipient_user_id=BSUID)
+    assert await ingest.post(a_webhook(a_value(contacts=[a_contact(WA_ID, BSUID)], statuses=[status]))) == 200
+    await ingest.published.events(DELIVERY_UPDATES, 2)
+    answer = Binding(ORG, NUMBER, customer_id, WA_ID, BSUID, f"+{WA_ID}", now(), "answer")
+    reply = replace(answer, wa_id=None, phone=None, source="message")
+    async with ingest.pool.acquire() as db, db.transaction():
+        await bind(db, [answer, reply], now())
+    await nobody_is_known(ingest)
+
+
+async def test_an_echo_and_a_status_that_come_again_name_nobody(ingest: Ingest) -> None:
+    echo = an_echo(now())
+    assert await ingest.post(of_echoes(echo)) == 200
+    await ingest.published.events(DELIVERY_UPDATES, 1)
+    assert await ingest.post(of_messages(a_message(now()))) == 200
+    (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    await erase(ingest.pool, ORG, first["conversation_id"])
+    assert await ingest.post(of_echoes(echo)) == 200
+    status = a_status(echo["id"], "read", now() + timedelta(seconds=1), recipient_user_id=BSUID)
+    assert await ingest.post(a_webhook(a_value(contacts=[a_contact(WA_ID, BSUID)], statuses=[status]))) == 200
+    *_, last = await ingest.published.events(DELIVERY_UPDATES, 3)
+    assert last["status"] == "read"
+    await nobody_is_known(ingest)
+
+
+async def test_a_number_that_was_shared_is_nobodys_when_its_card_comes_again(ingest: Ingest) -> None:
+    card = {"name": {"formatted_name": "Kim"}, "phones": [{"phone": f"+{WA_ID}"}], "origin": "contact_request"}
+    shared: dict[str, Any] = {"type": "contacts", "contacts": [card], "from": None, "from_user_id": BSUID}
+    webhook = of_messages(a_message(now(), text=None, **shared), contacts=[{"user_id": BSUID}])
+    assert await ingest.post(webhook) == 200
+    (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    assert (await ingest.row("select count(*) as ids from customer_identities"))["ids"] == 2
+    await erase(ingest.pool, ORG, first["conversation_id"])
+    assert await ingest.post(webhook) == 200
+    await ingest.published.events(INBOUND_MESSAGES, 2)
+    await nobody_is_known(ingest)
+
+
+async def test_a_reply_to_a_message_that_was_erased_is_somebody_new(ingest: Ingest) -> None:
+    assert await ingest.post(of_messages(a_message(now()))) == 200
+    echo = an_echo(now())
+    assert await ingest.post(of_echoes(echo)) == 200
+    (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    await ingest.published.events(DELIVERY_UPDATES, 1)
+    await erase(ingest.pool, ORG, first["conversation_id"])
+    by_bsuid: dict[str, Any] = {"from": None, "from_user_id": BSUID, "context": {"from": "447700900123"}}
+    by_bsuid["context"]["id"] = echo["id"]
+    assert await ingest.post(of_messages(a_message(now(), **by_bsuid), contacts=[{"user_id": BSUID}])) == 200
+    _, again = await ingest.published.events(INBOUND_MESSAGES, 2)
+    assert again["conversation_id"] != first["conversation_id"]
+    assert again["customer_id"] != first["customer_id"]
