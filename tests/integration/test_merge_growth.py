@@ -13,7 +13,7 @@ from libs.common.sending.merge_slices import move_some
 from libs.common.thread import parting
 from libs.common.thread.parting import SenderFilter
 from tests.support.explaining import Explaining
-from tests.support.growth import CUSTOMERS, DAY, TAKEN, let_indexes_lead, too_much
+from tests.support.growth import CUSTOMERS, DAY, TAKEN, let_indexes_lead, tell_the_planner_nothing, too_much
 from tests.support.ingest import ORG, now
 from tests.support.threads import Threads
 from tests.support.webhooks import NUMBER
@@ -81,6 +81,7 @@ async def test_people_are_known_and_merged_at_the_same_cost_however_many_others_
         await merge_customers(db, [Merge(ORG, *pair) for pair in zip(people[:5], people[5:10], strict=True)])
 
     async with growing_pool.acquire() as db:
+        await tell_the_planner_nothing(db)
         for place in _PEOPLE:
             await db.execute(place, rows) if "$1" in place else await db.execute(place)
         await let_indexes_lead(db, rows)
