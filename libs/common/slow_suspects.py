@@ -118,7 +118,7 @@ class SlowSuspects(Generic[K]):
         one = self._known.setdefault(key, _Suspect(now))
         one.failures += 1
         one.failed_at = now
-        one.retry_at = now + min(_PAUSE * 2 ** (one.failures - 1), _LONGEST_PAUSE)
+        one.retry_at = now + min(_PAUSE * 2 ** min(one.failures - 1, 62), _LONGEST_PAUSE)
         if self._passed_at is not None and began - self._passed_at <= _BESIDE:
             one.confirmed += 1
             self._failed = None

@@ -37,3 +37,13 @@ def test_once_it_was_calm_for_a_while_no_more_is_asked() -> None:
     suspects = SlowSuspects[str]()
     a_cleared_one(suspects, 0)
     assert failures_asked(suspects, "poison", 2 + CALM + 1) == TRIES
+
+
+def test_a_lone_suspect_may_wait_for_a_lock_for_hours_and_be_cleared_then() -> None:
+    suspects, now = SlowSuspects[str](), 0.0
+    for _ in range(2_000):
+        assert not suspects.is_poison("row", now, now + 1.2, locked=True)
+        now += 1.2 + suspects.wait(now + 1.2)
+    assert now > 5 * 3600
+    suspects.passes("row", now)
+    assert not suspects
