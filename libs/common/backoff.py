@@ -33,7 +33,7 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     else:
         try:
             then = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         if then.tzinfo is None:
             return None

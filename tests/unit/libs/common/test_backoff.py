@@ -42,6 +42,8 @@ def test_the_step_doubles_from_the_base_to_the_cap_and_chance_takes_up_to_half_o
         (format_datetime(NOW + timedelta(days=9), usegmt=True), LONGEST_ASKED),
         (format_datetime(NOW, usegmt=True), None),
         ("Sun, 22 Nov 2026 12:01:00", None),  # of no zone
+        ("Sun, 22 Nov 99999999999999 12:01:00 GMT", None),  # a number that no date has
+        ("Sun, 22 Nov 2026 12:01:00 +99999999999999999999", None),
         ("0", None),
         ("-5", None),
         ("soon", None),
