@@ -1,10 +1,16 @@
-"""HTTP calls to providers: whether a request was sent, and reading its response within a limit."""
+"""HTTP calls to providers: whether a request was sent, the log of those that were not, reading within a limit."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+
+from libs.common.log_throttle import PERIOD_SECONDS, LogThrottle
+from libs.common.logging import get_logger
+from libs.common.reaching import words_of
+
+log = get_logger()
 
 ANSWER_LIMIT = 256 * 1024
 """The limit for a response about one message. No provider's response comes near it."""
@@ -47,6 +53,24 @@ async def _on_headers_sent(
 ) -> None:
     if context.trace_request_ctx is not None:
         context.trace_request_ctx.left = True
+
+
+class Unreached:
+    """Logs ``dependency.away`` for a provider's calls that never left: each cause at once, then once a minute.
+
+    What becomes of a message says ``never_left``. A thousand messages that wait say that without the cause.
+    """
+
+    def __init__(self, provider: str) -> None:
+        self._provider = provider
+        self._throttle = LogThrottle(PERIOD_SECONDS)
+
+    def report(self, error: BaseException) -> None:
+        """One more call ended so before anything of it was sent."""
+        cause = words_of(error)
+        self._throttle.report(
+            cause, lambda times: log.warning("dependency.away", dependency=self._provider, detail=cause, times=times)
+        )
 
 
 class JsonBody(aiohttp.BytesPayload):

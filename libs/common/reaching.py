@@ -1,12 +1,15 @@
-"""What is said of a server that cannot be reached: where it is, and why its TLS failed.
+"""What is said of a server that cannot be reached: where it is, and what happened.
 
 Law 1: an address is read from a URL only where nothing of its user or password can be taken for it.
-Law 2: a cause is words of our own. Texts of errors may hold what was sent, so none is repeated.
+Law 2: a cause is words of our own: a class, an error number or a code says what happened. Texts of errors may quote
+       what was sent, an address with its password, or a server's own words. So none is repeated.
 """
 
+import errno
 import re
 import ssl
 from collections.abc import Iterator
+from socket import gaierror
 from urllib.parse import parse_qs, urlsplit
 
 _HOST = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?"
@@ -24,6 +27,15 @@ _ALERTS = {
     "CERTIFICATE_UNKNOWN": "it refuses the client certificate",
     "BAD_CERTIFICATE": "it refuses the client certificate",
     "PROTOCOL_VERSION": "it speaks another version of TLS",
+}
+_NUMBERS = {
+    errno.ECONNREFUSED: "nothing listens there",
+    errno.ECONNRESET: "the connection was reset",
+    errno.EHOSTUNREACH: "there is no way to the host",
+    errno.ENETUNREACH: "there is no way to the network",
+    errno.ETIMEDOUT: "the connection timed out",
+    errno.ENOENT: "there is no such file or socket",
+    errno.EACCES: "this user may not open it",
 }
 
 
@@ -61,6 +73,33 @@ def tls_cause(error: BaseException) -> str | None:
     return None
 
 
+def words_of(error: BaseException) -> str:  # noqa: PLR0911 -- one return per kind
+    """What happened, with "it" for the server."""
+    cause = _root(error)
+    match cause:
+        case ssl.SSLError():
+            return tls_cause(cause) or "TLS fails"
+        case gaierror():
+            return "its name does not resolve"
+        case TimeoutError():
+            return "it does not answer in time"
+        case OSError() if cause.errno in _NUMBERS:
+            return _NUMBERS[cause.errno]
+        case OSError() if cause.errno is not None:
+            return f"the system says {errno.errorcode.get(cause.errno, cause.errno)}"
+        case ValueError():
+            return "the address or the credential holds a character that is not allowed there"
+        case ConnectionError():
+            return "the connection was lost"
+        case _:
+            return f"{type(cause).__name__}"
+
+
+def is_silence(error: BaseException) -> bool:
+    """Whether there was no answer in time."""
+    return isinstance(_root(error), TimeoutError)
+
+
 def _distrust(code: int) -> str:
     if code in _EXPIRED:
         return "its certificate has expired"
@@ -82,3 +121,19 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(one))
         yield one
         one = one.__cause__ or one.__context__
+
+
+def _root(error: BaseException) -> BaseException:
+    """What lies beneath: a library's own class wraps the system's error."""
+    seen = {id(error)}
+    while True:
+        inner = getattr(error, "certificate_error", None)  # of aiohttp's own, which looks like the one of ssl
+        if inner is None and isinstance(error, ssl.SSLError | gaierror | TimeoutError):
+            return error
+        inner = inner or error.__cause__ or getattr(error, "os_error", None)
+        if inner is None and isinstance(error.__context__, OSError) and getattr(error, "errno", None) is None:
+            inner = error.__context__  # redis-py raises its own error while it handles the system's
+        if not isinstance(inner, BaseException) or id(inner) in seen:
+            return error
+        seen.add(id(inner))
+        error = inner

@@ -13,8 +13,7 @@ import aiohttp
 import orjson
 
 from libs.common.addresses import segment
-from libs.common.answers import Departure, departures, read_answer
-from libs.common.unreached import Unreached
+from libs.common.answers import Departure, Unreached, departures, read_answer
 from services.inbox.template_answers import (
     Done,
     Failure,

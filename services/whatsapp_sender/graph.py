@@ -11,10 +11,9 @@ import aiohttp
 import orjson
 
 from libs.common.addresses import segment
-from libs.common.answers import Departure, JsonBody, read_answer
+from libs.common.answers import Departure, JsonBody, Unreached, read_answer
 from libs.common.clock import Clock
 from libs.common.sending.outcomes import RetryLater, SendOutcome, Unknown
-from libs.common.unreached import Unreached
 from services.whatsapp_sender.backoff_policies import UNREACHABLE, asked_wait
 from services.whatsapp_sender.classify import classify
 

@@ -14,7 +14,7 @@ from cryptography import x509
 from deploy.cli.doctor.findings import Finding
 from deploy.cli.doctor.running import CALL_SECONDS, Tell
 from libs.common.clock import utc_now
-from libs.common.unreached import is_silence, words_of
+from libs.common.reaching import is_silence, words_of
 
 SOON = timedelta(days=21)
 Preamble = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bool]]

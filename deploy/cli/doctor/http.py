@@ -16,7 +16,7 @@ import orjson
 
 from deploy.cli.doctor.running import CALL_SECONDS
 from libs.common.answers import read_answer
-from libs.common.unreached import is_silence, words_of
+from libs.common.reaching import is_silence, words_of
 
 _LIMIT = 2 * 1024 * 1024
 

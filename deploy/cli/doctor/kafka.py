@@ -35,7 +35,7 @@ from libs.common.errors import ConfigurationError
 from libs.common.events.access import PRINCIPALS, Principal
 from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.unreached import is_silence, words_of
+from libs.common.reaching import is_silence, words_of
 
 _SUBJECT = "Kafka"
 _TOPIC = 2

@@ -17,7 +17,7 @@ from deploy.cli.doctor.postgres_schema import tell_rights, tell_schema
 from deploy.cli.doctor.running import CALL_SECONDS, Tell
 from deploy.cli.doctor.site import MOST, Directory, Site
 from libs.common.clock import unix_now
-from libs.common.unreached import is_silence, words_of
+from libs.common.reaching import is_silence, words_of
 
 LEAST_VERSION = 180000
 OLD_SECONDS = 900.0

@@ -23,7 +23,7 @@ from deploy.cli.doctor.findings import Finding
 from deploy.cli.doctor.running import CALL_SECONDS, Tell
 from deploy.cli.doctor.site import Site
 from libs.common.clock import unix_now
-from libs.common.unreached import is_silence, words_of
+from libs.common.reaching import is_silence, words_of
 
 LEAST_VERSION = 7
 _NEARLY = 0.95

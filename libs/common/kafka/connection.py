@@ -22,8 +22,7 @@ from aiokafka.errors import (
 from aiokafka.helpers import create_ssl_context
 
 from libs.common.errors import ConfigurationError, KafkaAway
-from libs.common.reaching import tls_cause
-from libs.common.unreached import words_of
+from libs.common.reaching import tls_cause, words_of
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]

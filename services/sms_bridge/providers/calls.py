@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import aiohttp
 import orjson
 
-from libs.common.answers import Departure, read_answer
+from libs.common.answers import Departure, Unreached, read_answer
 from libs.common.backoff import retry_after
 from libs.common.clock import Clock
 from libs.common.sending.outcomes import BackoffPolicy, RetryLater, Unknown
-from libs.common.unreached import Unreached
 
 THROTTLE = BackoffPolicy(timedelta(seconds=1), 2.0, timedelta(minutes=1))
 MESSAGE_RETRY = BackoffPolicy(timedelta(seconds=15), 2.0, timedelta(minutes=5))

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import aiohttp
 
 from libs.common.addresses import segment
-from libs.common.answers import read_answer
+from libs.common.answers import Unreached, read_answer
 from libs.common.clock import Clock
 from libs.common.errors import Transient
 from libs.common.events.inbound import TwilioSmsWebhook
@@ -25,7 +25,6 @@ from libs.common.providers.accounts import AccountKey
 from libs.common.providers.cost import read_cost
 from libs.common.providers.twilio import STATUSES, fault_of, is_of_creation
 from libs.common.sending.outcomes import MENDING, Accepted, Refused, RetryLater, SendOutcome, Unknown
-from libs.common.unreached import Unreached
 from services.sms_bridge.providers import (
     ListedSms,
     ListUnavailable,

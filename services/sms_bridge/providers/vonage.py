@@ -16,6 +16,7 @@ from http import HTTPStatus
 
 import aiohttp
 
+from libs.common.answers import Unreached
 from libs.common.clock import Clock
 from libs.common.faults import AccountFault, Throttled, TransientFault
 from libs.common.gsm7 import fits
@@ -24,7 +25,6 @@ from libs.common.providers.accounts import AccountKey
 from libs.common.providers.cost import read_cost, total
 from libs.common.providers.vonage import CURRENCY, fault_of
 from libs.common.sending.outcomes import MENDING, Accepted, Refused, RetryLater, SendOutcome, Unknown
-from libs.common.unreached import Unreached
 from services.sms_bridge.providers import OutgoingSms
 from services.sms_bridge.providers.calls import (
     MESSAGE_RETRY,

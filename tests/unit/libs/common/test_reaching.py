@@ -1,10 +1,15 @@
-import ssl
+"""What is said of a server that cannot be reached: always something, and never a word of the library's."""
 
+import errno
+import ssl
+from socket import gaierror
+
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.reaching import address_in, at, tls_cause
+from libs.common.reaching import address_in, at, is_silence, tls_cause, words_of
 
 SECRET = st.text(alphabet="s3cr:/?#@%&=,. ", min_size=1, max_size=12)
 
@@ -86,3 +91,56 @@ def test_what_the_other_side_says(reason: str, cause: str) -> None:
     error = ssl.SSLError(1, "text")
     error.reason = reason
     assert tls_cause(error) == cause
+
+
+QUOTED = "s3cret"
+KEY = aiohttp.client_reqrep.ConnectionKey(
+    QUOTED, 443, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None
+)
+
+
+def wrapped(inner: BaseException, outer: BaseException) -> BaseException:
+    outer.__cause__ = inner
+    return outer
+
+
+ERRORS = st.recursive(
+    st.sampled_from(
+        [
+            lambda: OSError(QUOTED),
+            lambda: OSError(errno.ECONNREFUSED, QUOTED),
+            lambda: OSError(4711, QUOTED),
+            lambda: gaierror(-2, QUOTED),
+            lambda: TimeoutError(QUOTED),
+            lambda: ValueError(QUOTED),
+            lambda: ConnectionResetError(QUOTED),
+            lambda: RuntimeError(QUOTED),
+            lambda: ssl.SSLError(1, QUOTED),
+            lambda: ssl.SSLCertVerificationError(1, QUOTED),
+            lambda: aiohttp.ClientConnectorError(KEY, OSError(errno.EHOSTUNREACH, QUOTED)),
+            lambda: aiohttp.ClientConnectorCertificateError(KEY, ssl.SSLCertVerificationError(1, QUOTED)),
+        ]
+    ),
+    lambda inner: st.tuples(inner, inner).map(lambda two: lambda: wrapped(two[0](), two[1]())),
+    max_leaves=4,
+)
+
+
+@given(ERRORS.map(lambda make: make()))
+def test_something_is_said_of_every_error_and_none_is_quoted(error: BaseException) -> None:
+    assert words_of(error)
+    assert QUOTED not in words_of(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "silent"),
+    [
+        (wrapped(TimeoutError(), OSError()), "it does not answer in time", True),
+        (aiohttp.ClientConnectorError(KEY, OSError(errno.ECONNREFUSED, "")), "nothing listens there", False),
+        (aiohttp.ClientConnectorDNSError(KEY, gaierror(-2, "")), "its name does not resolve", False),
+    ],
+)
+def test_the_error_of_the_system_counts_and_not_the_one_around_it(
+    error: BaseException, words: str, *, silent: bool
+) -> None:
+    assert (words_of(error), is_silence(error)) == (words, silent)
