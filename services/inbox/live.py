@@ -31,6 +31,7 @@ from libs.common.events.topics import (
     INBOX_NOTICES,
     OUTBOUND_DECISIONS,
 )
+from libs.common.forgetting import forget_all
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.records import RawRecord
 from libs.common.kafka.topic_tail import TopicTail
@@ -59,7 +60,6 @@ LOOKS = (0.01, 0.03, 0.06, 0.12, 0.25, 0.5)
 MOST_BEHIND = 5_000
 TOLD_AT_ONCE = 4
 """Organisations whose news is read side by side: connections are left for pages."""
-_FORGOTTEN_AT_ONCE = 2_000
 AT_ONCE = 100
 """Changes that a stream is told in one piece, and feeds asked in one round trip."""
 
@@ -175,11 +175,7 @@ class Live:
 
     async def forget(self) -> None:
         """Delete the changes that no stream can begin at any more."""
-        before = self._pool.now() - feed_queries.KEPT
-        while True:
-            async with self._pool.acquire() as db:
-                if await feed_queries.forget(db, before, _FORGOTTEN_AT_ONCE) < _FORGOTTEN_AT_ONCE:
-                    return
+        await forget_all(self._pool, feed_queries.forget, self._pool.now() - feed_queries.KEPT)
 
     async def follow(self) -> None:
         """Follow the topics while somebody watches, for ever. While Kafka is away the pulse finds what is new."""

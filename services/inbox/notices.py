@@ -21,6 +21,7 @@ from libs.common.db.pool import Pool
 from libs.common.events.notices import ConversationUnread, DeliveryFailed
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.events.topics import INBOX_NOTICES
+from libs.common.forgetting import forget_all
 from libs.common.inbox_policy import inbox_policy_of
 from libs.common.kafka.producer import Producer, Record
 from libs.common.logging import get_logger
@@ -111,10 +112,7 @@ class Notices:
 
     async def forget(self) -> None:
         """Delete the notices that were told long ago."""
-        gone = _AT_ONCE
-        while gone == _AT_ONCE:
-            async with self.pool.acquire() as db:
-                gone = await queries.forget(db, self.now() - KEPT_FOR, _AT_ONCE)
+        await forget_all(self.pool, queries.forget, self.now() - KEPT_FOR)
 
     async def bell(self, org_id: str, user_id: str, *, before: int = NEWEST, limit: int = ON_A_PAGE) -> Bell:
         """What is told to a member, the newest first; ``before`` is the number of the last notice they have.

@@ -33,6 +33,7 @@ from libs.common.directory.holds import Said
 from libs.common.errors import Transient
 from libs.common.events.content import IntentContent
 from libs.common.events.intents import LIFE, Actor, Intent
+from libs.common.forgetting import forget_all
 from libs.common.ids import MessageKey
 from libs.common.inbox_policy import inbox_policy_of
 from libs.common.kafka.producer import Producer, Record
@@ -267,10 +268,7 @@ class ParkedTexts:
 
     async def forget(self) -> None:
         """Delete the texts whose time has long been over."""
-        gone = _AT_ONCE
-        while gone == _AT_ONCE:
-            async with self.pool.acquire() as db:
-                gone = await queries.purge(db, self.now() - KEPT_AFTER, _AT_ONCE)
+        await forget_all(self.pool, queries.purge, self.now() - KEPT_AFTER)
 
     def _may_send(self, opening: Opening, now: datetime) -> bool:
         by_itself = inbox_policy_of(opening.policy).release == "send"

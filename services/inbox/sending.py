@@ -32,6 +32,7 @@ from libs.common.errors import Transient
 from libs.common.events.content import IntentContent, OutBridge, OutReaction, OutTemplate, TemplateFields
 from libs.common.events.fields import ConsentPurpose
 from libs.common.events.intents import FirstContact, Intent
+from libs.common.forgetting import forget_all
 from libs.common.ids import keyed_intent_id
 from libs.common.inbox_policy import inbox_policy_of
 from libs.common.kafka.producer import Producer
@@ -203,10 +204,7 @@ class Sending:
 
     async def forget(self) -> None:
         """Delete the keys that nobody uses any more."""
-        gone = _AT_ONCE
-        while gone == _AT_ONCE:
-            async with self.pool.acquire() as db:
-                gone = await queries.forget(db, self.now() - KEPT, _AT_ONCE)
+        await forget_all(self.pool, queries.forget, self.now() - KEPT)
 
     async def _place(self, db: Connection, person: Person, wish: Wish) -> Place:
         place = None

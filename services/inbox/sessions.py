@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from libs.common.bridge.portal_keys import PurposeKeys
 from libs.common.db.pool import Pool
+from libs.common.forgetting import forget_all
 from libs.common.pages.forms import fresh_id
 from services.inbox import session_queries as queries
 from services.inbox.people import Person
@@ -24,7 +25,6 @@ LONGEST = timedelta(hours=12)
 _SEEN_EVERY = timedelta(minutes=1)
 _MEMBER_EVERY = timedelta(minutes=5)
 _MOST_MEMBERS = 10_000
-_PURGED_AT_ONCE = 1_000
 
 
 class Sessions:
@@ -79,10 +79,7 @@ class Sessions:
 
     async def purge(self) -> None:
         """Forget sessions that are over by their time."""
-        while True:
-            async with self._pool.acquire() as db:
-                if await queries.purge_sessions(db, self._pool.now(), _PURGED_AT_ONCE) < _PURGED_AT_ONCE:
-                    return
+        await forget_all(self._pool, queries.purge_sessions, self._pool.now())
 
 
 class Members:

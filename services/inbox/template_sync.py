@@ -21,6 +21,7 @@ from typing import assert_never
 from libs.common.backoff import backoff
 from libs.common.db.pool import Pool
 from libs.common.directory.templates import SYNC_GAP
+from libs.common.forgetting import forget_all
 from libs.common.logging import get_logger
 from libs.common.periodic import Task
 from services.inbox import template_sync_queries as queries
@@ -48,7 +49,6 @@ _FIRST_REST = timedelta(minutes=1)
 _LONGEST_REST = timedelta(hours=6)
 _LONGEST_PASSING = timedelta(minutes=15)
 _JITTER = 0.1
-_HISTORY_AT_ONCE = 2000
 
 
 class SyncFailed(Exception):  # noqa: N818 -- an outcome that ends a run
@@ -94,11 +94,7 @@ class TemplateSync:
 
     async def forget(self) -> None:
         """Delete history that is older than two years."""
-        before = self._pool.now() - HISTORY_KEPT
-        while True:
-            async with self._pool.acquire() as db:
-                if await queries.forget_history(db, before, _HISTORY_AT_ONCE) < _HISTORY_AT_ONCE:
-                    return
+        await forget_all(self._pool, queries.forget_history, self._pool.now() - HISTORY_KEPT)
 
     async def token_for(self, place: Place) -> str:
         """The organisation's token for this account. Raises SyncFailed where there is none."""

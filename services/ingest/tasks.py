@@ -29,18 +29,18 @@ ago is measured by this process, and what is stored is the database's time.
 """
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from libs.common.bisection import AdaptiveBatchSize
 from libs.common.clock import Clock
 from libs.common.db import planner_statistics
-from libs.common.db.pool import Connection, Pool
+from libs.common.db.pool import Pool
 from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import purge_notices
 from libs.common.directory.organisations import FORMER_KEPT, forget_former_numbers
 from libs.common.events.topics import OUTBOUND_INTENTS, WEBHOOKS
+from libs.common.forgetting import Forget, forget_all
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.parked import forget_parked
 from libs.common.periodic import Task
@@ -66,10 +66,7 @@ ANSWERS_KEPT = timedelta(days=2)
 MARKS_KEPT = timedelta(days=1)
 MONTHS_KEPT = timedelta(days=400)
 PAUSES_KEPT = timedelta(hours=1)
-_AT_ONCE = 2000
-
-_Forget = Callable[[Connection, datetime, int], Awaitable[int]]
-_FORGOTTEN: tuple[tuple[_Forget, timedelta], ...] = (
+_FORGOTTEN: tuple[tuple[Forget, timedelta], ...] = (
     (forget_early, KEPT),
     (forget_nameless, NAMELESS_KEPT),
     (purge_notices, KEPT),
@@ -88,7 +85,7 @@ _FORGOTTEN: tuple[tuple[_Forget, timedelta], ...] = (
     (pause_queries.forget, PAUSES_KEPT),
     (unanswered_calls.forget, unanswered_calls.KEPT),
 )
-"""What deletes up to so many rows of before then, and how long they are kept."""
+"""What deletes them, and how long they are kept."""
 
 
 def tasks_of(deps: Deps, consumer: BatchConsumer) -> Mapping[str, Task]:
@@ -132,18 +129,10 @@ async def purge(pool: Pool, now: Clock) -> None:
     slow: Exception | None = None
     for some, kept in _FORGOTTEN:
         try:
-            await _purge(pool, some, now() - kept)
+            await forget_all(pool, some, now() - kept)
         except Exception as error:
             if not is_statement_timeout(error):
                 raise
             slow = error
     if slow is not None:
         raise slow
-
-
-async def _purge(pool: Pool, some: _Forget, before: datetime) -> None:
-    async def forget(size: int) -> int:
-        async with pool.acquire() as db:
-            return await some(db, before, size)
-
-    await AdaptiveBatchSize(_AT_ONCE).until_done(forget)
