@@ -213,7 +213,7 @@ _State = _Totals | _Highests | _Untils | _Follows
 class Figures:
     """The figures of these panels. ``add`` every line; ``shown`` says what they come to."""
 
-    def __init__(self, panels: Sequence[Panel], limits: Limits | None = None) -> None:
+    def __init__(self, panels: Sequence[Panel], limits: Limits | None) -> None:
         self._panels = panels
         self._limits = limits or Limits()
         self._states = [_state_of(panel, self._limits) for panel in panels]

@@ -100,7 +100,7 @@ def ready(unready: Callable[[], str | None]) -> Check:
 
 
 def open_producer(
-    settings: ConsumerSettings, service: Service, delivery_timeout: float = 10.0, *, may_be_away: bool = False
+    settings: ConsumerSettings, service: Service, delivery_timeout: float, *, may_be_away: bool = False
 ) -> Producer:
     """The producer of this service, not opened yet. The brokers see the service's name as its client id."""
     return Producer(

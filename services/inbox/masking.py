@@ -52,7 +52,7 @@ def masked_number(number: str | None) -> str | None:
     return f"{country}{HIDDEN} {digits[-_SHOWN_DIGITS:]}"
 
 
-def masked_text(text: str, own: Collection[str] = ()) -> str:
+def masked_text(text: str, own: Collection[str]) -> str:
     """The text with the numbers in it masked. ``own``: the customer's numbers."""
     if sum(c.isdigit() for c in text) <= _SHOWN_DIGITS * 2:
         return text

@@ -142,7 +142,7 @@ async def _told(env: Mapping[str, str], garages: Garages, timeline: Timeline, ta
                     link, mine = await _portal_links(env, dusty)
                     timeline.report("look", f"the portal as {dusty.garage.customer}, a customer: {link}")
                     await taking.takes_inbox("inbox-open", f"{inbox}/inbox/{acme.conversation_id}")
-                    await taking.takes_portal("portal", mine)
+                    await taking.takes_portal(mine)
                 case "expired":
                     await taking.takes_inbox("inbox-expired", f"{inbox}/inbox/{acme.conversation_id}")
                 case "end":

@@ -57,14 +57,14 @@ class Camera:
 
         await self._try(work)
 
-    async def takes_portal(self, name: str, link: str) -> None:
+    async def takes_portal(self, link: str) -> None:
         """A picture of the portal on a phone, whose page opens by itself."""
 
         async def work(browser: "Browser") -> None:
             tab = await (await browser.new_context(**_PHONE)).new_page()
             await tab.goto(link, timeout=_MS)
             await tab.wait_for_url("**/conversation", timeout=_MS)
-            await self._take(tab, name)
+            await self._take(tab, "portal")
 
         await self._try(work)
 

@@ -71,7 +71,7 @@ def meta_status(
     status: str,
     at: int,
     priced: bool,
-    code: int | None = None,
+    code: int | None,
 ) -> Webhook:
     """A status of v24 or later: no ``conversation``; pricing where it is due; contacts unless it failed."""
     phone = {} if person.wa_id is None else {"recipient_id": person.wa_id}

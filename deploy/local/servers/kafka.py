@@ -62,7 +62,7 @@ class KafkaServer(Server):
             self._configure(self.folder / "data")
             return
         # Formatted under another name and renamed when complete: an interrupted start leaves no broken folder.
-        half = fresh_folder(self.folder, "data.new-")
+        half = fresh_folder(self.folder)
         self._configure(half)
         self.run_to_end(
             self._java(

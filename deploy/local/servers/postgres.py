@@ -97,7 +97,7 @@ class PostgresServer(Server):
                 )
             return
         # Made under another name and renamed when complete: a start that is interrupted leaves no broken cluster.
-        half = fresh_folder(self._home.folder, "data.new-")
+        half = fresh_folder(self._home.folder)
         self._home.give(half, named=True)
         self._init(half)
         self._make_database(half)

@@ -201,11 +201,11 @@ def wheel_folder(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def fresh_folder(parent: Path, prefix: str) -> Path:
+def fresh_folder(parent: Path) -> Path:
     """An empty folder, to be renamed when its content is complete. Those of interrupted tries are removed."""
-    for old in parent.glob(f"{prefix}*"):
+    for old in parent.glob("data.new-*"):
         shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    return Path(tempfile.mkdtemp(prefix="data.new-", dir=parent))
 
 
 def _is_stopped(process: psutil.Process) -> bool:

@@ -161,7 +161,7 @@ async def resolve(db: Connection, facts: Sequence[Observation | Notice], now: da
     return [_resolved(register, one, found[place]) for place, one in enumerate(facts)]
 
 
-async def open_register(db: Connection, ids: Iterable[Id], customers: Iterable[UUID] = ()) -> Register:
+async def open_register(db: Connection, ids: Iterable[Id], customers: Iterable[UUID]) -> Register:
     """The register with these identities and customers, and with every notice that concerns them.
 
     They are locked until the end.
@@ -185,7 +185,7 @@ def _lock_name(org_id: str, kind: str, value: str) -> str:
     return f"identity:{org_id}:{kind}:{canonical(value) if kind == 'phone' else value}"
 
 
-async def finish(db: Connection, register: Register, mistakes: Sequence[Misattribution] = ()) -> None:
+async def finish(db: Connection, register: Register, mistakes: Sequence[Misattribution]) -> None:
     """Write all that changed, and what follows for merged, parted and moved customers."""
     mistakes = [
         one for one in (*register.mistakes, *mistakes) if one.stranger is None or one.stranger.now is not one.person.now

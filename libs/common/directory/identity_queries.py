@@ -207,7 +207,7 @@ async def purge_notices(db: Connection, received_before: datetime, limit: int) -
     return len(await db.fetch(_PURGE, received_before, limit))
 
 
-async def load(db: Connection, register: Register, ids: Iterable[Id], customers: Iterable[UUID] = ()) -> None:
+async def load(db: Connection, register: Register, ids: Iterable[Id], customers: Iterable[UUID]) -> None:
     """Load who has and had these identities, and everything that these people and ``customers`` have.
 
     Their rows are locked.

@@ -161,7 +161,7 @@ async def add_lines(db: Connection, lines: Sequence[AuditLine]) -> None:
 
 
 async def store_orgs(
-    db: Connection, told: Sequence[tuple[int, OrgUpserted]], platform_host: str | None = None
+    db: Connection, told: Sequence[tuple[int, OrgUpserted]], platform_host: str | None
 ) -> list[RefusedChange]:
     """Store the organisations. Nothing is stored of one that claims another's SMS number."""
     if not told:

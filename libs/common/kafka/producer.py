@@ -114,7 +114,7 @@ class Producer:
     async def start(self) -> None:
         """Connect. Raises ConfigurationError when the brokers cannot be reached in time."""
         throttle_aiokafka_logs()
-        if (failure := await self._connect(START_SECONDS)) is None:
+        if (failure := await self._connect()) is None:
             return
         if not (self._may_be_away and isinstance(failure, KafkaAway)):
             raise failure
@@ -136,7 +136,7 @@ class Producer:
             await asyncio.sleep(CONNECT_AGAIN_SECONDS)
             tries += 1
             async with self._renewing:
-                failure = await self._connect(START_SECONDS) if self.is_away else None
+                failure = await self._connect() if self.is_away else None
             if failure is not None and not isinstance(failure, KafkaAway):
                 raise failure
             if failure is not None and tries % _LOG_EVERY_TRIES == 0:
@@ -144,10 +144,10 @@ class Producer:
         if tries:
             log.info("dependency.back", dependency="kafka")
 
-    async def _connect(self, seconds: float) -> ConfigurationError | None:
+    async def _connect(self) -> ConfigurationError | None:
         """Begin the first inner producer. Returns why that failed."""
         try:
-            self._inner = await self._begin(seconds)
+            self._inner = await self._begin(START_SECONDS)
         except (KafkaError, OSError, TimeoutError) as error:
             failure = await self._connection.error("reached", error)
             failure.__cause__ = error

@@ -74,9 +74,6 @@ class Choice:
         return [one for one in found if one.row.key not in self.but and (self.only is None or one.row.key in self.only)]
 
 
-ALL = Choice()
-
-
 async def claim_due(
     db: Connection,
     adapter: ProviderAdapter[PreparedT],
@@ -84,8 +81,8 @@ async def claim_due(
     now: datetime,
     timings: Timings,
     *,
-    choice: Choice = ALL,
-    called: Collection[str] = (),
+    choice: Choice,
+    called: Collection[str],
 ) -> ClaimRound[PreparedT]:
     """Claim due rows of each account up to its budget. Call inside a transaction.
 
@@ -236,7 +233,7 @@ async def due(
     now: datetime,
     timings: Timings,
     *,
-    choice: Choice = ALL,
+    choice: Choice,
 ) -> list[SendRow]:
     """The rows that ``claim_due`` would claim if the gate let all of them pass."""
     left = Counter(budgets)

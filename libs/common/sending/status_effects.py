@@ -60,6 +60,7 @@ from libs.common.sending.statuses import (
     Matched,
     MatchedSend,
     ProviderId,
+    find_sends,
     match_statuses,
     take_early_statuses,
 )
@@ -95,6 +96,7 @@ async def receive_statuses(
     ``known``: what ``statuses.find_sends`` has found of these in this transaction. Call inside a transaction; publish
     after its commit.
     """
+    known = await find_sends(db, statuses, now) if known is None else known
     return await _apply(db, await match_statuses(db, statuses, now, known), now)
 
 

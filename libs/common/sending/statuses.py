@@ -78,7 +78,7 @@ class KnownSends(NamedTuple):
     """
 
     sends: Mapping[StatusId, MatchedSend]
-    in_flight: frozenset[str] = frozenset()
+    in_flight: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,18 +189,17 @@ async def find_sends(db: Connection, statuses: Sequence[ProviderStatus], now: da
 
 
 async def match_statuses(
-    db: Connection, statuses: Sequence[ProviderStatus], now: datetime, known: KnownSends | None = None
+    db: Connection, statuses: Sequence[ProviderStatus], now: datetime, known: KnownSends
 ) -> list[Matched]:
     """The statuses whose sends are known, in their order. Of the others those are kept that may be of a send of ours.
 
     Every send of ours carries callback data, and Meta echoes it. A status without any is kept while a call from its
     number is in flight. Another system on the same number may send millions of statuses, and nothing is kept of them.
-    ``known``: what ``find_sends`` has found of these before. Call inside a transaction.
+    ``known``: what ``find_sends`` has found of these. Call inside a transaction.
     """
-    sends, in_flight = await find_sends(db, statuses, now) if known is None else known
-    found = dict(sends)
+    found = dict(known.sends)
     if others := [s for s in statuses if s.id not in found]:
-        found |= await _match_others(db, others, in_flight, now)
+        found |= await _match_others(db, others, known.in_flight, now)
     return [(send, s) for s in statuses if (send := found.get(s.id)) is not None]
 
 
