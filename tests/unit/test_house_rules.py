@@ -77,6 +77,12 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     assert [name for name in sorted(named) if not any(f"/{file}".endswith(f"/{name}") for file in FILES)] == []
 
 
+@pytest.mark.parametrize("package", ["libs/common/kafka", "libs/common/sending"])
+def test_a_package_that_lists_its_modules_lists_all_of_them(package: str) -> None:
+    listed = re.findall(r"``(\w+)``", (ROOT / package / "__init__.py").read_text())
+    assert sorted({file.stem for file in (ROOT / package).glob("*.py")} - {"__init__", *listed}) == []
+
+
 def test_the_rules_can_be_broken() -> None:
     assert claims_purity('"""Something. Pure."""')
     assert is_wide("x" * 121)

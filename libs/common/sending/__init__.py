@@ -4,13 +4,13 @@
 | --- | --- |
 | values | ``rows`` P, ``outcomes`` P |
 | move a row | ``transitions`` P |
-| claim | ``dispatching``, ``turns`` P, ``claiming``, ``conversation_order``, ``quarantine`` |
-| call | ``adapter``, ``breaker`` P, ``pause_queries`` |
+| claim | ``dispatching``, ``turns`` P, ``claiming``, ``claim_queries``, ``conversation_order``, ``quarantine`` |
+| call | ``calling``, ``adapter``, ``breaker`` P, ``pause_queries``, ``unanswered_calls`` |
 | record | ``recording``, ``persisting``, ``queries``, ``refusals`` |
 | publish | ``publishing`` |
-| rows that no process finishes | ``sweeping`` |
+| rows that no process finishes, and what waits | ``sweeping``, ``waiting_queries`` |
 | evidence of lost answers | ``coverage`` P, ``coverage_queries``, ``resending``, ``resend_rounds`` P |
-| statuses | ``statuses``, ``status_effects``, ``status_lines`` |
+| statuses | ``statuses``, ``status_effects``, ``refused_windows``, ``status_lines`` |
 | money | ``pricing``, ``whatsapp_prices`` P, ``whatsapp_charges``, ``sms_charges``, ``sms_caps``, ``spent`` |
 | merged threads | ``merge_slices`` |
 
