@@ -25,14 +25,6 @@ async def producer(inbox: RunningInbox) -> AsyncIterator[Producer]:
         yield made
 
 
-@pytest_asyncio.fixture
-async def contexts() -> AsyncIterator[list[BrowserContext]]:
-    opened: list[BrowserContext] = []
-    yield opened
-    for context in opened:
-        await context.close()
-
-
 async def a_desk_with_a_head(inbox: RunningInbox, producer: Producer, ago: timedelta) -> Desk:
     """As ``a_desk``, and the list has the conversation already."""
     desk = await a_desk(inbox, producer, ago=None)

@@ -12,7 +12,8 @@ from libs.common.directory import holds
 from libs.common.directory.changes import apply
 from libs.common.events.directory import ConsentChanged, ConversationHeld
 from services.inbox.heads import refresh
-from tests.support.inbox import ADVISOR, ROLES, TECHNICIAN, RunningInbox, Staff, token_of
+from tests.support.form_browser import token_of
+from tests.support.inbox import ADVISOR, ROLES, TECHNICIAN, RunningInbox, Staff
 from tests.support.inbox_world import RULE, InboxWorld
 from tests.support.written_pages import CANARY, Read, text_of
 

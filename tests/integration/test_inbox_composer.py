@@ -11,7 +11,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from libs.common.events.topics import OUTBOUND_INTENTS
 from libs.common.kafka.producer import Producer
-from tests.support.inbox import TECHNICIAN, RunningInbox, token_of
+from tests.support.form_browser import token_of
+from tests.support.inbox import TECHNICIAN, RunningInbox
 from tests.support.inbox_composer import HOUR, MINUTE, a_desk, a_template, intents
 from tests.support.inbox_thread import publishing
 from tests.support.topics import OwnTopics

@@ -32,14 +32,6 @@ async def producer(inbox: RunningInbox) -> AsyncIterator[Producer]:
         yield made
 
 
-@pytest_asyncio.fixture
-async def contexts() -> AsyncIterator[list[BrowserContext]]:
-    opened: list[BrowserContext] = []
-    yield opened
-    for context in opened:
-        await context.close()
-
-
 async def a_tab(
     desk: Desk, browser: Browser, contexts: list[BrowserContext], *, user: str | None = None, **options: Any
 ) -> Page:

@@ -13,7 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.sandbox.client import SandboxClient
 from deploy.local.servers.ports import LOOPBACK, free_port
-from tests.support.inbox import KEY, RunningInbox, Staff, a_token, an_inbox_of_its_own, token_of
+from tests.support.form_browser import token_of
+from tests.support.inbox import KEY, RunningInbox, Staff, a_token, an_inbox_of_its_own
 from tests.support.logs import LogLines
 from tests.support.sandbox import launched
 

@@ -26,7 +26,8 @@ from services.inbox.deps import Deps
 from services.inbox.html import STATIC
 from services.inbox.people import EVERYTHING
 from tests.support import world
-from tests.support.inbox import ROLES, RunningInbox, token_of
+from tests.support.form_browser import token_of
+from tests.support.inbox import ROLES, RunningInbox
 from tests.support.inbox_thread import InboxThread, a_thread, publishing
 
 Ids = dict[str, str]

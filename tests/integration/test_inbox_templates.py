@@ -11,8 +11,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.sandbox.client import SandboxClient
 from tests.support import world
+from tests.support.form_browser import token_of
 from tests.support.garage_of_templates import BODY, NEW, OTHER, Garage
-from tests.support.inbox import ADVISOR, RunningInbox, an_inbox_of_its_own, token_of
+from tests.support.inbox import ADVISOR, RunningInbox, an_inbox_of_its_own
 from tests.support.sandbox import GRAPH_TOKEN
 
 

@@ -10,7 +10,8 @@ from libs.common.events.directory import CustomerUpserted
 from libs.common.events.topics import PORTAL_MESSAGES as PORTAL
 from tests.support import world
 from tests.support.command import complaint, environment, transom
-from tests.support.portal_site import HOST, PLATFORM, PortalSite, form_of, token_of
+from tests.support.form_browser import token_of
+from tests.support.portal_site import HOST, PLATFORM, PortalSite, form_of
 
 
 async def test_the_page_shows_the_thread_and_says_what_was_read(site: PortalSite) -> None:

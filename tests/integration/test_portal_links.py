@@ -7,8 +7,9 @@ import pytest
 
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.pages.headers import HEADERS
+from tests.support.form_browser import token_of
 from tests.support.logs import LogLines
-from tests.support.portal_site import HOST, PLATFORM, PortalSite, a_portal_site, token_of
+from tests.support.portal_site import HOST, PLATFORM, PortalSite, a_portal_site
 from tests.support.written_pages import text_of
 
 

@@ -16,8 +16,9 @@ from libs.common.pages.static_files import StaticFiles
 from services.portal import outbox, queries, sites
 from services.portal.html import STATIC
 from services.portal.languages import language_of
+from tests.support.form_browser import token_of
 from tests.support.logs import LogLines
-from tests.support.portal_site import HOST, PortalSite, a_portal_site, form_of, token_of
+from tests.support.portal_site import HOST, PortalSite, a_portal_site, form_of
 from tests.support.waiting import eventually, eventually_true
 
 

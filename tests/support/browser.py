@@ -96,7 +96,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if skipped:
         terminalreporter.section("BROWSER TESTS DID NOT RUN", sep="!", red=True, bold=True)
         terminalreporter.write_line(
-            f"{len(skipped)} tests of the portal's pages need Chromium, and there is none: install it"
+            f"{len(skipped)} tests of pages need Chromium, and there is none: install it"
             f" (Debian: apt install chromium), or name one with {CHROMIUM}."
         )
 
@@ -110,3 +110,12 @@ async def browser() -> AsyncIterator[Browser]:
     async with running_browser(found) as running:
         yield running
     await asyncio.sleep(0)
+
+
+@pytest_asyncio.fixture
+async def contexts() -> AsyncIterator[list[BrowserContext]]:
+    """The browsers of a test, which are closed after it."""
+    opened: list[BrowserContext] = []
+    yield opened
+    for context in opened:
+        await context.close()

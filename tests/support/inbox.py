@@ -5,7 +5,6 @@ made twice for tests. Start one for a file of tests, and give each test an organ
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from libs.common.service import Service
 from services.inbox.app import run
 from services.inbox.settings import InboxServiceSettings
 from tests.support import databases, world
+from tests.support.form_browser import FormBrowser, token_of
 from tests.support.topics import OwnTopics
 
 KEY = "the-signing-key-of-the-inboxs-tests"
@@ -32,7 +32,6 @@ OWNER = ("*",)
 ADVISOR = ("messages.view", "messages.send", "customers.contact.view")
 TECHNICIAN = ("messages.view",)
 ROLES: Mapping[str, Sequence[str]] = {"owner": OWNER, "advisor": ADVISOR, "technician": TECHNICIAN}
-_TOKEN = re.compile(r'name="token" value="([^"]*)"')
 
 
 def a_token(
@@ -55,35 +54,14 @@ def a_token(
     return jwt.encode({name: value for name, value in said.items() if value is not None}, key, "HS256")
 
 
-class Staff:
-    """A browser of somebody of the staff. It keeps cookies, and posts forms as a page of the inbox does."""
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self.client = client
-        self.origin = str(client.base_url).rstrip("/")
-
-    async def get(self, path: str, **headers: str) -> httpx.Response:
-        return await self.client.get(path, headers=headers)
-
-    async def post(
-        self, path: str, fields: Mapping[str, str], headers: Mapping[str, str] | None = None
-    ) -> httpx.Response:
-        """Post a form, with the headers of a browser on our page unless others are given."""
-        ours = {"origin": self.origin, "sec-fetch-site": "same-origin"} if headers is None else dict(headers)
-        return await self.client.post(path, data=dict(fields), headers=ours)
+class Staff(FormBrowser):
+    """A browser of somebody of the staff."""
 
     async def signs_in(self, token: str, leads_to: str = "/inbox") -> httpx.Response:
         """By the form for a development token."""
         page = await self.get(f"/login?next={leads_to}")
         fields = {"token": token_of(page), "next": leads_to, "development_token": token}
         return await self.post("/login", fields)
-
-
-def token_of(page: httpx.Response) -> str:
-    """The token of the forms of a page."""
-    found = _TOKEN.search(page.text)
-    assert found is not None, page.text
-    return found[1]
 
 
 @dataclass

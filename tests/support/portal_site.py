@@ -3,7 +3,7 @@
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -36,6 +36,7 @@ from services.portal.seats import Seats
 from services.portal.sites import Sites
 from services.portal.streams import Streams
 from tests.support import world
+from tests.support.form_browser import FormBrowser, token_of
 from tests.support.published import Published, published_on
 
 MASTER = b"the-master-key-of-the-portals-tests"
@@ -51,7 +52,6 @@ insert into messages (org_id, message_id, conversation_id, direction, channel, k
                       occurred_at, received_at)
 values ($1, $2, $3, $4, $5, 'text', $6, $7, $8, $9, $10, $10)
 """
-_TOKEN = re.compile(r'name="token" value="([^"]*)"')
 _FORM = re.compile(r'name="client_id" value="([^"]*)"')
 
 
@@ -65,21 +65,8 @@ class Person:
     phone: str
 
 
-class Browser:
-    """One browser on one host. It keeps cookies, and posts forms as a page of that host does."""
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self.client = client
-        self.origin = str(client.base_url).rstrip("/")
-
-    async def get(self, path: str, **headers: str) -> httpx.Response:
-        return await self.client.get(path, headers=headers)
-
-    async def post(
-        self, path: str, fields: Mapping[str, str], headers: Mapping[str, str] | None = None
-    ) -> httpx.Response:
-        ours = {"origin": self.origin, "sec-fetch-site": "same-origin"} if headers is None else dict(headers)
-        return await self.client.post(path, data=dict(fields), headers=ours)
+class Browser(FormBrowser):
+    """A customer's browser."""
 
     async def open(self, code: str, **fields: str) -> httpx.Response:
         """Get the page of a link and post its form."""
@@ -93,12 +80,6 @@ class Browser:
             "/conversation/messages",
             {"token": token_of(page), "client_id": form_of(page), "text": text, **fields},
         )
-
-
-def token_of(page: httpx.Response) -> str:
-    found = _TOKEN.search(page.text)
-    assert found is not None, page.text
-    return found[1]
 
 
 def form_of(page: httpx.Response) -> str:
