@@ -29,6 +29,7 @@ from libs.common.directory import holds
 from libs.common.directory.holds import Hold, Said
 from libs.common.directory.organisations import AuditLine, add_lines
 from libs.common.errors import Transient
+from libs.common.events.base import fields_or_text
 from libs.common.events.content import IntentContent, OutBridge, OutReaction, OutTemplate, TemplateFields
 from libs.common.events.fields import ConsentPurpose
 from libs.common.events.intents import FirstContact, Intent
@@ -78,12 +79,8 @@ class Wish:
     def hash(self) -> bytes:
         """What two wishes under one id have in common when they are the same."""
         parts = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        written = orjson.dumps(parts, default=_part, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
+        written = orjson.dumps(parts, default=fields_or_text, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
         return sha256(written).digest()
-
-
-def _part(value: object) -> object:
-    return str(value) if isinstance(value, UUID) else vars(value)
 
 
 class Sent(NamedTuple):

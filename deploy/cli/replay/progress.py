@@ -32,7 +32,7 @@ def shown(total: int, out: TextIO = sys.stderr) -> Iterator[Progress]:
         task = bar.add_task("reads", total=total)
 
         def tell(read: int, published: int, at_ms: int) -> None:
-            bar.update(task, completed=read, description=f"{published} fed through, {_time(at_ms)}")
+            bar.update(task, completed=read, description=f"{published} fed through, {written(at_ms)}")
 
         yield tell
 
@@ -46,9 +46,10 @@ class Lines:
     def __call__(self, read: int, published: int, at_ms: int) -> None:
         if steady() - self._said >= self._every:
             self._said = steady()
-            self._out.write(f"{read} of {self._total} read, {published} fed through, up to {_time(at_ms)}\n")
+            self._out.write(f"{read} of {self._total} read, {published} fed through, up to {written(at_ms)}\n")
             self._out.flush()
 
 
-def _time(at_ms: int) -> str:
+def written(at_ms: int) -> str:
+    """The time of a record (ms since 1970), as ``--from`` takes it."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import uuid4
 
 from aiokafka import TopicPartition
 
 from deploy.cli.replay.effects import Effects, watching
-from deploy.cli.replay.progress import shown
+from deploy.cli.replay.progress import shown, written
 from deploy.cli.replay.readers import outside_of
 from deploy.cli.replay.reading import Reading, reading
 from deploy.cli.replay.selection import Feed, Found, Selection
@@ -83,7 +83,7 @@ class Summary:
         if len(self.numbers) > len(named):
             lines.append(f"  and of {len(self.numbers) - len(named)} numbers more")
         if self.began_ms is not None and self.upto_ms is not None:
-            lines.append(f"  of the time from {_time(self.began_ms)} to {_time(self.upto_ms)}")
+            lines.append(f"  of the time from {written(self.began_ms)} to {written(self.upto_ms)}")
         if not selection.dlq:
             lines += [
                 f"  partition {partition}: {count}, offsets {first} to {last}"
@@ -177,7 +177,7 @@ class Run:
         if self.selection.remembers:
             return f"  {what}; the next run goes on from here"
         if self._stopped and self.summary.upto_ms is not None:
-            return f"  {what}; go on with --from {_time(self.summary.upto_ms)}"
+            return f"  {what}; go on with --from {written(self.summary.upto_ms)}"
         more = f"; up to {self._under_way} more may have been published" if self._under_way else ""
         return f"  {what}: repeat the command, which is safe{more}"
 
@@ -237,7 +237,3 @@ def _named(reason: str, kind: str) -> str:
     if not reason:
         return f"of type {kind}" if kind else "without a type"
     return reason if not kind else f"{reason}, of type {kind}"
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

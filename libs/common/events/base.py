@@ -27,7 +27,7 @@ class Part(BaseModel):
     def encode(self) -> bytes:
         """UTF-8 JSON, times as RFC 3339 UTC."""
         try:
-            return orjson.dumps(vars(self), default=_fields_or_text, option=orjson.OPT_UTC_Z)
+            return orjson.dumps(vars(self), default=fields_or_text, option=orjson.OPT_UTC_Z)
         except TypeError:  # an integer beyond 64 bits, which pydantic writes in twice the time
             return self.model_dump_json().encode()
 
@@ -41,10 +41,10 @@ class Part(BaseModel):
 
 def encode_object(fields: Mapping[str, Any]) -> bytes:
     """The fields of an event, ``type`` among them, as it is written. Raises TypeError as ``Event.encode_fields``."""
-    return orjson.dumps(fields, default=_fields_or_text, option=orjson.OPT_UTC_Z)
+    return orjson.dumps(fields, default=fields_or_text, option=orjson.OPT_UTC_Z)
 
 
-def _fields_or_text(value: Any) -> Any:
+def fields_or_text(value: Any) -> Any:
     """What orjson does not write itself: a part of an event, and asyncpg's own subclass of UUID."""
     return str(value) if isinstance(value, UUID) else vars(value)
 
