@@ -1,4 +1,4 @@
-"""What an ingest worker deletes: what nobody could end any more goes, and no table keeps another one waiting."""
+"""What is deleted by its age: what nobody could end any more goes, and no table keeps another one waiting."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -8,8 +8,10 @@ import pytest_asyncio
 
 from libs.common.db.pool import Pool, open_pool
 from libs.common.events.directory import NumberRemoved
+from libs.common.forgetting import forget_all
 from libs.common.retryable import is_statement_timeout
 from libs.common.sending.pause_queries import UNTRIED
+from services.inbox import sending_queries
 from services.ingest.tasks import PAUSES_KEPT, purge
 from tests.support import world
 from tests.support.ingest import ORG, now
@@ -30,6 +32,14 @@ select uuidv7(), 1, 'refused', 'kafka_away', now(), now(), 1
 _RESENT = (
     "insert into resends (provider, org_id, message_id, attempt, released_at) select 'meta', 'acme', uuidv7(), 1, now()"
 )
+_ASKED = """
+insert into inbox_sends (org_id, intent_id, user_id, body_hash, sent_at)
+select 'acme', uuidv7(), 'u', '', now() from generate_series(1, 600)
+"""
+_SLOW = """
+create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.002); return old; end $$;
+create trigger slow before delete on inbox_sends for each row execute function slow()
+"""
 
 
 @pytest_asyncio.fixture
@@ -89,3 +99,12 @@ async def test_a_table_with_a_locked_row_keeps_no_other_from_being_cleared(pool:
         assert not await db.fetchval("select exists (select from resends)")
         await purge(pool, lambda: later)
         assert not await db.fetchval("select exists (select from webhook_refusals)")
+
+
+async def test_rows_go_in_smaller_slices_where_a_slice_is_too_slow_for_a_statement(pool: Pool) -> None:
+    async with pool.acquire() as db:
+        await db.execute(_ASKED)
+        await db.execute(_SLOW)
+    await forget_all(pool, sending_queries.forget, pool.now() + MINUTE)
+    async with pool.acquire() as db:
+        assert not await db.fetchval("select exists (select from inbox_sends)")
