@@ -186,6 +186,25 @@ async def test_of_the_free_form_messages_of_a_number_the_first_thousand_of_a_mon
     assert (await world.price(december))[0] == 0
 
 
+async def test_what_meta_takes_out_of_the_free_thousand_afterwards_makes_room_for_another(world: World) -> None:
+    await world.run("insert into service_months values ($1, $2, '2026-11-01', $3)", ORG, NUMBER, FREE_SERVICE - 2)
+    first, second, third = [await world.said("service", at=AT + timedelta(seconds=n)) for n in range(3)]
+    for message in (first, second):
+        await world.becomes(message, "delivered")
+    await world.charge()
+    await world.said("service", "free_entry_point", at=AT + timedelta(minutes=1), message_id=first)
+    await world.said("marketing", at=AT + timedelta(minutes=1), message_id=second)
+    await world.charge()
+    await world.becomes(third, "delivered")
+    fourth = await world.said("service", at=AT + timedelta(minutes=2))
+    await world.becomes(fourth, "delivered", AT + timedelta(minutes=2))
+    await world.charge(after=timedelta(minutes=2))
+    assert [(await world.price(one))[0] for one in (first, second, third, fourth)] == [0, Decimal("0.0382"), 0, 0]
+    await world.said("service", at=AT + timedelta(minutes=3), message_id=first)
+    await world.charge(after=timedelta(minutes=3))
+    assert (await world.price(first))[0] == Decimal("0.0159"), "it is one of them again, and comes last"
+
+
 async def test_what_does_not_arrive_costs_nothing(world: World) -> None:
     failed, never = await world.said(), await world.said()
     await world.charge()

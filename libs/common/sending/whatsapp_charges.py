@@ -7,9 +7,10 @@ Rule 1: a message has one charge for each attempt that Meta priced, also where a
 Rule 2: a charge is estimated until the message is delivered. It is looked at again after ``FIRST_LOOK``, and then when
         it is twice as old, for ``LOOKED_AFTER``: so long Meta tries to deliver. What is not delivered costs nothing.
 Rule 3: which of the month's free messages a message was is said once, in the transaction that confirms its charge, and
-        stands in ``figures`` from then on.
+        stands in ``figures`` from then on. Where Meta says later that it is none, the next one has its place.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -70,7 +71,6 @@ class Priced(NamedTuple):
     bsuid: str | None
     phone: str | None
     currency: str | None
-    charged_at: datetime
     place: int | None
 
     @property
@@ -99,8 +99,7 @@ class _Judged(NamedTuple):
     key: Key
     delivered: bool
     words: MetaWords
-    wanted: tuple[Wanted, ...]
-    """The rates that price it: the first that is in the rate card counts."""
+    wanted: tuple[Wanted, ...]  # the rates that price it: the first that is in the rate card counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +158,7 @@ on conflict (org_id, message_id, attempt) do nothing
 _WORDS = f"""
 select p.org_id, p.message_id, p.attempt, p.provider_id, p.type, p.category, p.billable, p.at as said_at, m.status,
        m.attempt = p.attempt as is_current, coalesce(m.delivered_at, m.read_at) as arrived_at, c.conversation_id,
-       c.phone_number_id, c.wa_id, c.bsuid, k.phone, o.currency, h.at as charged_at,
+       c.phone_number_id, c.wa_id, c.bsuid, k.phone, o.currency,
        (h.figures ->> p.provider_id)::int as place
   from ours h
 {_PLACE.format(key="h")}
@@ -179,7 +178,7 @@ with ours as materialized (
       from (select * from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
              order by org_id, message_id, attempt offset 0) u
      cross join lateral (
-           select h.org_id, h.message_id, h.attempt, h.figures, h.at from charges h
+           select h.org_id, h.message_id, h.attempt, h.figures from charges h
             where h.org_id = u.org_id and h.message_id = u.message_id and h.attempt = u.attempt
             limit 1
               for no key update) h
@@ -188,7 +187,7 @@ with ours as materialized (
 
 _READ_NEW = f"""
 with ours as materialized (
-    select u.*, '{{}}'::jsonb as figures, $4::timestamptz as at
+    select u.*, '{{}}'::jsonb as figures
       from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
      where not exists (select from charges h
                         where h.org_id = u.org_id and h.message_id = u.message_id and h.attempt = u.attempt offset 0)
@@ -299,7 +298,7 @@ async def _charge_new(db: Connection, keys: Sequence[Key], now: datetime, spent:
     """
     if not keys:
         return set()
-    words = [_judged(Priced(*row)) for row in await db.fetch(_READ_NEW, *as_columns(keys), now)]
+    words = [_judged(Priced(*row)) for row in await db.fetch(_READ_NEW, *as_columns(keys))]
     if not words:
         return set()
     async with db.transaction():
@@ -316,11 +315,8 @@ async def _rows(db: Connection, words: Sequence[_Judged], now: datetime) -> list
     """The row of each charge, beside the first of its words."""
     rates = await _rates(db, words)
     places = await _places(db, words)
-    grouped = [list(of_one) for _, of_one in groupby(words, key=_key)]
+    grouped = [list(of_one) for _, of_one in groupby(words, key=attrgetter("key"))]
     return [(of_one[0], _row(of_one, rates, places, now)) for of_one in grouped]
-
-
-_key = attrgetter("key")
 
 
 def _judged(one: Priced) -> _Judged:
@@ -344,16 +340,20 @@ async def _places(db: Connection, words: Iterable[_Judged]) -> dict[tuple[Key, s
     """Which of its number's messages of the month each is: of what is delivered, the next; else as if it were next."""
     known: dict[tuple[Key, str], int] = {}
     asked: dict[tuple[str, str, date], list[_Judged]] = {}
+    taken = Counter[tuple[str, str, date]]()
     for one in words:
-        if one.of.place is not None:
+        counts, number, month = counts_towards_free(one.words), one.of.phone_number_id, one.words.day.replace(day=1)
+        if counts and one.of.place is not None:
             known[one.key, one.of.provider_id] = one.of.place
-        elif counts_towards_free(one.words) and one.of.phone_number_id is not None:
-            month = one.words.day.replace(day=1)
-            asked.setdefault((one.of.org_id, one.of.phone_number_id, month), []).append(one)
-    if not asked:
+        elif counts and number is not None:
+            asked.setdefault((one.of.org_id, number, month), []).append(one)
+            taken[one.of.org_id, number, month] += one.delivered
+        elif number is not None and one.of.place is not None:
+            taken[one.of.org_id, number, month] -= 1
+    if not taken:
         return known
-    counted = [(*month, sum(one.delivered for one in of_month)) for month, of_month in sorted(asked.items())]
-    after = {tuple(row)[:3]: row["delivered"] for row in await db.fetch(_TAKE_PLACES, *as_columns(counted))}
+    rows = await db.fetch(_TAKE_PLACES, *as_columns([(*at, places) for at, places in sorted(taken.items())]))
+    after = {tuple(row)[:3]: row["delivered"] for row in rows}
     for number_month, of_month in asked.items():
         place = after[number_month] - sum(one.delivered for one in of_month)
         for one in sorted(of_month, key=lambda one: (one.words.day, one.of.said_at, one.of.provider_id)):
