@@ -9,7 +9,7 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.errors import Transient
 from libs.common.ids import MessageKey
-from libs.common.thread.conversations import current_conversation
+from libs.common.thread.conversations import current_conversation, wrote_last
 from libs.common.thread.portal_view import shown
 from services.ingest.queries import StoredMessage
 
@@ -64,7 +64,7 @@ update customers k
 # One write per conversation, which is also the lock that keeps it from being merged away. Where its customer was
 # resolved anew or erased since the place was found, nothing is stored. What comes twice moves
 # nothing: only a later message says where the customer wrote last. The window is WhatsApp's, and stays.
-_STORE = """
+_STORE = f"""
 with incoming as materialized (
     select *
       from unnest($1::text[], $2::uuid[], $3::bigint[], $4::text[], $5::jsonb[], $6::timestamptz[]) with ordinality
@@ -76,9 +76,7 @@ with incoming as materialized (
      order by i.conversation_id
 ), held as (
     update conversations c
-       set last_inbound_channel = case when n.at > coalesce(c.last_inbound_at, '-infinity') then 'portal'
-                                       else c.last_inbound_channel end,
-           last_inbound_at = greatest(c.last_inbound_at, n.at)
+       set {wrote_last("c", "n.at", "'portal'")}
       from newest n
      where c.conversation_id = n.conversation_id and c.org_id = n.org_id and c.identity_version = n.identity_version
  returning c.org_id, c.conversation_id, c.customer_id, c.last_customer_at, c.identity_changed_at, c.first_refused_at,
@@ -100,7 +98,7 @@ select h.conversation_id, h.customer_id, h.last_customer_at, h.identity_changed_
   left join held h on h.conversation_id = i.conversation_id and h.org_id = i.org_id
   left join fresh f on f.provider_id = i.provider_id
  order by i.place
-"""
+"""  # noqa: S608 -- a constant
 
 _STORED = f"""
 select m.provider_id, m.message_id, {current_conversation("m")} as conversation_id, m.content, m.occurred_at as at,

@@ -10,7 +10,7 @@ from libs.common.db.pool import Connection
 from libs.common.errors import Transient
 from libs.common.events.outbound import Channel
 from libs.common.phone import canonical, from_wa_id
-from libs.common.thread.conversations import current_conversation
+from libs.common.thread.conversations import current_conversation, wrote_last
 from services.ingest.items import CustomerCall, CustomerMessage, GroupMessage, IdentityChange, Sender
 
 # ── Messages ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -97,9 +97,7 @@ with incoming as materialized (
 ), held as (
     update conversations c
        set last_customer_at = greatest(c.last_customer_at, n.customer_at),
-           last_inbound_channel = case when n.inbound_at > coalesce(c.last_inbound_at, '-infinity') then 'whatsapp'
-                                       else c.last_inbound_channel end,
-           last_inbound_at = greatest(c.last_inbound_at, n.inbound_at),
+           {wrote_last("c", "n.inbound_at", "'whatsapp'")},
            wa_id_at = case when c.wa_id = n.wa_id then greatest(c.wa_id_at, n.wa_id_at) else c.wa_id_at end,
            bsuid_at = case when c.bsuid = n.bsuid then greatest(c.bsuid_at, n.bsuid_at) else c.bsuid_at end
       from newest n

@@ -10,7 +10,7 @@ from libs.common.db.columns import as_columns
 from libs.common.db.locks import SMS_PARTS, lock
 from libs.common.db.pool import Connection
 from libs.common.errors import Transient
-from libs.common.thread.conversations import current_conversation
+from libs.common.thread.conversations import current_conversation, wrote_last
 from services.ingest.queries import Place, StoredMessage
 
 # ── Whose it is ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -111,9 +111,8 @@ _TYPES = (
 )
 
 # Only a message that is not stored yet moves anything: Twilio names no time, so a repeated delivery would look newer.
-# A word such as STOP moves nothing either: it asks for no answer. It says that the customer has written, where nothing
-# else does. The update is also the lock that keeps the conversation from being merged away. The window stays where it
-# is.
+# A word such as STOP moves nothing either: it asks for no answer. The update is also the lock that keeps the
+# conversation from being merged away. The window stays where it is.
 _STORE = f"""
 with incoming as materialized (
     select *
@@ -132,9 +131,7 @@ with incoming as materialized (
      order by u.conversation_id
 ), held as (
     update conversations c
-       set last_inbound_channel = case when n.at > coalesce(c.last_inbound_at, '-infinity') then 'sms'
-                                       else c.last_inbound_channel end,
-           last_inbound_at = coalesce(greatest(c.last_inbound_at, n.at), n.heard_at)
+       set {wrote_last("c", "n.at", "'sms'", heard="n.heard_at")}
       from newest n
      where c.conversation_id = n.conversation_id and c.org_id = n.org_id and c.identity_version = n.identity_version
  returning c.org_id, c.conversation_id

@@ -121,6 +121,15 @@ async def test_an_older_text_moves_nothing_and_one_from_the_future_counts_as_now
     assert (await portal.row("select last_seen_at from customers"))["last_seen_at"] == clock
 
 
+async def test_a_text_from_before_the_only_word_of_its_customer_says_where_they_write(portal: PortalWorld) -> None:
+    async with portal.pool.acquire() as db:  # as STOP by SMS leaves it
+        await db.execute("update conversations set last_inbound_channel = null, last_inbound_at = $1", now())
+    wrote = portal.writes(at=now() - MINUTE)
+    await portal.handle(wrote)
+    conversation = await portal.conversation()
+    assert (conversation["last_inbound_channel"], conversation["last_inbound_at"]) == ("portal", wrote.at)
+
+
 async def test_a_conversation_of_another_organisation_is_rejected_and_its_neighbours_go_on(portal: PortalWorld) -> None:
     async with portal.pool.acquire() as db:
         await world.an_org(db, "other", "106400000000555", sms_number="+447700900002", portal_host=None)

@@ -79,6 +79,16 @@ async def test_an_sms_goes_on_in_the_whatsapp_conversation_and_leaves_its_window
     assert tuple(row) == (at, "sms")
 
 
+async def test_what_was_written_in_whatsapp_before_a_first_stop_and_comes_after_it_says_where(ingest: Ingest) -> None:
+    await text(ingest, "STOP")
+    await received(ingest, 1)
+    at = now() - timedelta(minutes=5)
+    await ingest.post(of_messages(a_message(at)))
+    await received(ingest, 2)
+    row = await ingest.row("select last_inbound_channel, last_inbound_at, last_customer_at from conversations")
+    assert tuple(row) == ("whatsapp", at, at)
+
+
 async def test_two_garages_with_one_customer_stay_apart(ingest: Ingest) -> None:
     await another_garage(ingest)
     await text(ingest)

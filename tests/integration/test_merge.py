@@ -104,6 +104,23 @@ async def test_everything_of_a_conversation_goes_with_it(pool: Pool, table: str)
         assert await db.fetchval(count, loser) == 0
 
 
+@pytest.mark.parametrize(("of_loser", "of_winner"), [("sms", None), (None, "sms"), (None, None)])
+async def test_where_one_of_two_threads_has_only_a_word_the_customer_writes_where_the_other_says(
+    pool: Pool, of_loser: str | None, of_winner: str | None
+) -> None:
+    told = {LOSER: of_loser, WINNER: of_winner}
+    wrote = "update conversations set last_inbound_channel = $2, last_inbound_at = $3 where conversation_id = $1"
+    async with pool.acquire() as db, db.transaction():
+        for number, channel in told.items():
+            at = datetime(2026, 11, 20, 9 if channel else 10, tzinfo=UTC)
+            await db.execute(wrote, await an_id(db, "conversation", number), channel, at)
+        await merge(db)
+        asked = "select last_inbound_channel, last_inbound_at from conversations where conversation_id = $1"
+        [found] = await db.fetch(asked, await an_id(db, "conversation", WINNER))
+    channel = of_loser or of_winner
+    assert tuple(found) == (channel, datetime(2026, 11, 20, 9 if channel else 10, tzinfo=UTC))
+
+
 async def test_no_link_that_led_to_one_of_two_threads_leads_to_the_joint_one(pool: Pool) -> None:
     async with pool.acquire() as db, db.transaction():
         await merge(db)

@@ -121,6 +121,19 @@ async def test_who_has_only_said_stop_and_start_has_written_and_is_asked_back(ro
     assert await answer(router, garage, start) == ("bridge", "sms", "window_expired")
 
 
+@pytest.mark.parametrize("word", ["STOP", "START"])
+async def test_who_wrote_by_sms_before_their_first_word_and_is_heard_after_it_is_answered_by_sms(
+    router: Router, texts: Texts, word: str
+) -> None:
+    garage = await stored(router, Garage(last_customer_at=None, last_inbound_channel=None))
+    await texts.come(garage, text=word, seconds_ago=30)
+    message = await texts.come(garage, seconds_ago=60)
+    [found] = await router.rows("select last_inbound_channel, last_inbound_at from conversations")
+    assert (found["last_inbound_channel"], found["last_inbound_at"]) == ("sms", message["occurred_at"])
+    told = {"STOP": ("silent", None, "sms_opted_out"), "START": ("session", "sms", "live_channel")}
+    assert await answer(router, garage, message) == told[word]
+
+
 @pytest.mark.parametrize("seed", range(12))
 async def test_the_live_channel_is_that_of_the_newest_sms_which_is_no_word_in_whatever_order_they_come(
     router: Router, texts: Texts, seed: int
@@ -195,8 +208,9 @@ async def test_no_sms_answers_an_organisations_line_under_another_spelling(
     assert [d["reason"] for d in published["outbound.decisions.v1"]] == ["no_phone"]
 
 
+@pytest.mark.parametrize("known", [False, True])
 async def test_what_a_stranger_wrote_by_sms_moves_with_the_number_and_opens_no_window(
-    router: Router, texts: Texts
+    router: Router, texts: Texts, *, known: bool
 ) -> None:
     garage = await stored(router, Garage.closed())
     message = await texts.come(garage)
@@ -212,6 +226,9 @@ async def test_what_a_stranger_wrote_by_sms_moves_with_the_number_and_opens_no_w
         ]
         address = conversations.ConversationAddress(garage.org_id, stranger, garage.number)
         await conversations.ensure(db, [address])
+        if known:  # they wrote in WhatsApp before
+            wrote = "update conversations set last_inbound_channel = 'whatsapp', last_inbound_at = $2"
+            await db.execute(f"{wrote} where customer_id = $1", stranger, NOW - DAY)
         await parting.split(db, garage.org_id, stranger, sent)
     [moved] = await router.rows("select * from conversations where customer_id = $1", stranger)
     assert (moved["last_customer_at"], moved["last_inbound_at"], moved["last_inbound_channel"]) == (None, at, "sms")

@@ -18,6 +18,7 @@ from uuid import UUID
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.portal_access import end_access
+from libs.common.thread.conversations import wrote_last
 
 
 class Merge(NamedTuple):
@@ -63,7 +64,7 @@ select l.org_id, l.conversation_id as loser, w.conversation_id as winner
  order by l.conversation_id
 """
 
-_JOIN_WINDOWS = """
+_JOIN_WINDOWS = f"""
 with held as (
     select c.* from conversations c
      where c.conversation_id = any($2::uuid[] || $3::uuid[]) and c.org_id = any($1::text[])
@@ -72,8 +73,10 @@ with held as (
 ), lost as (
     select m.org_id, m.winner, max(l.last_customer_at) as last_customer_at,
            max(l.identity_changed_at) as identity_changed_at, max(l.first_refused_at) as first_refused_at,
-           max(l.last_refused_at) as last_refused_at, max(l.last_inbound_at) as last_inbound_at,
-           (array_agg(l.last_inbound_channel order by l.last_inbound_at desc nulls last))[1] as last_inbound_channel,
+           max(l.last_refused_at) as last_refused_at, max(l.last_inbound_at) as heard_at,
+           max(l.last_inbound_at) filter (where l.last_inbound_channel <> '') as wrote_at,
+           (array_agg(l.last_inbound_channel order by l.last_inbound_at desc nulls last)
+              filter (where l.last_inbound_channel <> ''))[1] as last_inbound_channel,
            (array_agg(l.wa_id order by l.last_customer_at desc nulls last)
               filter (where l.wa_id is not null))[1] as wa_id,
            (array_agg(l.bsuid order by l.last_customer_at desc nulls last)
@@ -87,15 +90,12 @@ update conversations w
        identity_changed_at = greatest(w.identity_changed_at, l.identity_changed_at),
        first_refused_at = greatest(w.first_refused_at, l.first_refused_at),
        last_refused_at = greatest(w.last_refused_at, l.last_refused_at),
-       last_inbound_channel = case when w.last_inbound_at is null or l.last_inbound_at > w.last_inbound_at
-                                   then coalesce(l.last_inbound_channel, w.last_inbound_channel)
-                                   else w.last_inbound_channel end,
-       last_inbound_at = greatest(w.last_inbound_at, l.last_inbound_at),
+       {wrote_last("w", "l.wrote_at", "l.last_inbound_channel", heard="l.heard_at")},
        wa_id = coalesce(w.wa_id, l.wa_id),
        bsuid = coalesce(w.bsuid, l.bsuid)
   from lost l
  where w.conversation_id = l.winner and w.org_id = l.org_id
-"""
+"""  # noqa: S608 -- a constant
 
 # One slot remains, the one held longest. There may be two, because it was not known that it was one customer.
 _MOVE_SLOTS = """

@@ -21,6 +21,18 @@ def current_conversation(row: str) -> str:
     )
 
 
+def wrote_last(row: str, at: str, channel: str, heard: str = "null") -> str:
+    """SQL assignments: in the conversation ``row`` the customer wrote on ``channel`` at ``at``; SQL expressions.
+
+    The newest counts, in whatever order they come; where ``at`` is null, none came. ``heard`` is the time of a word
+    such as STOP: it says that the customer has written, where nothing else does. Such a time has no channel, and any
+    message takes its place.
+    """
+    newer = f"{at} > coalesce(case when {row}.last_inbound_channel <> '' then {row}.last_inbound_at end, '-infinity')"
+    return f"""last_inbound_channel = case when {newer} then {channel} else {row}.last_inbound_channel end,
+           last_inbound_at = coalesce(case when {newer} then {at} else {row}.last_inbound_at end, {heard})"""
+
+
 class ConversationAddress(NamedTuple):
     """How a customer is reached through a business number: by ids that are theirs now, each with its time.
 

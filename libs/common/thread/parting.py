@@ -7,6 +7,7 @@ from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
+from libs.common.thread.conversations import wrote_last
 
 
 class SenderFilter(NamedTuple):
@@ -93,12 +94,11 @@ update messages m set conversation_id = w.conversation_id from wanted w where m.
 
 # The window of whose thread they were in was opened by a stranger: it is closed until the customer writes. The
 # stranger's is open since they wrote. An SMS opens none.
-_AFTER = """
+_AFTER = f"""
 with opened as (
     update conversations c
        set last_customer_at = greatest(c.last_customer_at, u.opened_at),
-           last_inbound_at = greatest(c.last_inbound_at, u.at),
-           last_inbound_channel = coalesce(c.last_inbound_channel, u.channel)
+           {wrote_last("c", "u.at", "u.channel")}
       from unnest($3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[])
         as u (phone_number_id, opened_at, at, channel)
      where c.org_id = $1 and c.customer_id = $2 and c.phone_number_id is not distinct from u.phone_number_id
@@ -106,7 +106,7 @@ with opened as (
 update conversations c
    set identity_changed_at = greatest(c.identity_changed_at, c.last_customer_at)
  where c.org_id = $1 and c.conversation_id = any($7::uuid[])
-"""
+"""  # noqa: S608 -- a constant
 
 
 async def messages_from(db: Connection, senders: SenderFilter) -> list[ThreadMessage]:
