@@ -2,7 +2,8 @@
 
 Rule 1: a typed STOP and WhatsApp's own switch change the consent for marketing alone, not that for WhatsApp.
 Rule 2: a stop by the switch counts, whoever it is of: of somebody unknown it makes a customer, without a conversation.
-        The directory may know them later, with an older consent. A resume of somebody unknown changes nothing.
+        The directory may know them later, with an older consent. A stop of somebody who was erased since makes none.
+        A resume of somebody unknown changes nothing.
 Rule 3: one process at a time publishes what was stored, from what is recorded.
 """
 
@@ -12,11 +13,12 @@ from datetime import datetime, timedelta
 from libs.common import metrics
 from libs.common.db.locks import try_alone
 from libs.common.db.pool import Connection, Pool
-from libs.common.directory import consents, identities
+from libs.common.directory import consents, identities, suppressions
 from libs.common.directory.consents import KEYWORD, SaidConsent
 from libs.common.directory.identities import Observation
 from libs.common.directory.identity_history import Origin
 from libs.common.errors import Transient
+from libs.common.events.directory import ConsentCategory
 from libs.common.events.topics import DIRECTORY_CHANGES
 from libs.common.kafka.producer import Producer, Record
 from libs.common.logging import get_logger
@@ -28,6 +30,7 @@ log = get_logger()
 
 PUBLISH_EVERY = timedelta(seconds=1)
 _AT_ONCE = 500
+_MARKETING: ConsentCategory = "marketing"
 
 
 async def store_keywords(db: Connection, messages: Sequence[StoredMessage]) -> None:
@@ -35,7 +38,7 @@ async def store_keywords(db: Connection, messages: Sequence[StoredMessage]) -> N
     await consents.store_said(
         db,
         [
-            SaidConsent(one.org_id, one.customer_id, "marketing", keyword == "start", one.at, "whatsapp", KEYWORD)
+            SaidConsent(one.org_id, one.customer_id, _MARKETING, keyword == "start", one.at, "whatsapp", KEYWORD)
             for one in messages
             if one.customer_id is not None and (keyword := one.content.get("keyword")) is not None
         ],
@@ -46,13 +49,12 @@ async def store_preferences(pool: Pool, preferences: Sequence[CustomerPreference
     """Store the consents that customers switched in WhatsApp."""
     async with pool.acquire() as db, db.transaction():
         senders = await find_senders(db, [(one.phone_number_id, *one.sender.ids) for one in preferences])
-        found = await identities.resolve(
-            db, [_seen(row.org_id, one) for row, one in zip(senders, preferences, strict=True)], now
-        )
+        seen = [_seen(row.org_id, one) for row, one in zip(senders, preferences, strict=True)]
+        found = await identities.resolve(db, await _without_erased(db, seen), now)
         said = [
-            SaidConsent(row.org_id, who.customer_id, "marketing", one.marketing, one.at, "whatsapp", "preferences")
-            for row, who, one in zip(senders, found, preferences, strict=True)
-            if row.org_id is not None and who.customer_id is not None
+            SaidConsent(one.org_id, who.customer_id, _MARKETING, told.marketing, one.at, "whatsapp", "preferences")
+            for one, who, told in zip(seen, found, preferences, strict=True)
+            if who.customer_id is not None
         ]
         await consents.store_said(db, said)
     if unknown := len(preferences) - len(said):
@@ -67,6 +69,14 @@ def _seen(org_id: str | None, one: CustomerPreference) -> Observation:
     number = None if wa_id is None else f"+{wa_id}"
     origin: Origin | None = None if one.marketing else "inbound"
     return Observation(org_id, number, wa_id, bsuid, one.at, "stale", name=one.sender.name, origin=origin)
+
+
+async def _without_erased(db: Connection, seen: Sequence[Observation]) -> list[Observation]:
+    """The same, where a stop that somebody said before they were erased creates nobody."""
+    stops = [(n, id_) for n, one in enumerate(seen) if one.origin is not None for id_ in (one.number, one.bsuid) if id_]
+    asked = [(seen[n].org_id, id_, _MARKETING, seen[n].at) for n, id_ in stops]
+    of_erased = {stops[place][0] for place in await suppressions.denied(db, asked)}
+    return [one._replace(origin=None) if n in of_erased else one for n, one in enumerate(seen)]
 
 
 async def publish(pool: Pool, producer: Producer) -> None:

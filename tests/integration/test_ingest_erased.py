@@ -3,9 +3,11 @@
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from libs.common.directory.identities import Binding, bind
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES
+from tests.integration.test_ingest_consent import published_consents, switched
 from tests.support.erased import erase, forget
 from tests.support.ingest import ORG, Ingest, now
 from tests.support.texts import a_twilio_sms, post_twilio
@@ -133,3 +135,30 @@ async def test_a_reply_to_a_message_that_was_erased_is_somebody_new(ingest: Inge
     _, again = await ingest.published.events(INBOUND_MESSAGES, 2)
     assert again["conversation_id"] != first["conversation_id"]
     assert again["customer_id"] != first["customer_id"]
+
+
+async def test_a_stop_of_marketing_that_comes_again_makes_no_customer(ingest: Ingest) -> None:
+    stop = switched("stop", now() - timedelta(minutes=1))
+    assert await ingest.post(of_messages(a_message(now()))) == 200
+    (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    assert await ingest.post(stop) == 200
+    await published_consents(ingest, 1)
+    await erase(ingest.pool, ORG, first["conversation_id"])
+    assert await ingest.post(stop) == 200
+    assert await ingest.post(of_messages(a_message(now(), **{"from": "447700900777"}), contacts=[])) == 200
+    await ingest.published.events(INBOUND_MESSAGES, 2)
+    assert (await ingest.row(_PEOPLE))["customers"] == 2  # the one who was erased, and the one who wrote now
+    assert await ingest.rows("select 1 from customer_identities where value like '%447700900999'") == []
+
+
+async def test_a_start_by_sms_gives_back_what_was_stopped_before_the_erasure(ingest: Ingest) -> None:
+    assert await post_twilio(ingest.http, ingest.url, a_twilio_sms("STOP")) == 200
+    (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    await erase(ingest.pool, ORG, first["conversation_id"])
+    denied = "select allowed from consents where category = 'sms' and customer_id = $1"
+    for place, (word, allowed) in enumerate((("Is it ready?", False), ("START", True)), 2):
+        assert await post_twilio(ingest.http, ingest.url, a_twilio_sms(word)) == 200
+        *_, heard = await ingest.published.events(INBOUND_MESSAGES, place)
+        assert heard["customer_id"] != first["customer_id"]
+        assert (await ingest.row(denied, UUID(heard["customer_id"])))["allowed"] is allowed
+    assert await ingest.rows("select 1 from address_marks") == []

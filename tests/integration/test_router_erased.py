@@ -2,18 +2,21 @@
 
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from libs.common.directory import changes, erasure
 from libs.common.directory.address_marks import mark
 from libs.common.directory.reports import Mark
-from libs.common.events.directory import CustomerUpserted
+from libs.common.events.directory import ConsentChanged, CustomerUpserted
+from libs.common.sending import queries as sends
 from services.router.decide import decide
 from services.router.recorded_decision import unpack
+from services.whatsapp_sender import queries as whatsapp
 from tests.support import world
 from tests.support.erased import erase, whom
+from tests.support.reconciling import arrives
 from tests.support.router import FALLBACK, NOW, TEMPLATE, Garage, Router, stored
 
 WORD = "zanzibarium"
@@ -85,6 +88,67 @@ async def test_a_line_that_said_stop_gets_no_sms_under_whatever_customer_it_come
     by_sms = garage.intent(conversation_id=str(conversation), channel="sms")
     (decision,) = (await router.decide(by_sms))["outbound.decisions.v1"]
     assert (decision["route"], decision["reason"]) == ("silent", "sms_opted_out")
+
+
+async def opted_out(router: Router) -> Garage:
+    """A garage whose customer wants nothing by WhatsApp, and was erased."""
+    garage = await stored(router, Garage(consents={"whatsapp": False, "sms": True, "service_reminders": True}))
+    async with router.pool.acquire() as db:
+        await garage.store_template(db)
+    await erase(router.pool, garage.org_id, garage.conversation_id)
+    return garage
+
+
+async def newest_customer(router: Router) -> UUID:
+    (row,) = await router.rows("select customer_id from conversations order by created_at desc limit 1")
+    found: UUID = row["customer_id"]
+    return found
+
+
+async def test_what_an_erased_customer_had_denied_holds_where_the_directory_names_them_under_another_id(
+    router: Router,
+) -> None:
+    garage, customer, conversation = await opted_out(router), uuid4(), uuid4()
+    async with router.pool.acquire() as db:
+        await world.a_customer(db, garage.org_id, customer, "+447700900999", {"sms": True})
+        await world.a_conversation(db, garage.org_id, conversation, customer, garage.number, last_customer_at=NOW)
+    intent = garage.intent(conversation_id=str(conversation), content=TEMPLATE)
+    (decision,) = (await router.decide(intent))["outbound.decisions.v1"]
+    assert decision["reason"] == "whatsapp_consent_off"
+    rows = await router.rows("select category, allowed from consents where customer_id = $1", customer)
+    assert {row["category"]: row["allowed"] for row in rows} == {"whatsapp": False, "sms": True}
+    trail = await router.rows("select detail from audit_log where customer_id = $1 order by at", customer)
+    assert {"category": "whatsapp", "allowed": False} in [line["detail"] for line in trail]
+
+
+async def test_a_first_contact_to_who_had_opted_out_and_was_erased_is_stopped_at_the_gate(router: Router) -> None:
+    """The router decides on it before there is a customer; the sender asks again before it calls."""
+    garage = await opted_out(router)
+    known, other = garage.first_contact("+447700900999", content=TEMPLATE), garage.first_contact(content=TEMPLATE)
+    for command in (await router.decide(known, other))["outbound.whatsapp.v1"]:
+        await arrives(router, command)
+    async with router.pool.acquire() as db:
+        rows = [sends.row_of(row) for row in await db.fetch(f"select {sends.COLUMNS} from sends s")]
+        facts = await whatsapp.facts(db, rows, (timedelta(days=1), timedelta(0)), NOW)
+    allowed = {str(message_id): found.whatsapp_allowed for (_, message_id, _), found in facts.items()}
+    assert allowed == {known["intent_id"]: False, other["intent_id"]: True}
+    again = garage.first_contact("+447700900999", content=TEMPLATE)
+    (decision,) = (await router.decide(again))["outbound.decisions.v1"]
+    assert decision["reason"] == "whatsapp_consent_off"
+
+
+async def test_what_was_allowed_since_is_not_denied_after_the_next_erasure(router: Router) -> None:
+    garage = await opted_out(router)
+    await router.decide(garage.first_contact("+447700900999", content=TEMPLATE))
+    said = {"org_id": garage.org_id, "customer_id": await newest_customer(router), "category": "whatsapp", "at": NOW}
+    async with router.pool.acquire() as db, db.transaction():
+        assert await changes.apply(db, [ConsentChanged(**said, allowed=True)]) == []
+    (row,) = await router.rows("select conversation_id from conversations order by created_at desc limit 1")
+    await erase(router.pool, garage.org_id, row["conversation_id"])
+    await router.decide(garage.first_contact("+447700900999", content=TEMPLATE))
+    assert await newest_customer(router) != said["customer_id"]
+    asked = "select category from consents where customer_id = $1"
+    assert await router.rows(asked, await newest_customer(router)) == []
 
 
 async def test_whom_the_directory_names_anew_is_answered_and_an_older_word_brings_nobody_back(router: Router) -> None:

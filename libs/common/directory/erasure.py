@@ -11,8 +11,8 @@ Rule 2: the words follow in slices of ``MOST`` messages, each a transaction. A m
         Erased again, what was left goes, and nothing is done twice.
 Rule 3: nothing begins while a message to the customer is on its way, or while a merge moves rows. What comes on its way
         meanwhile is left as it is, and counted.
-Rule 4: what was said of the address stays: STOPs, denied consents, marks. So do ids, times, statuses, costs and the
-        trail.
+Rule 4: what was said of the address stays: STOPs, denied consents, marks. What was denied holds for whoever comes with
+        the number or BSUID (``suppressions``). So do ids, times, statuses, costs and the trail.
 Rule 5: locks are taken in the order of docs/architecture/data.md.
 """
 
@@ -23,6 +23,7 @@ from uuid import UUID
 import orjson
 
 from libs.common.db.pool import Connection
+from libs.common.directory import suppressions
 from libs.common.directory.organisations import AuditLine, add_lines
 from libs.common.directory.portal_access import end_access
 from libs.common.directory.touched import touch
@@ -137,6 +138,8 @@ _IDENTITIES = """
 select i.kind, i.value from customer_identities i where i.customer_id = $2 and i.org_id || '' = $1
 union
 select f.kind, f.value from former_identities f where f.customer_id = $2 and f.org_id || '' = $1
+union
+select 'phone', k.phone from customers k where k.customer_id = $2 and k.org_id = $1 and k.phone is not null
 """
 
 # The time of the erasure becomes that of the newest change, so the directory brings no older one, as a replay would. A
@@ -283,6 +286,7 @@ async def forget_person(db: Connection, whom: Erasable, now: datetime) -> None:
     await end_access(db, [(whom.org_id, id_) for id_ in whom.conversations])
     await db.execute(_FORGET_PARKED, whom.org_id, whom.conversations)
     named = {_as_noticed(*row) for row in await db.fetch(_IDENTITIES, whom.org_id, whom.customer_id)}
+    await suppressions.keep(db, whom.org_id, whom.customer_id, named)
     for statement in _FORGET_NOTICES:
         await db.execute(statement, whom.org_id, sorted(named))
     for statement in _FORGET_PERSON:

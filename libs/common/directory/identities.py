@@ -5,7 +5,7 @@ says of a customer beside their messages: a Graph answer, a status, a number sha
 register.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from uuid import UUID
 
 from libs.common.db.locks import IDENTITIES, lock
 from libs.common.db.pool import Connection
-from libs.common.directory import identity_changes, phone_claims
+from libs.common.directory import identity_changes, phone_claims, suppressions
 from libs.common.directory.identity_facts import Id, Misattribution, Notice, Observation
 from libs.common.directory.identity_history import Origin, Person, Source
 from libs.common.directory.identity_queries import (
@@ -27,6 +27,7 @@ from libs.common.directory.identity_queries import (
 from libs.common.directory.identity_register import Register
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.portal_access import end_access_of_customers
+from libs.common.directory.suppressions import Newcomer
 from libs.common.errors import Transient
 from libs.common.phone import canonical, from_wa_id, spellings
 from libs.common.thread import conversations, parting
@@ -208,12 +209,28 @@ async def finish(db: Connection, register: Register, mistakes: Sequence[Misattri
     }
     await merge_customers(db, sorted(merges, key=str))
     await write_identities(db, register)
+    await suppressions.follow(db, _newcomers(register))
     await _follow(db, register)
     for stranger, messages in parted:
         await _split(db, stranger.now, messages)
     for mistake in mistakes:
         if await parting.messages_from(db, _asked(register, mistake)):
             raise Transient("a message was stored meanwhile")  # before the conversation was locked, which it is now
+
+
+def _newcomers(register: Register) -> Iterator[Newcomer]:
+    """The customers who were created, each with every number and BSUID that they have."""
+    created = {
+        person: person.customer_id
+        for person in (*register.people.values(), *register.fresh)
+        if person.stored is None and person.became is None and person.customer_id is not None
+    }
+    for person, customer_id in created.items():
+        if person.phone is not None:
+            yield person.org_id, customer_id, person.phone
+    for (org_id, _, value), history in register.histories.items() if created else ():
+        if history.current is not None and history.current.owner in created:
+            yield org_id, created[history.current.owner], value
 
 
 async def _strangers(

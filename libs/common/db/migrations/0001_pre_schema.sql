@@ -164,6 +164,19 @@ create table consents (
 );
 create index consents_unpublished on consents (at) where not published;
 
+-- What customers who were erased had denied. It holds for whoever comes with their number or BSUID.
+create table suppressions (
+    org_id   text        not null,
+    identity bytea       not null,                          -- SHA-256 of the organisation and the number or BSUID
+    category text        not null,                          -- this and the others as in consents
+    at       timestamptz not null,
+    address  text,
+    source   text,
+    cause    text,
+    lifts    boolean,
+    primary key (org_id, identity, category)
+);
+
 -- What a provider said about an address, on either channel: the next intent does not buy the same failure.
 -- A line may be known under several spellings. Each spelling is a row, so that any of them finds it by the key.
 create table address_marks (

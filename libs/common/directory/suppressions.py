@@ -1,0 +1,93 @@
+"""What customers who were erased had denied: it holds for whoever comes with their number or BSUID.
+
+Rule 1: an opt-out outlives the erasure of who said it, or they would be written to again. It is kept by a hash of each
+        identity, and by no name or number.
+Rule 2: a customer who is created with such an identity has denied the same, since the same time. The directory and the
+        customer change it like any other consent.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from hashlib import sha256
+from uuid import UUID
+
+from libs.common.db.columns import as_columns
+from libs.common.db.pool import Connection
+from libs.common.directory.consents import audit_line
+from libs.common.directory.organisations import add_lines
+from libs.common.events.directory import ConsentCategory
+from libs.common.phone import canonical
+
+Newcomer = tuple[str, UUID, str]
+"""Organisation, customer who was just created, and an identity of theirs: a number (E.164) or a BSUID."""
+
+# What was allowed since is denied no more.
+_FORGET = """
+delete from suppressions s
+ using consents c
+ where c.customer_id = $2 and c.org_id = $1 and c.allowed
+   and s.org_id = $1 and s.identity = any($3::bytea[]) and s.category = c.category and s.at < c.at
+"""
+
+_KEEP = """
+insert into suppressions as s (org_id, identity, category, at, address, source, cause, lifts)
+select c.org_id, i.identity, c.category, c.at, c.address, c.source, c.cause, c.lifts
+  from consents c cross join unnest($3::bytea[]) as i (identity)
+ where c.customer_id = $2 and c.org_id = $1 and not c.allowed
+ order by i.identity, c.category
+on conflict (org_id, identity, category) do update
+   set at = excluded.at, address = excluded.address, source = excluded.source, cause = excluded.cause,
+       lifts = excluded.lifts
+ where s.at < excluded.at
+"""
+
+# "offset 0": each is looked up by its key.
+_FOLLOW = """
+insert into consents (org_id, customer_id, category, allowed, at, address, source, cause, lifts)
+select distinct on (u.customer_id, s.category)
+       u.org_id, u.customer_id, s.category, false, s.at, s.address, s.source, s.cause, s.lifts
+  from unnest($1::text[], $2::uuid[], $3::bytea[]) as u (org_id, customer_id, identity)
+ cross join lateral (
+       select * from suppressions x where x.org_id = u.org_id and x.identity = u.identity offset 0) s
+ order by u.customer_id, s.category, s.at desc
+on conflict (customer_id, category) do nothing
+returning org_id, customer_id, category, allowed, at, source, cause
+"""
+
+
+async def keep(db: Connection, org_id: str, customer_id: UUID, identities: Iterable[str]) -> None:
+    """Keep what this customer has denied. Call while their consents are there, in the transaction that erases them."""
+    hashes = sorted({_hash(org_id, identity) for identity in identities})
+    await db.execute(_FORGET, org_id, customer_id, hashes)
+    await db.execute(_KEEP, org_id, customer_id, hashes)
+
+
+# "offset 0": each is looked up by its key.
+_DENIED = """
+select u.place
+  from unnest($1::text[], $2::bytea[], $3::text[], $4::timestamptz[]) with ordinality
+    as u (org_id, identity, category, at, place)
+ where exists (select from suppressions s
+                where s.org_id = u.org_id and s.identity = u.identity and s.category = u.category and s.at >= u.at
+               offset 0)
+"""
+
+
+async def denied(db: Connection, asked: Sequence[tuple[str, str, ConsentCategory, datetime]]) -> set[int]:
+    """The places of those (organisation, identity, category, since then) that were denied by who was erased."""
+    rows = [(org_id, _hash(org_id, identity), category, at) for org_id, identity, category, at in asked]
+    return {row["place"] - 1 for row in await db.fetch(_DENIED, *as_columns(rows))} if rows else set()
+
+
+async def follow(db: Connection, newcomers: Iterable[Newcomer]) -> None:
+    """Let these customers have denied what was denied before by whoever had their identities."""
+    rows = sorted({(org_id, id_, _hash(org_id, identity)) for org_id, id_, identity in newcomers})
+    if rows:
+        denied = await db.fetch(_FOLLOW, *as_columns(rows))
+        await add_lines(db, [audit_line(one["org_id"], one["customer_id"], dict(one)) for one in denied])
+
+
+def _hash(org_id: str, identity: str) -> bytes:
+    """``identity``: a number in any spelling of its line, or a BSUID."""
+    known = canonical(identity) if identity.startswith("+") else identity
+    return sha256(f"{org_id} {known}".encode()).digest()
