@@ -40,7 +40,8 @@ class CoalescingProducer:
 
     producer: Producer
     _waiting: list[_Waiting] = field(default_factory=list)
-    _in_flight: set["asyncio.Task[None]"] = field(default_factory=set)
+    _in_flight: dict["asyncio.Task[None]", int] = field(default_factory=dict)
+    """The batches under way, and how many requests wait for each."""
     taken: int = 0
     """How many requests were acknowledged so far."""
     _waits: int = 0
@@ -55,12 +56,7 @@ class CoalescingProducer:
         self._waiting.append((records, acknowledged))
         if len(self._waiting) == 1:
             loop.call_soon(self._flush)
-        self._count_waits(self._waits + 1)
-        try:
-            await acknowledged
-            self.taken += 1
-        finally:
-            self._count_waits(self._waits - 1)
+        await acknowledged
 
     def queued(self) -> float:
         """The seconds that all requests together have waited for acknowledgement so far."""
@@ -73,9 +69,13 @@ class CoalescingProducer:
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
+        self._count_waits(self._waits + len(waiting))
         task = asyncio.create_task(self._publish(waiting))
-        self._in_flight.add(task)
-        task.add_done_callback(self._in_flight.discard)
+        self._in_flight[task] = len(waiting)
+        task.add_done_callback(self._landed)
+
+    def _landed(self, task: "asyncio.Task[None]") -> None:
+        self._count_waits(self._waits - self._in_flight.pop(task))
 
     async def _publish(self, waiting: Sequence[_Waiting]) -> None:
         failure: BaseException | None = None
@@ -91,6 +91,7 @@ class CoalescingProducer:
         except BaseException as error:
             _acknowledge(waiting, error)
             raise
+        self.taken += len(waiting) if failure is None else 0
         _acknowledge(waiting, failure)
 
 

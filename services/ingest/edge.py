@@ -49,8 +49,6 @@ log = get_logger()
 SPLIT_IN_PLACE = 256 * 1024
 META_LIMIT = 3 * 1024 * 1024
 
-_OK = b"OK"
-
 PATIENCE_SECONDS = 3.0
 """How long a request may wait for Kafka before it gets 503."""
 
@@ -98,7 +96,7 @@ class MetaEdge:
                     self._coverage.refused("failed" if isinstance(error, Exception) else "cut_short")
                     raise
                 log_answer(self._refusals, "meta", answer, began)
-                await send_answer(answer, send, _OK, b"text/plain")
+                await send_answer(answer, send)
             case "GET":
                 await self._verify_challenge(scope)(scope, receive, send)
             case "HEAD":  # a monitor asks whether the address is there

@@ -102,8 +102,9 @@ def _answered(source: str, status: int) -> Counter:
 _TITLES = {400: "bad request", 403: "forbidden", 413: "too large", 415: "unsupported media type", 503: "try again"}
 
 
-async def send_answer(answer: Answer, send: Send, body: bytes, content_type: bytes) -> None:
-    headers = [(b"content-type", content_type)]
+async def send_answer(answer: Answer, send: Send, twiml: bytes = b"") -> None:
+    """What was taken is answered with ``twiml``, or without a body: a body is a second write to the socket."""
+    body, headers = twiml, [(b"content-type", b"text/xml")] if twiml else []
     if answer.status != 200:  # noqa: PLR2004 -- OK
         refusal = problem(answer.status, _TITLES[answer.status], detail=answer.outcome)
         body, headers = bytes(refusal.body), [(b"content-type", b"application/problem+json")]

@@ -70,8 +70,7 @@ class TwilioCallbacks:
     is_sms: bool
     source: SmsProviderName = "twilio"
     limit: int = TWILIO_LIMIT
-    body: bytes = b"<Response/>"
-    content_type: bytes = b"text/xml"
+    twiml: bytes = b"<Response/>"
 
     def refused_unread(self, scope: Scope) -> Answer | None:
         """Why nothing of the body is read."""
@@ -104,8 +103,7 @@ class VonageCallbacks:
     record: Callable[[_Form, datetime, str], _Split]
     source: SmsProviderName = "vonage"
     limit: int = VONAGE_LIMIT
-    body: bytes = b"OK"
-    content_type: bytes = b"text/plain"
+    twiml: bytes = b""
 
     def refused_unread(self, _scope: Scope) -> Answer | None:
         """Why nothing of the body is read: the signature is in the body."""
@@ -142,7 +140,7 @@ class SmsEdge:
         began = perf_counter()
         answer = await self._accept(scope, receive)
         log_answer(self._refusals, kind.source, answer, began)
-        await send_answer(answer, send, kind.body, kind.content_type)
+        await send_answer(answer, send, kind.twiml)
 
     async def _accept(self, scope: Scope, receive: Receive) -> Answer:
         if (refused := self._callbacks.refused_unread(scope)) is not None:
