@@ -10,6 +10,7 @@ Rule 3: Redis is a gate and a shared counter, never a record. A caller goes on w
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,10 +25,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    ClusterDownError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import (
     ConnectionError as LostConnectionError,
@@ -40,7 +43,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from libs.common import metrics
 from libs.common.errors import ConfigurationError
 from libs.common.logging import get_logger
-from libs.common.reaching import at, tls_cause
+from libs.common.reaching import at, tls_cause, words_of
 
 log = get_logger()
 
@@ -49,8 +52,12 @@ _PROBE_SECONDS = 1.0
 _FAILURES_TO_OPEN = 2
 _START_SECONDS = 2.0
 
-_TROUBLE = (LostConnectionError, SlowError, ReadOnlyError, OutOfMemoryError, OSError, TimeoutError)
-_TROUBLE_WORDS = ("LOADING", "MASTERDOWN", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY")
+_TROUBLE = (
+    *(LostConnectionError, SlowError, OSError, TimeoutError),
+    *(ReadOnlyError, OutOfMemoryError, ClusterDownError, TryAgainError),  # of the third class: MASTERDOWN, too
+)
+_TROUBLE_CODE = re.compile(r"""(?:^|caused error: \(["'])(MISCONF|NOREPLICAS|BUSY) """)
+"""Codes for which redis-py has no class. It leaves them in the text; of a pipeline the command stands before it."""
 
 
 class Unavailable(Enum):
@@ -87,21 +94,21 @@ class Redis:
                 replies: list[Any] = await pipe.execute()
         except RedisError as error:
             if _is_trouble(error):
-                self._failed()
+                self._failed(error)
             else:
                 log.warning("dependency.away", dependency="redis", exc_info=error)
             return UNAVAILABLE
-        except (OSError, TimeoutError):
-            self._failed()
+        except (OSError, TimeoutError) as error:
+            self._failed(error)
             return UNAVAILABLE
         self._failures = 0
         return replies
 
-    def begin_away(self, url: str) -> None:
+    def begin_away(self, url: str, error: BaseException) -> None:
         """Open the breaker at the start, because the server at ``url`` cannot be reached."""
         log.warning("dependency.away", dependency="redis", detail=f"redis{at(url)} cannot be reached: {_MEND}")
         self._failures = _FAILURES_TO_OPEN
-        self._failed()
+        self._failed(error)
 
     async def close(self) -> None:
         if self._probe is not None:
@@ -111,11 +118,11 @@ class Redis:
             async with asyncio.timeout(CALL_SECONDS):
                 await self._client.aclose()
 
-    def _failed(self) -> None:
+    def _failed(self, error: BaseException) -> None:
         self._failures += 1
         if self._failures >= _FAILURES_TO_OPEN and self._probe is None:
             metrics.BREAKER_OPEN.labels(dependency="redis").set(1)
-            log.warning("breaker.opened", dependency="redis")
+            log.warning("breaker.opened", dependency="redis", detail=_trouble(error))
             self._probe = asyncio.create_task(self._probe_loop())
 
     async def _probe_loop(self) -> None:
@@ -159,10 +166,10 @@ async def open_redis(url: str, prefix: str = "bridge") -> AsyncIterator[Redis]:
         raise ConfigurationError(_UNREACHABLE.format("", "not a Redis URL", _MEND)) from error
     opened = Redis(client, prefix)
     try:
-        if await _reach(client, url):
+        if (absence := await _reach(client, url)) is None:
             await _try_out(client, prefix)
         else:
-            opened.begin_away(url)
+            opened.begin_away(url, absence)
         yield opened
     finally:
         await opened.close()
@@ -170,16 +177,18 @@ async def open_redis(url: str, prefix: str = "bridge") -> AsyncIterator[Redis]:
 
 _UNREACHABLE = "redis{} cannot be used ({}): {}"
 _MEND = "start it, or set TRANSOM_REDIS_URL to where it listens, with rediss:// where it speaks TLS"
+_LOCKED_OUT = "it refuses the user of TRANSOM_REDIS_URL, or the password"  # logs mask a word behind "password"
 _UNABLE = (
     "redis at TRANSOM_REDIS_URL refuses SET … NX GET or EVAL ({0}): "
     "use Redis 7 or newer, or Valkey, and allow both on {1}:*"
 )
 
 
-async def _reach(client: "redis.asyncio.Redis", url: str) -> bool:
+async def _reach(client: "redis.asyncio.Redis", url: str) -> RedisError | OSError | None:
     """Ping for up to two seconds: the machine may be busy at a start. No later call waits so long.
 
-    False: nobody can connect to the server, or it does not answer. Raises ConfigurationError for any other failure.
+    Returns the last error where nobody can connect to the server, or it serves nobody, and None where it answers.
+    Raises ConfigurationError for any other failure.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _START_SECONDS
@@ -190,18 +199,18 @@ async def _reach(client: "redis.asyncio.Redis", url: str) -> bool:
             why = _why(url, error)
             late = loop.time() > deadline
             if late and why is None and _is_absence(error):
-                return False
+                return error
             if late or why is not None:
                 raise ConfigurationError(_UNREACHABLE.format(at(url), type(error).__name__, why or _MEND)) from error
             await asyncio.sleep(0.1)
         else:
-            return True
+            return None
 
 
 def _is_absence(error: BaseException) -> bool:
-    """Whether no connection came about, or no answer came. One that is closed comes of a wrong setting, too."""
+    """Whether no connection came about, or no answer that serves. One that is closed comes of a wrong setting, too."""
     below = error.__cause__ or error.__context__
-    return isinstance(error, SlowError | TimeoutError | BusyLoadingError) or isinstance(
+    return isinstance(error, SlowError | TimeoutError | BusyLoadingError | ClusterDownError) or isinstance(
         below, ConnectionRefusedError | TimeoutError | socket.gaierror
     )
 
@@ -209,7 +218,7 @@ def _is_absence(error: BaseException) -> bool:
 def _why(url: str, error: BaseException) -> str | None:
     """The cause in words, where waiting does not mend it."""
     if isinstance(error, AuthenticationError):
-        return "it refuses the user of TRANSOM_REDIS_URL, or the password"  # logs mask a word behind "password"
+        return _LOCKED_OUT
     below = error.__cause__ or error.__context__
     if url.startswith("rediss:") and isinstance(below, FileNotFoundError | PermissionError | IsADirectoryError):
         return "a file of ssl_ca_certs, ssl_certfile or ssl_keyfile in TRANSOM_REDIS_URL cannot be read"
@@ -237,4 +246,14 @@ async def _write(client: "redis.asyncio.Redis", prefix: str) -> None:
 
 
 def _is_trouble(error: RedisError) -> bool:
-    return isinstance(error, _TROUBLE) or (isinstance(error, ResponseError) and str(error).startswith(_TROUBLE_WORDS))
+    return isinstance(error, _TROUBLE) or (isinstance(error, ResponseError) and bool(_TROUBLE_CODE.search(str(error))))
+
+
+def _trouble(error: BaseException) -> str:
+    """What ``_is_trouble`` found, in words with "it" for the server, or by the code that it answered."""
+    if isinstance(error, AuthenticationError):
+        return _LOCKED_OUT
+    if isinstance(error, ResponseError | BusyLoadingError):
+        code = _TROUBLE_CODE.search(str(error))
+        return f"it answers {error.status_code if code is None else code[1]}"
+    return words_of(error)

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from redis.asyncio import Redis as Client
@@ -15,6 +15,7 @@ NEVER = 20.0  # whoever still waits then hangs
 PATIENT = pytest.mark.usefixtures("patient_redis_url")
 """For tests of what is answered, not of how long a call may take: a machine that is busy for a moment is no trouble."""
 SOON = 0.05
+_SET = "CONFIG SET "
 
 
 def ask(pipe: Pipeline) -> None:
@@ -70,6 +71,20 @@ async def test_a_server_that_is_away_at_the_start_is_used_when_it_is_there(
     told = [line["event"] for line in log_lines.all()]
     assert told[:3] == ["dependency.away", "breaker.opened", "breaker.closed"]
     assert "TRANSOM_REDIS_URL" in str(log_lines.all()[0]["detail"])
+
+
+async def test_a_start_goes_on_without_a_replica_that_has_lost_its_primary(
+    own_valkey: ValkeyServer, log_lines: LogLines
+) -> None:
+    client = Client.from_url(own_valkey.address)
+    await client.config_set("replica-serve-stale-data", "no")
+    await client.replicaof(LOOPBACK, 1)
+    async with open_redis(own_valkey.address) as redis:
+        assert await redis.pipeline(ask) is UNAVAILABLE
+        await client.replicaof("NO", "ONE")
+        await until(lambda: answers(redis))
+    await client.aclose()
+    assert [line["detail"] for line in log_lines.of("breaker.opened")] == ["it answers MASTERDOWN"]
 
 
 async def test_a_server_that_is_silent_at_the_start_keeps_nobody_waiting(own_valkey: ValkeyServer) -> None:
@@ -148,19 +163,25 @@ async def test_one_dropped_connection_does_not_open_the_breaker(own_valkey: Valk
 
 @PATIENT
 @pytest.mark.parametrize(
-    ("refuse", "take"),
+    ("refuse", "take", "code"),
     [
-        (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
-        (("REPLICAOF", LOOPBACK, "1"), ("REPLICAOF", "NO", "ONE")),
+        ([_SET + "maxmemory 1"], [_SET + "maxmemory 0"], "OOM"),
+        (["REPLICAOF 127.0.0.1 1"], ["REPLICAOF NO ONE"], "READONLY"),
+        ([_SET + "min-replicas-to-write 1"], [_SET + "min-replicas-to-write 0"], "NOREPLICAS"),
     ],
-    ids=["full", "a replica"],
+    ids=["full", "a replica", "a primary without its replica"],
 )
 async def test_a_server_that_takes_no_writes_is_away_until_it_takes_them(
-    own_valkey: ValkeyServer, log_lines: LogLines, refuse: tuple[str, ...], take: tuple[str, ...]
+    own_valkey: ValkeyServer, log_lines: LogLines, refuse: Sequence[str], take: Sequence[str], code: str
 ) -> None:
     client = Client.from_url(own_valkey.address)
+
+    async def order(commands: Sequence[str]) -> None:
+        for command in commands:
+            await client.execute_command(*command.split())  # type: ignore[no-untyped-call] # redis-py has no types here
+
     async with open_redis(own_valkey.address) as redis:
-        await client.execute_command(*refuse)  # type: ignore[no-untyped-call] # redis-py has no types here
+        await order(refuse)
         assert [await redis.pipeline(ask) for _ in range(3)] == [UNAVAILABLE] * 3
         probes = "total_error_replies"
         before = (await client.info("stats"))[probes]
@@ -170,11 +191,35 @@ async def test_a_server_that_takes_no_writes_is_away_until_it_takes_them(
 
         await until(refused_twice)
         assert await redis.pipeline(ask) is UNAVAILABLE
-        assert [line["event"] for line in log_lines.all()] == ["breaker.opened"]
-        await client.execute_command(*take)  # type: ignore[no-untyped-call] # redis-py has no types here
+        assert [(line["event"], line["detail"]) for line in log_lines.all()] == [
+            ("breaker.opened", f"it answers {code}")
+        ]
+        await order(take)
         await until(lambda: answers(redis))
     assert [line["event"] for line in log_lines.all()] == ["breaker.opened", "breaker.closed"]
     await client.aclose()
+
+
+@PATIENT
+async def test_a_server_that_cannot_save_is_away(own_valkey: ValkeyServer, log_lines: LogLines) -> None:
+    (own_valkey.folder / "data/dump.rdb/in its way").mkdir(parents=True)
+    client = Client.from_url(own_valkey.address)
+    async with open_redis(own_valkey.address) as redis:
+        await client.config_set("save", "3600 1")
+        await client.bgsave()
+
+        async def failed() -> bool:
+            return bool((await client.info("persistence"))["rdb_last_bgsave_status"] == "err")
+
+        await until(failed)
+        assert [await redis.pipeline(ask) for _ in range(3)] == [UNAVAILABLE] * 3
+        await client.config_set("save", "")
+        await until(lambda: answers(redis))
+    await client.aclose()
+    assert [(line["event"], line.get("detail")) for line in log_lines.all()] == [
+        ("breaker.opened", "it answers MISCONF"),
+        ("breaker.closed", None),
+    ]
 
 
 async def test_closing_while_the_server_is_silent_does_not_hang(own_valkey: ValkeyServer) -> None:
