@@ -81,7 +81,8 @@ class Readiness:
 
     def _log_changes(self, away: frozenset[str]) -> None:
         for name in sorted(away - self._away):
-            log.warning("dependency.away", dependency=name)
+            why = {"detail": self.reasons[name]} if name in self.reasons else {}
+            log.warning("dependency.away", dependency=name, **why)
         for name in sorted(self._away - away):
             log.info("dependency.back", dependency=name)
         self._away = away

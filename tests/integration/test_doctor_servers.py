@@ -326,6 +326,25 @@ async def test_a_wrong_address_of_postgres_is_refused(doctor: Doctor, database: 
     assert "7000 connections (7 pools of 1000)" in finding(report, "connections_few").problem
 
 
+async def test_a_postgres_that_ends_the_connection_amid_the_look_is_no_fault_of_doctor(
+    doctor: Doctor, database: str, postgres_dsn: str
+) -> None:
+    doctor.set(POSTGRES_DSN=database)
+    holder, ender = await asyncpg.connect(database), await asyncpg.connect(postgres_dsn)
+    end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where wait_event = 'relation' and datname = $1"
+    try:
+        async with holder.transaction():
+            await holder.execute("lock table schema_migrations in access exclusive mode")
+            looking = asyncio.create_task(doctor.look_at("postgres"))
+            await eventually_true(lambda: ender.fetchval(end, urlsplit(database).path.lstrip("/")))
+        found = codes(await looking)
+    finally:
+        await holder.close()
+        await ender.close()
+    assert "postgres_silent" in found
+    assert "postgres_failed" not in found
+
+
 async def test_a_transaction_that_runs_for_long_is_found(database: str) -> None:
     first, second = await asyncpg.connect(database), await asyncpg.connect(database)
     try:

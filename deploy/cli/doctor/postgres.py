@@ -17,6 +17,7 @@ from deploy.cli.doctor.postgres_schema import tell_rights, tell_schema
 from deploy.cli.doctor.running import CALL_SECONDS, Tell
 from deploy.cli.doctor.site import MOST, Directory, Site
 from libs.common.clock import unix_now
+from libs.common.db.errors import transient_db
 from libs.common.reaching import is_silence, words_of
 
 LEAST_VERSION = 180000
@@ -42,6 +43,7 @@ _REFUSALS = {
     ),
     "3D000": ("There is no database of this name.", "Create it, or correct the name in the address."),
     "42501": ("The user may not connect to this database.", "Grant it CONNECT."),
+    "53100": ("Its disk is full.", "Make room there. What waits goes on by itself."),
     "53300": ("All connections are used up.", "Raise max_connections, or lower TRANSOM_POSTGRES_POOL_SIZE."),
     "57P03": ("The server starts, stops or recovers.", "Wait for it, and look into its log."),
 }
@@ -62,9 +64,25 @@ async def look_at_postgres(site: Site, tell: Tell) -> None:
             return
         async with asyncio.TaskGroup() as both:
             both.create_task(postgres_certificate.look_at_certificate(site.postgres_dsn, tell))
-            both.create_task(_look(site, site.postgres_dsn, tell))
+            both.create_task(_look_while_it_answers(site, site.postgres_dsn, tell))
     finally:
         site.give_directory(None)
+
+
+async def _look_while_it_answers(site: Site, dsn: str, tell: Tell) -> None:
+    try:
+        await _look(site, dsn, tell)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        if not transient_db(error):
+            raise
+        tell(
+            Finding(
+                "postgres_silent",
+                _SUBJECT,
+                f"It was reached, and then it answered no more ({type(error).__name__}). The rest was not looked at.",
+                "Look into the server's log, then run transom doctor again.",
+            )
+        )
 
 
 async def _look(site: Site, dsn: str, tell: Tell) -> None:

@@ -5,6 +5,7 @@ import httpx
 
 from libs.common.errors import Transient
 from libs.common.web import Readiness, build_app, problem
+from tests.support.logs import LogLines
 
 
 async def client_of(readiness: Readiness) -> AsyncIterator[httpx.AsyncClient]:
@@ -83,3 +84,15 @@ async def test_who_is_not_ready_says_why_in_words() -> None:
     assert answer["detail"] == (
         "webhooks.v1: partition 3 has made no progress for 75 s although records wait; no answer from postgres"
     )
+
+
+async def test_the_log_says_what_readiness_says(log_lines: LogLines) -> None:
+    """Records wait for PostgreSQL too, and the check of their topic is Kafka's."""
+    why = "webhooks.v1: partition 3 has made no progress for 75 s although records wait (DiskFullError)"
+
+    async def stands_still() -> None:
+        raise Transient(why)
+
+    await Readiness({"kafka": stands_still, "postgres": refuses}).away()
+    told = [(line["dependency"], line.get("detail")) for line in log_lines.of("dependency.away")]
+    assert told == [("kafka", why), ("postgres", None)]
