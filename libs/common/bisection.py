@@ -5,8 +5,9 @@ Rule 2: a bug halves the items, down to the item that causes it. That item is tr
 Rule 3: a statement that timed out splits the items into eight parts, not two, for each part may cost its whole time
         limit again. An item that times out alone becomes a suspect (``slow_suspects``): the later items of its ordering
         key wait for it, all others go on, and it is tried again later.
-Rule 4: any other retryable error ends the bisection. So does a slow database: several items in a row time out alone, or
-        new ones do and nothing passes. Items that were not yielded are not done, and are delivered again.
+Rule 4: any other retryable error ends the bisection, and so does a right that the role lacks. So does a slow database:
+        several items in a row time out alone, or new ones do and nothing passes. Items that were not yielded are not
+        done, and are delivered again.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from libs.common.errors import Permanent
-from libs.common.retryable import is_lock_timeout, is_retryable, is_statement_timeout
+from libs.common.retryable import blames_no_item, is_lock_timeout, is_statement_timeout
 from libs.common.slow_suspects import SlowSuspects
 
 T = TypeVar("T")
@@ -207,12 +208,12 @@ class Bisection(Generic[T, R, K]):
                         return self._too_slow(part[0], error, began)
                     self.suspects.some_are_slow()
                     return self._split(part, PIECES)
-                if len(part) > 1 and not is_retryable(error):
+                if len(part) > 1 and not blames_no_item(error):
                     return self._split(part, 2)
-                if isinstance(error, Permanent) or (attempt == self.tries and not is_retryable(error)):
+                if isinstance(error, Permanent) or (attempt == self.tries and not blames_no_item(error)):
                     return Faulty(part[0], error, attempt)
                 attempt += 1
-                if is_retryable(error) or not await self.pause(attempt):
+                if blames_no_item(error) or not await self.pause(attempt):
                     self.transient_error = error
                     return None
 

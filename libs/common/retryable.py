@@ -40,6 +40,13 @@ def is_retryable(error: BaseException) -> bool:
     return known
 
 
+def blames_no_item(error: BaseException) -> bool:
+    """Whether other items would fare the same: the error is retryable, or PostgreSQL refuses the role a right."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(blames_no_item(member) for member in error.exceptions)
+    return is_retryable(error) or isinstance(error, asyncpg.InsufficientPrivilegeError)
+
+
 def _is_of_redis(error: BaseException) -> bool:
     """Whether Redis is away. Half of the services use none, and importing its client costs a tenth of a start."""
     redis = sys.modules.get("redis.exceptions")

@@ -1,4 +1,4 @@
-"""PostgreSQL answers and lets nobody in, as while a database is restored."""
+"""PostgreSQL answers and lets nobody in, as while a database is restored, or refuses the role a right."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -49,14 +49,36 @@ async def shut(server: asyncpg.Connection, name: str, change: str, back: str) ->
 async def test_no_webhook_is_a_dead_letter_while_the_database_lets_nobody_in(
     ingest: Ingest, server: asyncpg.Connection, database: str, changes: tuple[str, str], log_lines: LogLines
 ) -> None:
-    def is_told() -> bool:
-        return any("lets us not in" in line["detail"] for line in log_lines.of("record.retried"))
-
     async with shut(server, urlsplit(database).path.lstrip("/"), *changes):
-        for _ in range(3):
-            messages = [a_message(now()) for _ in range(PER_WEBHOOK)]
-            assert await ingest.post(of_messages(*messages)) == 200
-        await eventually(is_told, every=0.2)
-        await asyncio.sleep(3)  # who takes a record for the cause gives it up after three tries, in less
+        await _webhooks_wait(ingest, log_lines, "Transient", "postgres lets us not in")
+    await _each_is_stored(ingest)
+
+
+async def test_no_webhook_is_a_dead_letter_while_the_role_lacks_a_right(
+    ingest: Ingest, database: str, log_lines: LogLines
+) -> None:
+    owner = await asyncpg.connect(database)
+    await owner.execute("revoke insert on messages from current_user")
+    try:
+        await _webhooks_wait(ingest, log_lines, "InsufficientPrivilegeError")
+    finally:
+        await owner.execute("grant insert on messages to current_user")
+        await owner.close()
+    await _each_is_stored(ingest)
+
+
+async def _webhooks_wait(ingest: Ingest, log_lines: LogLines, reason: str, why: str = "") -> None:
+    def is_told() -> bool:
+        lines = [line for line in log_lines.of("record.retried") if line["reason"] == reason]
+        return any(why in line["detail"] for line in lines)
+
+    for _ in range(3):
+        messages = [a_message(now()) for _ in range(PER_WEBHOOK)]
+        assert await ingest.post(of_messages(*messages)) == 200
+    await eventually(is_told, every=0.2)
+    await asyncio.sleep(3)  # who takes a record for the cause gives it up after three tries, in less
+
+
+async def _each_is_stored(ingest: Ingest) -> None:
     assert len(await ingest.published.records(INBOUND_MESSAGES, 3 * PER_WEBHOOK)) == 3 * PER_WEBHOOK
     assert await ingest.published.records(WEBHOOKS.dlq) == []

@@ -6,7 +6,7 @@ import pytest
 import redis.exceptions as redis
 
 from libs.common.errors import ConfigurationError, Permanent, Transient, Undecodable
-from libs.common.retryable import is_lock_timeout, is_retryable, is_statement_timeout
+from libs.common.retryable import blames_no_item, is_lock_timeout, is_retryable, is_statement_timeout
 
 EXPECTED = [
     Transient("away"),
@@ -66,6 +66,21 @@ def test_expected_trouble_is_transient(error: BaseException) -> None:
 @pytest.mark.parametrize("error", NOT, ids=repr)
 def test_what_time_does_not_mend_is_not_transient(error: BaseException) -> None:
     assert not is_retryable(error)
+
+
+NO_RIGHT = asyncpg.InsufficientPrivilegeError("permission denied for table messages")
+
+
+@pytest.mark.parametrize(
+    "error", [*EXPECTED, NO_RIGHT, ExceptionGroup("two tasks", [NO_RIGHT, TimeoutError()])], ids=repr
+)
+def test_no_item_is_blamed_for_what_meets_all(error: BaseException) -> None:
+    assert blames_no_item(error)
+
+
+@pytest.mark.parametrize("error", [*NOT, ExceptionGroup("two tasks", [NO_RIGHT, ValueError()])], ids=repr)
+def test_an_item_is_blamed_for_everything_else(error: BaseException) -> None:
+    assert not blames_no_item(error)
 
 
 SLOW = asyncpg.QueryCanceledError("canceling statement due to statement timeout")
