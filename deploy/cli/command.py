@@ -16,6 +16,7 @@ from click.core import ParameterSource
 
 from deploy.cli import one_machine
 from deploy.cli.interrupts import hear_interrupts
+from deploy.cli.saying import say
 from libs.common.clock import utc_now
 from libs.common.errors import TransomError
 from libs.common.events.topics import DLQ_SUFFIX
@@ -106,7 +107,7 @@ def migrate(phase: Literal["pre", "post"] | None) -> None:
     """Apply the database migrations that are pending, while services run. Idempotent."""
     from deploy.cli.admin import apply_migrations  # noqa: PLC0415 -- keeps `transom run` free of what it does not use
 
-    click.echo(_or_exit(lambda: asyncio.run(apply_migrations(phase, click.echo))))
+    say(_or_exit(lambda: asyncio.run(apply_migrations(phase, say))))
 
 
 @main.command()
@@ -160,10 +161,10 @@ def topics(
 
     if acls:
         for line in _or_exit(lambda: acl_commands(user_prefix)):
-            click.echo(line)
+            say(line)
         return
     work = partial(create_topics, partitions, retention_hours, replication_factor)
-    _or_exit(lambda: asyncio.run(work(wait=wait, ignored=ignore_group, say=click.echo)))
+    _or_exit(lambda: asyncio.run(work(wait=wait, ignored=ignore_group, say=say)))
 
 
 @main.command()
@@ -172,7 +173,7 @@ def load(file: Path) -> None:
     """Upsert orgs, numbers, customers, templates and the rate card from a YAML FILE, all or nothing."""
     from deploy.cli.load import load_file  # noqa: PLC0415 -- see migrate
 
-    click.echo(_or_exit(lambda: asyncio.run(load_file(file))))
+    say(_or_exit(lambda: asyncio.run(load_file(file))))
 
 
 @main.command()
@@ -240,7 +241,7 @@ def replay(
         _or_exit(lambda: asyncio.run(run.go()))
     finally:
         for line in run.lines() if run.began else ():  # what an interrupted run has done, too
-            click.echo(line)
+            say(line)
 
 
 @main.command()
@@ -257,7 +258,7 @@ def token(org: str, user: str, capabilities: str, name: str | None, ttl: str) ->
     """Make a token for development, with the first key of TRANSOM_JWT_KEYS. Refused beside a real identity provider."""
     from deploy.cli.token import development_token  # noqa: PLC0415 -- see migrate
 
-    click.echo(_or_exit(lambda: development_token(org, user, capabilities, name, ttl)))
+    say(_or_exit(lambda: development_token(org, user, capabilities, name, ttl)))
 
 
 @main.command(name="end-access")
@@ -267,7 +268,7 @@ def end_access(org: str, conversation_id: UUID) -> None:
     """End every magic link and session of the portal that leads to a conversation."""
     from deploy.cli.admin import end_portal_access  # noqa: PLC0415 -- see migrate
 
-    click.echo(_or_exit(lambda: asyncio.run(end_portal_access(org, conversation_id))))
+    say(_or_exit(lambda: asyncio.run(end_portal_access(org, conversation_id))))
 
 
 @main.command()
@@ -281,7 +282,7 @@ def erase(*, org: str, confirmed: bool, conversation_id: UUID) -> None:
     """
     from deploy.cli.admin import erase_customer  # noqa: PLC0415 -- see migrate
 
-    click.echo(_or_exit(lambda: asyncio.run(erase_customer(org, conversation_id, confirmed=confirmed))))
+    say(_or_exit(lambda: asyncio.run(erase_customer(org, conversation_id, confirmed=confirmed))))
 
 
 @main.command()

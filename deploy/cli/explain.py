@@ -24,6 +24,7 @@ import orjson
 
 from deploy.cli import queries
 from deploy.cli.queries import Charge, DecisionRow, Message, ProviderId, Refusal, Send, StaleAttempt
+from deploy.cli.saying import say
 from libs.common.db.pool import Connection, open_pool
 from libs.common.db.schema import require_schema
 from libs.common.errors import ConfigurationError
@@ -78,15 +79,15 @@ async def _print_story(db: Connection, org_id: str, intent_id: UUID, messages: S
         *map(_refusal_line, await queries.refusals_of(db, org_id, intent_id)),
     ]
     is_echo = any(message.attempt == ECHO for message in messages)
-    click.echo(f"{'message' if is_echo else 'intent'} {intent_id} of org {printable(org_id)}")
+    say(f"{'message' if is_echo else 'intent'} {intent_id} of org {printable(org_id)}")
     if is_echo:
-        click.echo("staff wrote it in the WhatsApp Business app: it has no intent, and nothing was decided")
+        say("staff wrote it in the WhatsApp Business app: it has no intent, and nothing was decided")
     for at, event, what in sorted(lines, key=lambda line: line[0]):
         when = click.style(f"{at.isoformat(timespec='milliseconds')}  ", dim=True)
-        click.echo(when + click.style(f"{printable(event):<{_EVENT_WIDTH}}  ", bold=True) + scrub(what))
+        say(when + click.style(f"{printable(event):<{_EVENT_WIDTH}}  ", bold=True) + scrub(what))
     for decision in decisions:
-        click.echo(f"facts of attempt {decision.attempt}:")
-        click.echo(_facts(decision.record))
+        say(f"facts of attempt {decision.attempt}:")
+        say(_facts(decision.record))
 
 
 def _arrival_lines(message: Message) -> list[Line]:

@@ -5,7 +5,6 @@ plain snapshot is printed when the input ends, so that it can be piped.
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from deploy.cli.interrupts import interrupt_on_signals
 from deploy.cli.log_input import STDIN, to_the_end
+from deploy.cli.saying import write_no_more
 from deploy.cli.watch_view import snapshot
 from deploy.panels.definition import PANELS
 from deploy.panels.reading import Reading
@@ -60,13 +60,8 @@ def _print(console: Console, reading: Reading, org_id: str | None) -> None:
     try:
         snapshot(console, reading, min(reading.last or 0.0, unix_now()), org_id)
     except OSError as error:
-        _write_no_more()
+        write_no_more()
         raise ConfigurationError(f"cannot write the figures: {error.strerror}") from error
-
-
-def _write_no_more() -> None:
-    """Let the flush at the end of the process not fail as well."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def known_events() -> frozenset[str]:

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from libs.common.events.topics import TOPICS
-from tests.support.command import COMMAND, complaint, environment, running, transom
+from tests.support.command import COMMAND, complaint, environment, running, transom, unread
 from tests.support.databases import drop_database
 from tests.support.topics import EVERY_TOPIC
 
@@ -42,6 +42,22 @@ async def test_migrate_applies_everything_once(empty_database: str) -> None:
     assert first.stdout.startswith("applied 0001_")
     assert second.stdout == "the schema is up to date\n"
     assert first.stdout.endswith(second.stdout)
+
+
+async def test_a_reader_who_has_seen_enough_ends_no_work_and_is_no_fault(
+    empty_database: str, kafka_bootstrap: str, topic_prefix: str, kafka_admin: AIOKafkaAdminClient
+) -> None:
+    env = environment(
+        POSTGRES_DSN=empty_database,
+        KAFKA_BOOTSTRAP=kafka_bootstrap,
+        TOPIC_PREFIX=topic_prefix,
+        JWT_KEYS="a key of thirty-two bytes or more",
+    )
+    a_token = ("token", "--org", "acme", "--user", "olivia", "--capabilities", "messages.view")
+    for words in (["migrate"], ["topics"], ["topics", "--acls"], a_token):
+        assert unread(*words, env=env) == (0, "")
+    assert transom("migrate", env=env).stdout == "the schema is up to date\n"
+    assert {f"{topic_prefix}{topic.name}" for topic in EVERY_TOPIC} <= set(await kafka_admin.list_topics())
 
 
 async def test_migrate_by_phase_says_what_comes_first(empty_database: str) -> None:

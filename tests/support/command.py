@@ -30,6 +30,26 @@ def transom(*words: str, env: Mapping[str, str]) -> "subprocess.CompletedProcess
     )
 
 
+def unread(*words: str, env: Mapping[str, str]) -> tuple[int, str]:
+    """Run it into a pipe whose reader has gone; its exit code, and what it says on stderr."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run(
+            [*COMMAND, *words],
+            cwd=ROOT,
+            env=env,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    return ended.returncode, ended.stderr
+
+
 @asynccontextmanager
 async def running(*command: str, **options: Any) -> AsyncIterator[asyncio.subprocess.Process]:
     """Any command from the project's folder; it is killed at the end, or when this process ends."""
