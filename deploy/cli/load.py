@@ -99,8 +99,8 @@ def _templates(loaded: Loaded, now: datetime) -> Iterator[Template]:
 def _changes(loaded: Loaded, at: datetime) -> Iterator[tuple[Place, DirectoryChange]]:
     """The file as directory changes, each with its place."""
     for o, org in enumerate(loaded.content.orgs):
-        fields = org.model_dump(include=set(OrgUpserted.model_fields))
-        yield ("orgs", o), OrgUpserted(at=at, **fields)
+        fields = org.model_dump(include=set(OrgUpserted.model_fields) - {"policy"})
+        yield ("orgs", o), OrgUpserted(at=at, policy=org.policy.model_dump(exclude_none=True), **fields)
         if "credit_exhausted" in org.model_fields_set:
             yield ("orgs", o, "credit_exhausted"), OrgCredit(org_id=org.org_id, at=at, exhausted=org.credit_exhausted)
         for n, number in enumerate(org.numbers):

@@ -8,31 +8,56 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from babel.numbers import list_currencies
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from deploy.cli.load_policy import CountryCode, PolicyEntry, country
+from libs.common.countries import ANYWHERE
 from libs.common.errors import ConfigurationError
 from libs.common.events.directory import (
     ConsentCategory,
-    Country,
-    Currency,
     Name,
     Phone,
-    Policy,
     PortalHost,
     SignIn,
     SmsAccountName,
     SmsProviderName,
 )
 from libs.common.events.fields import MetaId, OrgId
+from libs.common.template_parameters import names_in
 
 _SHOWN = 20
 _MOST_REPEATED = 1_000_000
 """Entries that the aliases of a file may stand for. Aliases of aliases multiply: a few lines would fill all memory."""
+
+
+def _currency(code: str) -> str:
+    if code not in list_currencies():
+        raise ValueError("a currency of ISO 4217 is needed, such as GBP or EUR")
+    return code
+
+
+Currency = Annotated[str, AfterValidator(_currency)]
+RateCountry = Annotated[str, AfterValidator(lambda code: code if code == ANYWHERE else country(code))]
+TemplateStatus = Literal[
+    "APPROVED",
+    "FLAGGED",
+    "PENDING",
+    "IN_APPEAL",
+    "REJECTED",
+    "PAUSED",
+    "DISABLED",
+    "LIMIT_EXCEEDED",
+    "ARCHIVED",
+    "LOCKED",
+    "PENDING_DELETION",
+    "DELETED",
+]
 
 
 class _Entry(BaseModel):
@@ -59,10 +84,21 @@ class TemplateEntry(_Entry):
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}(_[A-Z]{2})?$")]
     category: Literal["UTILITY", "MARKETING", "AUTHENTICATION"]
     parameter_format: Literal["NAMED", "POSITIONAL"] = "POSITIONAL"
-    status: Annotated[str, Field(pattern=r"^[A-Z_]+$")] = "APPROVED"
+    status: TemplateStatus = "APPROVED"
     body: Annotated[str, Field(min_length=1, max_length=1024)]
     header: dict[str, Any] | None = None
     buttons: list[dict[str, Any]] | None = None
+
+    @model_validator(mode="after")
+    def _places_by_format(self) -> Self:
+        numbers = [place.isdecimal() for place in names_in(self.body)]
+        if self.parameter_format == "POSITIONAL" and not all(numbers):
+            raise ValueError("POSITIONAL has places such as {{1}}: with names the parameter_format is NAMED")
+        if self.parameter_format == "NAMED" and any(numbers):
+            raise ValueError(
+                "NAMED has places such as {{customer_name}}: with numbers the parameter_format is POSITIONAL"
+            )
+        return self
 
 
 class OrgEntry(_Entry):
@@ -75,11 +111,11 @@ class OrgEntry(_Entry):
     portal_host: PortalHost | None = None
     sms_provider: SmsProviderName | None = None
     sms_account: SmsAccountName | None = None
-    country: Country | None = None
+    country: CountryCode | None = None
     currency: Currency | None = None
     sign_in: SignIn | None = None
     credit_exhausted: bool | None = None
-    policy: Policy = Field(default_factory=dict)
+    policy: PolicyEntry = PolicyEntry()
     numbers: list[NumberEntry] = Field(default_factory=list)
     customers: list[CustomerEntry] = Field(default_factory=list)
     templates: list[TemplateEntry] = Field(default_factory=list)
@@ -91,9 +127,15 @@ class RateEntry(_Entry):
     from_: Annotated[date, Field(alias="from")]
     channel: Literal["whatsapp", "sms"]
     category: Annotated[str, Field(pattern=r"^[a-z_]+$")]
-    country: Annotated[str, Field(pattern=r"^([A-Z]{2}|\*)$")]
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    country: RateCountry
+    currency: Currency
     price: Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=6)]
+
+    @model_validator(mode="after")
+    def _one_price_of_sms(self) -> Self:
+        if self.channel == "sms" and self.category != "sms":
+            raise ValueError("every SMS, a bridge too, is charged by the price of category sms")
+        return self
 
 
 class LoadFile(_Entry):
@@ -232,7 +274,7 @@ def _identities(content: LoadFile) -> Iterator[tuple[tuple[str, ...], tuple[str 
 def _faults(path: Path, lines: dict[tuple[str | int, ...], int], error: ValidationError) -> ConfigurationError:
     faults = [
         f"{path}:{_line(lines, fault['loc'])}: {_field(fault['loc'])}: {_plain(fault)}"
-        for fault in error.errors(include_input=False, include_url=False)
+        for fault in error.errors(include_url=False)
     ]
     more = [f"… and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
     return ConfigurationError("\n".join(faults[:_SHOWN] + more))
@@ -247,7 +289,8 @@ def _plain(fault: ErrorDetails) -> str:
         case "string_type":
             return "text is expected: put it in quotes"
         case _:
-            return fault["msg"].removeprefix("Value error, ")
+            told = fault["msg"].removeprefix("Value error, ")
+            return f"{told}, not {fault['input']!r:.60}" if "policy" in fault["loc"] else told
 
 
 def _places(node: yaml.Node, place: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], int]]:

@@ -21,9 +21,9 @@ HOURLY_ANSWERS = 6
 DAILY_ANSWERS = 20
 """The most SMS answers in a conversation within a day, whatever the policy says."""
 
-_MOST_SEGMENTS = 1_000_000
-_MOST_ANSWERS = 1000
-_MOST_COUNTRIES = 300
+MOST_SEGMENTS = 1_000_000
+MOST_ANSWERS = 1000
+MOST_COUNTRIES = 300
 
 
 class SmsPolicy(NamedTuple):
@@ -67,8 +67,8 @@ def read_policy(
         countries = _own_country(country, sms_number)
     found = SmsPolicy(
         countries,
-        whole_number(policy, "sms_daily_segments", faults, default=DAILY_SEGMENTS, most=_MOST_SEGMENTS),
-        whole_number(policy, "sms_hourly_answers", faults, default=HOURLY_ANSWERS, most=_MOST_ANSWERS),
+        whole_number(policy, "sms_daily_segments", faults, default=DAILY_SEGMENTS, most=MOST_SEGMENTS),
+        whole_number(policy, "sms_hourly_answers", faults, default=HOURLY_ANSWERS, most=MOST_ANSWERS),
     )
     return found, tuple(faults)
 
@@ -101,19 +101,20 @@ def _countries(policy: Mapping[str, Any], faults: list[str]) -> tuple[str, ...] 
     value = policy.get("sms_countries")
     if value is None:
         return None
-    if isinstance(value, list) and len(value) <= _MOST_COUNTRIES and all(map(_is_country, value)):
+    if isinstance(value, list) and len(value) <= MOST_COUNTRIES and all(map(is_country, value)):
         return tuple(sorted(set(value)))
     faults.append("sms_countries")
     return None
 
 
-def _is_country(value: object) -> bool:
+def is_country(value: object) -> bool:
+    """Whether it is the code of a country, ISO 3166-1 alpha-2, that has phone numbers. ``UK`` is none."""
     return isinstance(value, str) and value in phonenumbers.SUPPORTED_REGIONS
 
 
 def _own_country(country: str | None, sms_number: str | None) -> tuple[str, ...]:
-    if country is not None and _is_country(country):
+    if country is not None and is_country(country):
         return (country,)
     code = None if sms_number is None else calling_code(sms_number)
     region = None if code is None else phonenumbers.region_code_for_country_code(code)
-    return (region,) if region is not None and _is_country(region) else ()
+    return (region,) if region is not None and is_country(region) else ()

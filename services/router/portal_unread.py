@@ -21,7 +21,7 @@ from services.router.worker import Deps
 log = get_logger()
 
 DEFAULT_MINUTES = 30
-_LEAST, _MOST = 1 / 60, 7 * 24 * 60  # a second, a week
+LEAST_MINUTES, MOST_MINUTES = 1 / 60, 7 * 24 * 60  # a second, a week
 SLICE = 500
 ROUNDS = 20
 """The most slices in one round."""
@@ -66,7 +66,7 @@ class UnreadAnswers:
 def unread_after(minutes: str | None) -> timedelta:
     """How long an answer may be unread: so many minutes. Without a number, or with one out of bounds, 30."""
     number = DEFAULT_MINUTES if minutes is None else float(minutes)
-    return timedelta(minutes=number if _LEAST <= number <= _MOST else DEFAULT_MINUTES)
+    return timedelta(minutes=number if LEAST_MINUTES <= number <= MOST_MINUTES else DEFAULT_MINUTES)
 
 
 def due_at(answer: PortalAnswer) -> datetime:

@@ -4,9 +4,15 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from deploy.cli.load_format import Loaded, read
+from deploy.cli.load_policy import PolicyEntry
 from libs.common.errors import ConfigurationError
+from libs.common.inbox_policy import read_inbox_policy
+from libs.common.sms_policy import read_policy
 
 GOOD = """\
 orgs:
@@ -78,11 +84,81 @@ def test_an_empty_mapping_holds_nothing_and_is_no_fault(tmp_path: Path) -> None:
         ("2026-10-01", "soon", 13, "rate_card[0].from"),
         ('"0.0159"', '"-1"', 13, "rate_card[0].price"),
         ("country: GB", "country: Britain", 13, "rate_card[0].country"),
+        ("country: GB", "country: UK", 13, "rate_card[0].country: a country of ISO 3166-1 is needed, such as GB or DE"),
+        ("currency: GBP", "currency: GPB", 13, "rate_card[0].currency: a currency of ISO 4217 is needed"),
+        ("whatsapp, category: utility", "sms, category: bridge", 13, "rate_card[0]: every SMS, a bridge too"),
+        ("    sms_active: true", "    country: UK", 5, "orgs[0].country: a country of ISO 3166-1"),
+        ("    sms_active: true", "    currency: XGB", 5, "orgs[0].currency: a currency of ISO 4217"),
+        ("NAMED,", "NAMED, status: APROVED,", 11, "orgs[0].templates[0].status"),
+        ("parameter_format: NAMED, ", "", 11, "orgs[0].templates[0]: POSITIONAL has places such as {{1}}"),
+        ("{{customer_name}}", "{{1}}", 11, "orgs[0].templates[0]: NAMED has places such as {{customer_name}}"),
     ],
 )
 def test_a_fault_is_named_by_line_and_field(tmp_path: Path, found: str, instead: str, line: int, field: str) -> None:
     assert found in GOOD
     assert fault(tmp_path, GOOD.replace(found, instead)).startswith(f":{line}: {field}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("relaese", "send", "no such field is known here"),
+        ("release", "sent", "Input should be 'offer' or 'send', not 'sent'"),
+        ("hold_minutes", 0, "Input should be greater than or equal to 1, not 0"),
+        ("hold_minutes", 10_081, "Input should be less than or equal to 10080, not 10081"),
+        ("escalate_minutes", 4, "Input should be greater than or equal to 5, not 4"),
+        ("sms_daily_segments", '"500"', "Input should be a valid integer, not '500'"),
+        ("sms_daily_segments", "yes", "Input should be a valid integer, not True"),
+        ("sms_hourly_answers", 1001, "Input should be less than or equal to 1000, not 1001"),
+        ("sms_countries", "GB", "Input should be a valid list, not 'GB'"),
+        ("portal_unread_minutes", 10_081, "Input should be less than or equal to 10080, not 10081"),
+        ("portal_button", '"yes"', "Input should be a valid boolean, not 'yes'"),
+    ],
+)
+def test_a_policy_that_no_service_would_follow_is_a_fault(tmp_path: Path, name: str, value: object, told: str) -> None:
+    bad = GOOD.replace("    sms_active: true", f"    policy:\n      {name}: {value}")
+    assert fault(tmp_path, bad) == f":6: orgs[0].policy.{name}: {told}"
+
+
+def test_the_country_of_a_policy_is_named_by_its_place(tmp_path: Path) -> None:
+    bad = GOOD.replace("    sms_active: true", "    policy: {sms_countries: [GB, UK]}")
+    place = ":5: orgs[0].policy.sms_countries[1]: "
+    assert fault(tmp_path, bad) == place + "a country of ISO 3166-1 is needed, such as GB or DE, not 'UK'"
+
+
+POLICIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "sms_countries": st.none()
+        | st.lists(st.sampled_from(["GB", "DE", "UK", "gb", 44]), max_size=3)
+        | st.just("GB"),
+        "release": st.sampled_from(["offer", "send", None, "sent", True]),
+    }
+    | {
+        name: st.none()
+        | st.booleans()
+        | st.floats(0, 9)
+        | st.sampled_from(["30", -1, 0, 1, 4, 5, 1000, 1001, 1440, 1441])
+        | st.sampled_from([10_080, 10_081, 1_000_000, 1_000_001])
+        for name in ("sms_daily_segments", "sms_hourly_answers", "escalate_minutes", "hold_minutes")
+    },
+)
+
+
+def faulty(policy: dict[str, object]) -> set[object]:
+    """The fields of the policy that a file may not have so."""
+    try:
+        PolicyEntry.model_validate(policy)
+    except ValidationError as error:
+        return {one["loc"][0] for one in error.errors()}
+    return set()
+
+
+@given(POLICIES)
+def test_the_file_takes_the_policies_that_the_services_follow(policy: dict[str, object]) -> None:
+    _, of_sms = read_policy(policy, country=None, sms_number=None)
+    _, of_inbox = read_inbox_policy(policy)
+    assert faulty(policy) == {*of_sms, *of_inbox}
 
 
 def test_every_fault_is_named_not_just_the_first(tmp_path: Path) -> None:
@@ -120,8 +196,8 @@ def test_what_is_not_such_yaml_is_named_by_its_line(tmp_path: Path, text: str, l
 
 
 def test_an_alias_stands_for_what_it_names(tmp_path: Path) -> None:
-    shared = "orgs:\n  - {org_id: a, name: A, policy: &policy {cap: 3}}\n  - {org_id: b, name: B, policy: *policy}\n"
-    assert [org.policy for org in loaded(tmp_path, shared).content.orgs] == [{"cap": 3}, {"cap": 3}]
+    shared = "orgs:\n  - {org_id: a, name: A, policy: &policy {hold_minutes: 3}}\n  - {org_id: b, name: B, policy: *policy}\n"
+    assert [org.policy.hold_minutes for org in loaded(tmp_path, shared).content.orgs] == [3, 3]
 
 
 @pytest.mark.parametrize("form", ["[{}]", "{{<<: [{}]}}"])
