@@ -9,6 +9,7 @@ No I/O, no clock: ``now`` is an argument. ``libs.common.window`` says when a win
 when an SMS cannot go. How a reason to be silent is added: CONTRIBUTING.md.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Literal
@@ -149,7 +150,7 @@ def _on_whatsapp(intent: Intent, facts: Facts, now: datetime) -> Decision:
     if intent.actor.kind == "ai" and facts.credit_exhausted:  # 10
         return Silent("credit_exhausted")
     fallback = None if unreachable or facts.template_spent else intent.fallback_template
-    if fallback is not None and not _template_fault(fallback, facts) and not _consent_fault(intent, facts):  # 11
+    if fallback is not None and _fallback_fault(intent, fallback, facts) is None:  # 11
         return Template(fallback, "fallback_template")
     return _bridge(intent, facts, now)
 
@@ -214,11 +215,29 @@ def wrong_fields(intent: Intent | BadIntent, facts: Facts, reason: str) -> str |
         return None if reason == "customer_erased" else intent.detail
     match reason, intent.content:
         case "template_parameters", OutTemplate() as template:
-            return "; ".join(f"content.{fault.field}: {fault.code}" for fault in _parameter_faults(template, facts))
+            return _told("content", _parameter_faults(template, facts))
         case "invalid_intent", content:
-            return "; ".join(f"content.{fault.field}: {fault.code}" for fault in content_limits.faults(content)) or None
+            return _told("content", content_limits.faults(content)) or None
         case _:
             return None
+
+
+def unusable_fallback(intent: Intent | BadIntent, facts: Facts) -> str | None:
+    """Why the fallback template of an intent cannot be sent, with the fields that are wrong; never their values."""
+    if isinstance(intent, BadIntent) or intent.fallback_template is None or isinstance(intent.content, OutTemplate):
+        return None
+    fault = _fallback_fault(intent, intent.fallback_template, facts)
+    if fault == "template_parameters":
+        return _told("fallback_template", _parameter_faults(intent.fallback_template, facts))
+    return None if fault is None else f"fallback_template: {fault}"
+
+
+def _told(part: str, found: Iterable[Fault | content_limits.Fault]) -> str:
+    return "; ".join(f"{part}.{fault.field}: {fault.code}" for fault in found)
+
+
+def _fallback_fault(intent: Intent, fallback: TemplateFields, facts: Facts) -> TemplateFault | ConsentFault | None:
+    return _template_fault(fallback, facts) or _consent_fault(intent, facts)
 
 
 def _template_fault(template: TemplateFields, facts: Facts) -> TemplateFault | None:

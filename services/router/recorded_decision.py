@@ -35,11 +35,21 @@ from libs.common.sanitize import sanitize
 from libs.common.thread.failure_reasons import failure_reason
 from libs.common.thread.message_status import Status
 from services.router.commands import command_of, given, utc
-from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template, wrong_fields
+from services.router.decide import (
+    Bridge,
+    Decision,
+    Rejected,
+    Session,
+    Silent,
+    Template,
+    unusable_fallback,
+    wrong_fields,
+)
 from services.router.facts import Attempt, Facts, facts_from_json, facts_to_json
 
 VERSION = 1
 _MOST_DETAIL = 200  # characters
+_FALLBACK = '"fallback_template"'
 
 
 class RecordedDecision(NamedTuple):
@@ -88,19 +98,22 @@ class RecordedDecision(NamedTuple):
 
     @property
     def detail(self) -> str | None:
-        """Which fields of a rejected intent are wrong, and how; never their values."""
-        if self.route != "rejected":
+        """Which fields of a rejected intent are wrong, or of the fallback that could not be sent; never their values.
+
+        It is read from the record. A decision of another route, or without a fallback, costs no reading.
+        """
+        is_rejected = self.route == "rejected"
+        if not is_rejected and (self.route not in ("bridge", "silent") or _FALLBACK not in self.record):
             return None
         try:
             intent, facts, _ = unpack(orjson.loads(self.record))
         except Permanent:  # a later release recorded it
             return None
-        found = wrong_fields(intent, facts, self.reason)
+        found = wrong_fields(intent, facts, self.reason) if is_rejected else unusable_fallback(intent, facts)
         return None if found is None else found[:_MOST_DETAIL]
 
-    def decision_event(self) -> bytes:
-        """The value of the event that publishes the decision."""
-        detail = self.detail
+    def decision_event(self, detail: str | None) -> bytes:
+        """The value of the event that publishes the decision, with its ``detail``."""
         return OutboundDecision.encode_fields(
             {
                 "intent_id": self.intent_id,

@@ -97,9 +97,10 @@ async def on_intents(batch: Sequence[Received[Intent | BadIntent]], deps: Deps) 
         missing = [(*key, 1) for key in arrived if key not in recorded]
         recorded |= {decision.key: decision for decision in await queries.recorded(db, missing)}
     await deps.redis_gate.sync(held=stale)
-    await deps.producer.publish([record for key in arrived for record in records_of(recorded[key])])
+    details = {key: recorded[key].detail for key in arrived}
+    await deps.producer.publish([record for key in arrived for record in records_of(recorded[key], details[key])])
     for key, received in arrived.items():
-        log_decision(recorded[key], received.record, now, known=key not in decided_now)
+        log_decision(recorded[key], details[key], received.record, now, known=key not in decided_now)
 
 
 async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) -> list[Reject]:
@@ -134,8 +135,9 @@ async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) ->
     for received in known:
         key = next_attempt(received.value)
         if key in recorded:
-            records[key] = list(records_of(recorded[key]))
-            log_decision(recorded[key], received.record, now, known=key[:2] not in fresh)
+            detail = recorded[key].detail
+            records[key] = list(records_of(recorded[key], detail))
+            log_decision(recorded[key], detail, received.record, now, known=key[:2] not in fresh)
             fresh.discard(key[:2])
         else:
             update = updates.get(key[:2]) if actions[key] == "end" else None
@@ -251,10 +253,10 @@ async def _next_attempts(
     return attempts
 
 
-def records_of(recorded: RecordedDecision) -> Iterator[Record]:
+def records_of(recorded: RecordedDecision, detail: str | None) -> Iterator[Record]:
     """The records of a decision: the decision itself, and the sender's command or the message's status."""
     key = str(recorded.conversation_id or recorded.intent_id).encode()
-    yield Record(OUTBOUND_DECISIONS, key, recorded.decision_event())
+    yield Record(OUTBOUND_DECISIONS, key, recorded.decision_event(detail))
     if recorded.command is not None:
         topic = OUTBOUND_SMS if recorded.channel == "sms" else OUTBOUND_WHATSAPP
         yield Record(topic, key, recorded.command.encode())
@@ -270,9 +272,10 @@ def next_attempt(refusal: OutboundRefused) -> AttemptKey:
     return refusal.org_id, refusal.intent_id, refusal.attempt + 1
 
 
-def log_decision(recorded: RecordedDecision, record: RawRecord, now: datetime, *, known: bool) -> None:
+def log_decision(
+    recorded: RecordedDecision, detail: str | None, record: RawRecord, now: datetime, *, known: bool
+) -> None:
     """Log a decision. ``known``: it was recorded before, and is published again."""
-    detail = recorded.detail
     log.info(
         "intent.decided",
         org_id=recorded.org_id,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.support.logs import LogLines
-from tests.support.router import Garage, Router, stored
+from tests.support.router import FALLBACK, Garage, Router, stored
 
 pytestmark = pytest.mark.usefixtures("log_lines")
 
@@ -68,3 +68,42 @@ async def test_what_meta_would_refuse_or_leave_out_is_rejected_by_its_field(
     first, again = log_lines.of("intent.decided")
     assert first["detail"] == again["detail"] == detail
     assert "private" not in log_lines.raw
+
+
+@pytest.mark.parametrize(
+    ("fallback", "detail"),
+    [
+        (FALLBACK | {"parameters": {}}, "fallback_template.parameters.customer_name: missing"),
+        (
+            FALLBACK | {"parameters": {"customer_name": "private\nprivate", "private": "private"}},
+            "fallback_template.parameters.customer_name: layout; fallback_template.parameters: unexpected",
+        ),
+        (FALLBACK | {"name": "car_raedy"}, "fallback_template: template_not_approved"),
+    ],
+)
+async def test_a_producer_is_told_why_the_fallback_was_not_sent(
+    router: Router, log_lines: LogLines, fallback: dict[str, Any], detail: str
+) -> None:
+    garage = await stored(router, Garage.closed())
+    async with router.pool.acquire() as db:
+        await garage.store_template(db)
+    intent = garage.intent(fallback_template=fallback)
+    [decision] = (await router.decide(intent))["outbound.decisions.v1"]
+    assert (decision["route"], decision["reason"], decision["detail"]) == ("bridge", "window_expired", detail)
+    assert (await router.decide(intent))["outbound.decisions.v1"] == [decision]
+    [silent] = (await router.decide(garage.intent(fallback_template=fallback)))["outbound.decisions.v1"]
+    assert (silent["reason"], silent["detail"]) == ("bridge_already_sent", detail)
+    assert [line["detail"] for line in log_lines.of("intent.decided")] == [detail] * 3
+
+
+async def test_a_bridge_beside_no_fallback_or_one_that_meta_refused_has_no_detail(router: Router) -> None:
+    garage = await stored(router, Garage.closed())
+    async with router.pool.acquire() as db:
+        await garage.store_template(db)
+    [decision] = (await router.decide(garage.intent()))["outbound.decisions.v1"]
+    assert (decision["route"], "detail" in decision) == ("bridge", False)
+    used = garage.intent(fallback_template=FALLBACK)
+    [template] = (await router.decide(used))["outbound.decisions.v1"]
+    assert (template["route"], "detail" in template) == ("template", False)
+    [after] = (await router.refuse(garage.refusal(used, reason="template_refused")))["outbound.decisions.v1"]
+    assert (after["attempt"], after["route"], "detail" in after) == (2, "silent", False)

@@ -25,7 +25,8 @@ class WindowState(Part):
 class OutboundDecision(Event):
     """``outbound.decisions.v1``: the route of an intent, and its reason.
 
-    ``detail``: which fields of a rejected intent are wrong, and how (``content.link: format``); never their values.
+    ``detail``: which fields of a rejected intent are wrong, and how (``content.link: format``), or why a fallback
+    template could not be sent (``fallback_template.parameters.time: missing``); never their values.
     """
 
     TYPE: ClassVar[str] = "outbound.decision.v1"

@@ -26,7 +26,8 @@ def said(value: bytes) -> dict[str, Any]:
 
 def published(intent: Intent | BadIntent, facts: Facts) -> list[tuple[str, Any]]:
     found = []
-    for record in records_of(record_of(Attempt(intent, 1, 7, facts), decide(intent, facts, NOW), NOW)):
+    row = record_of(Attempt(intent, 1, 7, facts), decide(intent, facts, NOW), NOW)
+    for record in records_of(row, row.detail):
         value = record.value or b""
         event = EVENTS[orjson.loads(value)["type"]].decode(value)
         assert said(event.encode()) == said(value)
@@ -98,7 +99,7 @@ def test_the_calendars_ends_do_not_stop_anything() -> None:
 def test_of_a_message_that_stays_anothers_nothing_but_the_decision_is_published() -> None:
     attempt = Attempt(an_intent(), 1, 1, some_facts(id_taken=True))
     row = record_of(attempt, decide(attempt.intent, attempt.facts, NOW), NOW)
-    assert [record.topic.name for record in records_of(row._replace(seq=None))] == ["outbound.decisions.v1"]
+    assert [record.topic.name for record in records_of(row._replace(seq=None), None)] == ["outbound.decisions.v1"]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip), st.booleans())
