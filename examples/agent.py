@@ -31,7 +31,7 @@ import signal
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -217,6 +217,24 @@ class Agent:
         self._producer, self._prefix, self._rules = producer, prefix, rules or Rules()
         self._refused: dict[str, str | None] = {}  # the token with which an organisation is left out
 
+    async def look_at_tokens(self) -> None:
+        """Say whose token the inbox refuses. Raises SettingError where it refuses each of them."""
+        good = 0
+        for org_id, token in self._tokens.of_org.items():
+            try:
+                async with self._asked("/v1/conversations?limit=1", token) as answer:
+                    good += answer.status not in _REFUSED
+                    if answer.status in _REFUSED:
+                        log.error("the inbox refuses the token of %s: it says %s", org_id, answer.status)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                log.warning("the inbox cannot be reached: %s", type(error).__name__)
+                return
+        if not good:
+            raise SettingError("the inbox refuses every token: make others, with the capability messages.view")
+
+    def _asked(self, path: str, token: str | None) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._http.get(self._url + path, headers={"Authorization": f"Bearer {token}"})
+
     async def answer_all(self, values: Iterable[bytes | None]) -> None:
         """Answer what is in these records. Conversations do not wait for each other; returns when Kafka has it all."""
         of_conversation: dict[str, list[Event]] = defaultdict(list)
@@ -245,12 +263,12 @@ class Agent:
 
     async def _context(self, event: Event) -> Context | str:
         """The context, or why there is none."""
-        url = f"{self._url}/v1/conversations/{event['conversation_id']}/context"
+        path = f"/v1/conversations/{event['conversation_id']}/context"
         org_id, refusals = event["org_id"], 0
         while True:
             token = self._tokens.of_org.get(org_id)
             try:
-                async with self._http.get(url, headers={"Authorization": f"Bearer {token}"}) as answer:
+                async with self._asked(path, token) as answer:
                     if answer.status not in _REFUSED:
                         self._refused.pop(org_id, None)
                     if answer.status == HTTPStatus.OK:
@@ -286,7 +304,10 @@ def _object(value: bytes | None) -> Event:
 
 
 async def run(environ: Mapping[str, str]) -> None:
-    """Answer until SIGTERM or SIGINT. Raises SettingError, and KafkaError where no broker can be reached."""
+    """Answer until SIGTERM or SIGINT.
+
+    Raises SettingError, also where the inbox refuses each token, and KafkaError where no broker can be reached.
+    """
     bootstrap = environ.get("TRANSOM_KAFKA_BOOTSTRAP", "localhost:9092")
     prefix, url = environ.get("TRANSOM_TOPIC_PREFIX", ""), environ.get("TRANSOM_INBOX_URL")
     if not url:
@@ -308,9 +329,10 @@ async def run(environ: Mapping[str, str]) -> None:
         http = await opened.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)))
         opened.push_async_callback(producer.stop)
         opened.push_async_callback(consumer.stop)
+        agent = Agent(http, url, producer, tokens=tokens, prefix=prefix, rules=rules)
+        await agent.look_at_tokens()
         await consumer.start()
         await producer.start()
-        agent = Agent(http, url, producer, tokens=tokens, prefix=prefix, rules=rules)
         await _keep_place(consumer)
         log.info("ready")
         while not stopping.is_set():
@@ -328,7 +350,7 @@ async def _keep_place(consumer: AIOKafkaConsumer) -> None:
 
 
 def main() -> int:
-    """0 after a signal, 2 where a setting is missing or wrong, or Kafka cannot be reached."""
+    """0 after a signal, 2 where a setting is missing or wrong, a token too, or Kafka cannot be reached."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     try:

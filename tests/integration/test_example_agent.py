@@ -192,6 +192,27 @@ async def test_the_process_answers_survives_a_kill_and_says_the_same_again(
     assert len({one.intent_id for one in await of(kim, intents)}) == 1
 
 
+async def test_it_says_before_the_first_message_whose_token_the_inbox_refuses(
+    inbox: RunningInbox, producer: Producer
+) -> None:
+    kim, may = [await a_thread(inbox, producer) for _ in range(2)]
+    forged, blind = a_token("forged", "agent", ["messages.view"]) + "x", a_token(may.org_id, "agent", [])
+    kafka = environment(
+        KAFKA_BOOTSTRAP=inbox.kafka.bootstrap, TOPIC_PREFIX=inbox.kafka.topic_prefix, INBOX_URL=inbox.url
+    )
+    command = (sys.executable, str(FILE))
+    some = kafka | {"AGENT_TOKENS": f"{forged} {a_token(kim.org_id, 'agent', ['messages.view'])}"}
+    async with running(*command, env=some, stderr=asyncio.subprocess.PIPE) as process:
+        await _until(process, b"the inbox refuses the token of forged: it says 401")
+        await _until(process, b"ready")
+    none = kafka | {"AGENT_TOKENS": f"{forged} {blind}"}
+    async with running(*command, env=none, stderr=asyncio.subprocess.PIPE) as process:
+        await _until(process, b"the inbox refuses the token of forged: it says 401")
+        await _until(process, f"the inbox refuses the token of {may.org_id}: it says 403".encode())
+        await _until(process, b"the inbox refuses every token: make others, with the capability messages.view")
+        assert await process.wait() == 2
+
+
 A_TOKEN = a_token("acme", "agent", ["messages.view"])
 
 
