@@ -265,7 +265,7 @@ async def test_what_is_said_of_the_portal_and_of_customers_who_never_wrote(
 ) -> None:
     desk = await a_desk(inbox, producer)
     assert "Never signed in to the portal. Choose WhatsApp or SMS." in desk.text
-    assert 'class="note expired" id="portal-note"' in desk.page.text
+    assert 'class="note" id="portal-note"' in desk.page.text
     seen = inbox.pool.now() - timedelta(days=31)
     await desk.thread.run(
         "update customers set last_seen_at = $2 where customer_id = $1", desk.thread.customer_id, seen
