@@ -5,6 +5,7 @@ Rule 2: a host that is not the one of INBOX_URL gets 421; without it this machin
         of the operator are asked by address and answer on any host.
 Rule 3: ``/v1`` and ``/openapi.json`` are the API, everything else is a page. The API takes bearer tokens alone and the
         pages take cookies alone, so that no other site's page can ask the API with a person's session.
+Rule 4: HEAD of the API is GET without the body, which the server leaves out. A stream has no end, so HEAD of it is 405.
 """
 
 from http import HTTPStatus
@@ -20,6 +21,7 @@ from services.inbox.problems import Problem
 
 API = "/v1"
 DOCUMENT = "/openapi.json"
+STREAM = f"{API}/events"
 ORIGIN = "inbox.origin"
 """Where a request keeps the address by which it came, a ``PortalOrigin``."""
 
@@ -46,8 +48,9 @@ class Guard:
         if origin is None:
             await Problem(HTTPStatus.MISDIRECTED_REQUEST).response()(scope, receive, send)
             return
-        app = self._api if path in {DOCUMENT, API} or path.startswith(f"{API}/") else self._pages
-        await app({**scope, ORIGIN: origin}, receive, send)
+        is_api = path in {DOCUMENT, API} or path.startswith(f"{API}/")
+        method = "GET" if is_api and scope["method"] == "HEAD" and path != STREAM else scope["method"]
+        await (self._api if is_api else self._pages)({**scope, "method": method, ORIGIN: origin}, receive, send)
 
     def _origin(self, hosts: list[str]) -> PortalOrigin | None:
         if len(hosts) != 1:

@@ -57,6 +57,41 @@ async def test_the_api_takes_bearers_alone_and_pages_take_cookies_alone(inbox: R
 
 
 @pytest.mark.parametrize(
+    ("asked", "faults"),
+    [
+        ("/v1/conversations?veiw=closing", [("veiw", "no such parameter is known here")]),
+        ("/v1/conversations?view=all&limit=1&limit=2", [("limit", "it stands 2 times")]),
+        (
+            "/v1/spend?form=2026-11-01&to=2026-11-02&=",
+            [(name, "no such parameter is known here") for name in ("form", "")],
+        ),
+        ("/v1/spend?first=2026-11-01", [("first", "no such parameter is known here")]),
+        ("/v1/templates?category=UTILITY", [("category", "no such parameter is known here")]),
+        ("/v1/events?view=all", [("view", "no such parameter is known here")]),
+        ("/v1/conversations?" + "x" * 60, [("x" * 40, "no such parameter is known here")]),
+    ],
+)
+async def test_a_parameter_that_would_count_for_nothing_is_named(
+    inbox: RunningInbox, asked: str, faults: list[tuple[str, str]]
+) -> None:
+    assert (await inbox.client().get(asked)).status_code == 401
+    answer = await inbox.client(authorization=f"Bearer {a_token(await inbox.an_org())}").get(asked)
+    assert answer.status_code == 422
+    assert [(one["field"], one["message"]) for one in answer.json()["errors"]] == faults
+
+
+async def test_head_is_get_without_the_body(inbox: RunningInbox) -> None:
+    program = inbox.client(authorization=f"Bearer {a_token(await inbox.an_org())}")
+    for path in (CONVERSATIONS, f"{CONVERSATIONS}?limit=0", "/v1/templates", "/v1/nothing", "/openapi.json"):
+        whole, head = await program.get(path), await program.head(path)
+        assert (head.status_code, head.content) == (whole.status_code, b""), path
+        assert {**head.headers, "date": ""} == {**whole.headers, "date": ""}
+    assert (await inbox.client().head(CONVERSATIONS)).status_code == 401
+    stream = await program.head("/v1/events")
+    assert (stream.status_code, stream.headers["allow"]) == (405, "GET")
+
+
+@pytest.mark.parametrize(
     ("token", "why", "says"),
     [
         ({"life": timedelta(minutes=-5)}, "expired", "the token ended at"),

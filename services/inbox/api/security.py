@@ -1,21 +1,27 @@
-"""Who asks the API: the bearer token of a request, and what its person may do.
+"""Who asks the API: the bearer token of a request, what its person may do, and whether the route knows the question.
 
 Rule 1: the token stands in the header ``Authorization`` and nowhere else: no query, no cookie.
 Rule 2: 401 says why only to the holder of a well signed token (``tokens``); the log says it always.
+Rule 3: a parameter that the route does not know, or that stands twice, is 422, as an unknown field of a body is. A
+        misspelt filter would answer with what it should leave out.
 """
 
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from libs.common.log_throttle import LogThrottle
 from libs.common.logging import get_logger
+from libs.common.printable import printable
 from services.inbox.deps import Deps
 from services.inbox.people import Capability, Person
-from services.inbox.problems import Problem
+from services.inbox.problems import FieldFault, Problem, invalid
 from services.inbox.tokens import TokenRefused
 
 log = get_logger()
@@ -27,6 +33,7 @@ _BEARER = HTTPBearer(
     scheme_name="token",
     description="A JWT with the claims `org_id`, `sub`, `capabilities` and `exp`; `transom token` makes one.",
 )
+_MOST_SHOWN = 40
 NEEDS = "capability"
 """The attribute of a dependency that names the capability it asks for."""
 
@@ -67,13 +74,38 @@ def unauthorized(refused: TokenRefused) -> Problem:
 
 
 def _needing(capability: Capability) -> Callable[..., Awaitable[Person]]:
-    async def able(person: Annotated[Person, Depends(_person)]) -> Person:
+    async def able(request: Request, person: Annotated[Person, Depends(_person)]) -> Person:
         if not person.may(capability):
             raise Problem(HTTPStatus.FORBIDDEN, f"the capability {capability} is needed")
+        _refuse_parameters(request)
         return person
 
     setattr(able, NEEDS, capability)
     return able
+
+
+def _refuse_parameters(request: Request) -> None:
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    route: APIRoute = request.scope["route"]
+    known = frozenset(_parameters_of(route.dependant)) if given else frozenset()
+    faults = [
+        FieldFault(_shown(name), f"it stands {times} times" if name in known else "no such parameter is known here")
+        for name, times in given.items()
+        if name not in known or times > 1
+    ]
+    if faults:
+        raise invalid(*faults)
+
+
+def _shown(name: str) -> str:
+    return printable(name[:_MOST_SHOWN])
+
+
+def _parameters_of(dependant: Dependant) -> Iterator[str]:
+    """The parameters of the query that a route knows."""
+    yield from (one.alias for one in dependant.query_params)
+    for inner in dependant.dependencies:
+        yield from _parameters_of(inner)
 
 
 Viewer = Annotated[Person, Depends(_needing("messages.view"))]
