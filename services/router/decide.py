@@ -181,7 +181,7 @@ def _unanswerable(intent: Intent, facts: Facts) -> RejectedReason | None:  # noq
     """
     if facts.erased:
         return "customer_erased"  # 0
-    if facts.id_taken or (intent.to is not None and normalise(intent.to.phone) is None):
+    if _wrong_address(intent, facts) is not None:
         return "invalid_intent"
     if content_limits.faults(intent.content):
         return "invalid_intent"
@@ -217,9 +217,18 @@ def wrong_fields(intent: Intent | BadIntent, facts: Facts, reason: str) -> str |
         case "template_parameters", OutTemplate() as template:
             return _told("content", _parameter_faults(template, facts))
         case "invalid_intent", content:
-            return _told("content", content_limits.faults(content)) or None
+            return (
+                _wrong_address(intent, facts) or _told("content", content_limits.faults(content)) or "reply_to: unknown"
+            )
         case _:
             return None
+
+
+def _wrong_address(intent: Intent, facts: Facts) -> str | None:
+    """What is wrong with an intent's own id, or with the number that it is for."""
+    if facts.id_taken:
+        return "intent_id: taken"
+    return "to.phone: format" if intent.to is not None and normalise(intent.to.phone) is None else None
 
 
 def unusable_fallback(intent: Intent | BadIntent, facts: Facts) -> str | None:

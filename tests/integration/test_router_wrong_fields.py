@@ -1,6 +1,7 @@
 """The decision on a faulty intent and its log line name the fields that are wrong, and never their values."""
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -68,6 +69,22 @@ async def test_what_meta_would_refuse_or_leave_out_is_rejected_by_its_field(
     first, again = log_lines.of("intent.decided")
     assert first["detail"] == again["detail"] == detail
     assert "private" not in log_lines.raw
+
+
+async def test_an_intent_that_is_wrong_beside_its_content_names_what_is_wrong(router: Router) -> None:
+    garage = await stored(router, Garage())
+    for intent, detail in (
+        (garage.first_contact("07700 900555"), "to.phone: format"),
+        (garage.intent(reply_to=str(uuid4())), "reply_to: unknown"),
+        (garage.intent(content={"kind": "text", "text": "  "}), r"content.text: String should match pattern '\S'"),
+        (garage.intent(to={}), "to.phone_number_id: Field required; to.phone: Field required"),
+        (
+            garage.intent(to={"phone_number_id": garage.number, "phone": "+447700900555"}),
+            "value: exactly one of conversation_id and to is needed",
+        ),
+    ):
+        [decision] = (await router.decide(intent))["outbound.decisions.v1"]
+        assert (decision["route"], decision["reason"], decision["detail"]) == ("rejected", "invalid_intent", detail)
 
 
 @pytest.mark.parametrize(

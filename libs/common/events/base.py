@@ -6,7 +6,7 @@ defaults. An error names the field and the expected value, never the value that 
 
 import re
 from collections.abc import Mapping
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 from uuid import UUID
 
@@ -142,9 +142,12 @@ def faults(error: ValidationError) -> str:
 
 
 def _path(fault: ErrorDetails) -> str:
-    """The path as far as declared fields go. Any further step is a key of an open dictionary: part of the payload."""
+    """The path as far as declared fields go. Any further step is a key of an open dictionary: part of the payload.
+
+    What stands behind ``content`` is its kind, by which its fields are chosen, and no field.
+    """
     steps = takewhile(lambda step: isinstance(step, int) or step in _declared, fault["loc"])
-    return ".".join(str(step) for step in steps)
+    return ".".join(str(step) for last, step in pairwise((None, *steps)) if last != "content")
 
 
 def _expected(fault: ErrorDetails) -> str:
@@ -155,7 +158,7 @@ def _expected(fault: ErrorDetails) -> str:
         case "uuid_parsing":
             return "a UUID is expected"
         case _:
-            return fault["msg"]
+            return fault["msg"].removeprefix("Value error, ")
 
 
 _TYPE = re.compile(r"[a-z_]{1,30}(\.[a-z_]{1,30}){0,3}\.v[0-9]{1,3}")

@@ -73,6 +73,8 @@ def test_a_rejection_names_the_fields_that_are_wrong_and_nothing_else_has_a_deta
     bad = {"kind": "image", "link": "https:///private.jpg"}
     [(_, rejected), _] = published(an_intent(content=bad), some_facts())
     assert (rejected.reason, rejected.detail) == ("invalid_intent", "content.link: format")
+    [(_, taken), *_] = published(an_intent(), some_facts(id_taken=True))
+    assert (taken.reason, taken.detail) == ("invalid_intent", "intent_id: taken")
     for intent, facts in (
         (an_intent(), some_facts()),
         (an_intent(), some_facts(org_name=None)),

@@ -162,5 +162,5 @@ def test_a_fault_inside_a_messages_content_is_named_down_to_its_field() -> None:
     )
     assert isinstance(found, BadIntent)
     assert "Bob" not in found.detail
-    assert "content.template.parameters: " in found.detail
-    assert "content.template.buttons.1: " in found.detail
+    assert "content.parameters: " in found.detail
+    assert "content.buttons.1: " in found.detail
