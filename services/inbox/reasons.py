@@ -50,8 +50,12 @@ class Explanation:
 
     def text(self, words: NullTranslations) -> str:
         """The sentences in a language, in one line."""
-        values = {"name": words.gettext(N_("This customer")), "org": words.gettext(N_("The garage")), **self.values}
-        return " ".join(words.gettext(sentence) % values for sentence in self.sentences)
+        return " ".join(self._sentence(words.gettext(sentence), words) for sentence in self.sentences)
+
+    def _sentence(self, sentence: str, words: NullTranslations) -> str:
+        begins = sentence.startswith("%(name)s")
+        nobody = words.gettext(N_("This customer")) if begins else words.gettext(N_("this customer"))
+        return sentence % {"name": nobody, "org": words.gettext(N_("The garage")), **self.values}
 
 
 WINDOW_EXPIRED = "window_expired_"

@@ -217,3 +217,11 @@ def test_a_window_that_closes_now_is_told_in_the_thread() -> None:
     assert "The WhatsApp window closed · 13:59" in text_of(page(ENGLISH, talk=shown))
     assert isinstance(shown.thread, Thread)
     assert opened.at < NOW
+
+
+def test_a_composer_names_a_customer_without_a_name() -> None:
+    for values in every_page().values():
+        if (composer := values.get("composer")) is not None:
+            written = page(GERMAN, **values | {"composer": replace(composer, name="")})
+            assert "<bdi></bdi>" not in written
+            assert not re.search(r'placeholder="[^"]*(  |an "|an$)', written)

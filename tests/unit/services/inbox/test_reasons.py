@@ -95,6 +95,14 @@ def test_what_is_known_is_named() -> None:
     assert told == "Not sent: Meta has not approved “reminder” in German (it is PAUSED)."
 
 
+def test_a_customer_without_a_name_is_one_within_a_sentence_and_at_its_beginning() -> None:
+    asked, stopped = Failure("window_expired_bridge_sent"), Failure("provider_refused", "131050")
+    assert "We asked this customer by SMS" in explain(asked).text(ENGLISH)
+    assert "Wir haben diese Person per SMS" in explain(asked).text(GERMAN)
+    assert explain(stopped).text(ENGLISH) == "This customer stopped marketing messages in WhatsApp."
+    assert explain(stopped).text(GERMAN).startswith("Diese Person hat")
+
+
 def test_an_sms_that_was_asked_for_blames_no_window() -> None:
     assert _text("window_expired_no_phone", channel="sms") == (
         "Not sent by SMS. No SMS is possible: no mobile number is on file."
