@@ -217,8 +217,8 @@ class Agent:
         self._producer, self._prefix, self._rules = producer, prefix, rules or Rules()
         self._refused: dict[str, str | None] = {}  # the token with which an organisation is left out
 
-    async def look_at_tokens(self) -> None:
-        """Say whose token the inbox refuses. Raises SettingError where it refuses each of them."""
+    async def takes_a_token(self) -> bool:
+        """Whether the inbox takes a token, or cannot be asked. Whose it refuses is said: one may count only later."""
         good = 0
         for org_id, token in self._tokens.of_org.items():
             try:
@@ -228,9 +228,8 @@ class Agent:
                         log.error("the inbox refuses the token of %s: it says %s", org_id, answer.status)
             except (aiohttp.ClientError, TimeoutError) as error:
                 log.warning("the inbox cannot be reached: %s", type(error).__name__)
-                return
-        if not good:
-            raise SettingError("the inbox refuses every token: make others, with the capability messages.view")
+                return True
+        return good > 0
 
     def _asked(self, path: str, token: str | None) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         return self._http.get(self._url + path, headers={"Authorization": f"Bearer {token}"})
@@ -306,7 +305,7 @@ def _object(value: bytes | None) -> Event:
 async def run(environ: Mapping[str, str]) -> None:
     """Answer until SIGTERM or SIGINT.
 
-    Raises SettingError, also where the inbox refuses each token, and KafkaError where no broker can be reached.
+    Raises SettingError, and KafkaError where no broker can be reached.
     """
     bootstrap = environ.get("TRANSOM_KAFKA_BOOTSTRAP", "localhost:9092")
     prefix, url = environ.get("TRANSOM_TOPIC_PREFIX", ""), environ.get("TRANSOM_INBOX_URL")
@@ -330,11 +329,11 @@ async def run(environ: Mapping[str, str]) -> None:
         opened.push_async_callback(producer.stop)
         opened.push_async_callback(consumer.stop)
         agent = Agent(http, url, producer, tokens=tokens, prefix=prefix, rules=rules)
-        await agent.look_at_tokens()
+        is_heard = await agent.takes_a_token()
         await consumer.start()
         await producer.start()
         await _keep_place(consumer)
-        log.info("ready")
+        log.info("ready" if is_heard else "ready once the inbox takes a token with the capability messages.view")
         while not stopping.is_set():
             fetched = await consumer.getmany(timeout_ms=200)
             if records := [record.value for of_partition in fetched.values() for record in of_partition]:
@@ -350,7 +349,7 @@ async def _keep_place(consumer: AIOKafkaConsumer) -> None:
 
 
 def main() -> int:
-    """0 after a signal, 2 where a setting is missing or wrong, a token too, or Kafka cannot be reached."""
+    """0 after a signal, 2 where a setting is missing or wrong, or Kafka cannot be reached."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     try:
