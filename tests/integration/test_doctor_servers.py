@@ -11,7 +11,6 @@ import redis
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from deploy.cli.doctor import queries
-from deploy.cli.doctor.configuration import SETTINGS
 from deploy.cli.doctor.findings import Report
 from deploy.local.servers.ports import LOOPBACK, free_port
 from deploy.local.servers.valkey import ValkeyServer
@@ -395,11 +394,3 @@ async def test_a_broken_redis_names_its_fault(
     own_redis.replicaof(LOOPBACK, str(free_port()))
     doctor.set(REDIS_URL=own_valkey.address)
     assert finding(await doctor.look_at("redis"), "redis_read_only").severity == "error"
-
-
-async def test_settings_that_cannot_be_read_leave_their_server_unlooked_at(doctor: Doctor) -> None:
-    doctor.set(KAFKA_SECURITY_PROTOCOL="SASL_SSL", POSTGRES_POOL_SIZE="0")
-    assert codes(await doctor.look_at("kafka")) == {"kafka_not_checked"}
-    assert codes(await doctor.look_at("postgres")) == {"postgres_not_checked"}
-    assert {"settings_contradict", "setting_invalid"} <= codes(doctor.configuration())
-    assert set(doctor.services) == set(SETTINGS)

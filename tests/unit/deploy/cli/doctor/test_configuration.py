@@ -141,3 +141,11 @@ def test_secrets_of_named_accounts_are_not_told(doctor: Doctor) -> None:
     accounts = {"acme": {"provider": "vonage", "account": "k", "credentials": [PLANTED], "signature_secrets": []}}
     doctor.set(SMS_ACCOUNTS=json.dumps(accounts))
     assert "sms_signature_missing" in codes(doctor.configuration())
+
+
+async def test_settings_that_cannot_be_read_leave_their_server_unlooked_at(doctor: Doctor) -> None:
+    doctor.set(KAFKA_SECURITY_PROTOCOL="SASL_SSL", POSTGRES_POOL_SIZE="0")
+    assert codes(await doctor.look_at("kafka")) == {"kafka_not_checked"}
+    assert codes(await doctor.look_at("postgres")) == {"postgres_not_checked"}
+    assert {"settings_contradict", "setting_invalid"} <= codes(doctor.configuration())
+    assert set(doctor.services) == set(SETTINGS)
