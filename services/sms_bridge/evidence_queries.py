@@ -88,9 +88,9 @@ with due as materialized (
     returning h.*
 )
 select t.account, t.provider_id, t.org_id, t.message_id, t.send_id, t.attempt, t.accepted_at,
-       exists (select from messages m
-                where m.org_id = t.org_id and m.message_id = t.message_id and m.attempt = t.attempt
-                  and m.status = 'pending' offset 0) as pending
+       (select m.status from messages m
+         where m.org_id = t.org_id and m.message_id = t.message_id and m.attempt = t.attempt
+           and m.status in ('pending', 'sent')) as status
   from taken t
 """
 
@@ -101,7 +101,10 @@ delete from unconfirmed_sms h using unnest($1::text[], $2::text[]) as u (account
 
 
 class Unconfirmed(NamedTuple):
-    """An SMS that the provider accepted at ``accepted_at``. ``pending``: no status of it has come since."""
+    """An SMS that the provider accepted at ``accepted_at``.
+
+    ``status``: of its message, ``pending`` or ``sent``; None once it has ended, or another attempt feeds the message.
+    """
 
     account: str
     provider_id: str
@@ -110,7 +113,7 @@ class Unconfirmed(NamedTuple):
     send_id: UUID
     attempt: int
     accepted_at: datetime
-    pending: bool
+    status: str | None
 
 
 class KnownId(NamedTuple):
@@ -169,7 +172,7 @@ async def latest_list_outage(db: Connection, key: AccountKey) -> datetime | None
 
 
 async def add_unconfirmed(db: Connection, ids: Sequence[ProviderId], now: datetime) -> None:
-    """Record that these were accepted now, so that the provider is asked when no status comes."""
+    """Record that these were accepted now, so that the provider is asked when nobody tells their end."""
     if ids:
         rows = [(i.account, i.provider_id, i.org_id, i.message_id, i.send_id, i.attempt) for i in ids]
         await db.execute(_ADD_UNCONFIRMED, *as_columns(rows), now)
@@ -182,4 +185,5 @@ async def take_unconfirmed(db: Connection, account: str, now: datetime, limit: i
 
 async def remove_unconfirmed(db: Connection, ids: Sequence[tuple[str, str]]) -> None:
     """Their outcome is known, or given up."""
-    await db.execute(_REMOVE_UNCONFIRMED, *as_columns(ids))
+    if ids:
+        await db.execute(_REMOVE_UNCONFIRMED, *as_columns(ids))

@@ -1,9 +1,9 @@
-"""SMS whose outcome is not confirmed: the provider took them, and no status came. The provider is asked for it.
+"""SMS whose outcome is not confirmed: the provider took them, and nobody told their end. The provider is asked for it.
 
 A callback can get lost, without PUBLIC_URL none is asked for, and some messages never have one. A message that is still
-pending when it is due is looked up, ever more rarely. A status on record is applied as a callback would be. A message
-without one ends as ``unknown_outcome`` after a day. The events are kept in the row of ``sends``, and the sweeper
-publishes them.
+pending or sent when it is due is looked up, ever more rarely. A status on record is applied as a callback would be.
+After a day a pending message ends as ``unknown_outcome``, and a sent one stays sent. The events are kept in the row of
+``sends``, and the sweeper publishes them.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _AT_ONCE = 100
 _LOOKS_AT_ONCE = 8
 
 _Answer = tuple[evidence_queries.Unconfirmed, RecordedStatus | None]
-"""An SMS and its status on record. None: it is no longer pending, so the provider is not asked."""
+"""An SMS and its status on record. None: its end is known, so the provider is not asked."""
 
 
 def task(pool: Pool, providers: Collection[SmsProvider]) -> Task:
@@ -49,23 +49,23 @@ async def follow(pool: Pool, provider: SmsProvider, now: Clock) -> None:
     while True:
         async with pool.acquire() as db:
             due = await evidence_queries.take_unconfirmed(db, provider.key.account, now(), _AT_ONCE)
-        moved = [one for one in due if not one.pending]
-        pending = [one for one in due if one.pending]
-        statuses = await _statuses(provider.lookup, pending)
-        answers: list[_Answer] = [(one, None) for one in moved]
-        answers += [(one, status) for one, status in zip(pending, statuses, strict=True) if status]
+        ended = [one for one in due if one.status is None]
+        under_way = [one for one in due if one.status is not None]
+        statuses = await _statuses(provider.lookup, under_way)
+        answers: list[_Answer] = [(one, None) for one in ended]
+        answers += [(one, status) for one, status in zip(under_way, statuses, strict=True) if status]
         apply = partial(_apply, pool, provider.key.provider, now=now())
         await run_bisected(answers, apply, key=lambda one: one[0].provider_id, failed=_set_aside)
-        if len(due) < _AT_ONCE or (pending and not any(statuses)):
+        if len(due) < _AT_ONCE or (under_way and not any(statuses)):
             return
 
 
 async def _statuses(
-    lookup: SmsLookup | None, pending: Sequence[evidence_queries.Unconfirmed]
+    lookup: SmsLookup | None, under_way: Sequence[evidence_queries.Unconfirmed]
 ) -> list[RecordedStatus | None]:
     """The status on record of each; None where the provider cannot be asked now."""
     if lookup is None:  # nothing can be asked: the callbacks have a day
-        return [RecordedStatus(None)] * len(pending)
+        return [RecordedStatus(None)] * len(under_way)
     few = asyncio.Semaphore(_LOOKS_AT_ONCE)
     failures: list[Transient] = []
 
@@ -77,7 +77,7 @@ async def _statuses(
                 failures.append(error)
                 return None
 
-    statuses = await asyncio.gather(*map(look, pending))
+    statuses = await asyncio.gather(*map(look, under_way))
     log_retried("sms_unconfirmed", failures)
     return statuses
 
@@ -88,21 +88,22 @@ def _set_aside(answer: _Answer, error: Exception) -> None:
 
 
 async def _apply(pool: Pool, provider: Provider, answers: Sequence[_Answer], now: datetime) -> None:
-    statuses, lost, over = [], [], []
+    statuses, lost, told, over = [], [], [], []
     for one, recorded in answers:
-        if recorded is None:
-            over.append(one)
-        elif recorded.status is not None:
+        given_up = now - one.accepted_at >= GIVEN_UP_AFTER
+        if recorded is not None and recorded.status not in (None, one.status):
             statuses.append(
                 ProviderStatus("sms", provider, one.account, one.provider_id, recorded.status, now, recorded.code)
             )
-            over.append(one)
-        elif now - one.accepted_at >= GIVEN_UP_AFTER:
+            told.append(one)
+        elif recorded is not None and given_up and one.status == "pending":
             lost.append(LocalFailure(one.org_id, one.message_id, one.attempt, UNKNOWN_OUTCOME, None, now))
+            told.append(one)
+        if recorded is None or given_up or recorded.status not in (None, "sent"):
             over.append(one)
-    if not over:
+    if not (told or over):
         return
-    by_key = {(one.org_id, one.send_id, one.attempt): one for one in over if one.pending}
+    by_key = {(one.org_id, one.send_id, one.attempt): one for one in told}
     async with pool.acquire() as db, db.transaction():
         # lock order: rows of sends before messages
         await keep_pending_events(

@@ -3,7 +3,10 @@
 from datetime import timedelta
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import DeliveryUpdate
@@ -11,6 +14,7 @@ from libs.common.ids import bridge_message_id
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.message_status import ProviderStatus
 from services.sms_bridge import prices
+from services.sms_bridge.providers.twilio import Twilio
 from services.sms_bridge.unconfirmed import follow
 from tests.support.logs import LogLines
 from tests.support.sandbox import TWILIO_SID
@@ -60,16 +64,88 @@ async def test_what_became_of_an_sms_is_asked_when_nobody_tells(
     assert await world.value("select count(*) from unconfirmed_sms") == 0
 
 
-async def test_an_sms_of_which_was_heard_is_not_asked_after(world: SmsWorld, sandbox: SandboxClient) -> None:
-    await world.send(await world.decided())
+async def heard(world: SmsWorld, sandbox: SandboxClient, status: str) -> None:
+    """A callback of the one SMS came through."""
     [sms] = await sandbox.sms()
     async with world.pool.acquire() as db, db.transaction():
-        await receive_statuses(
-            db, [ProviderStatus("sms", "twilio", TWILIO_SID, sms["sid"], "sent", world.clock())], world.clock()
-        )
+        told = ProviderStatus("sms", "twilio", TWILIO_SID, sms["sid"], status, world.clock())
+        await receive_statuses(db, [told], world.clock())
+
+
+async def test_an_sms_whose_end_was_heard_is_not_asked_after(world: SmsWorld, sandbox: SandboxClient) -> None:
+    await world.send(await world.decided())
+    await heard(world, sandbox, "delivered")
     await ask(world, QUARTER)
     assert await looks(sandbox) == 0
     assert await world.value("select count(*) from unconfirmed_sms") == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "published", "mark"),
+    [(None, ("delivered", None, None), None), (30005, ("failed", "provider_refused", "30005"), "no_phone")],
+)
+async def test_an_sms_that_was_sent_is_asked_after_where_its_last_callback_got_lost(
+    world: SmsWorld, sandbox: SandboxClient, code: int | None, published: tuple[str, str | None, str | None], mark: Any
+) -> None:
+    await sandbox.configure(sent_after=0)
+    if code is not None:
+        await sandbox.fault("twilio", "fail_async", code=code, calls=1)
+    command = await world.decided()
+    await world.send(command)
+    await heard(world, sandbox, "sent")
+    await ask(world, QUARTER)
+    updates, _ = await world.published()
+    assert (bridge_message_id(command.message_id), *published) in ends(updates)
+    assert await world.value("select min(reason) from address_marks where org_id = $1", ORG) == mark
+    assert await world.value("select count(*) from unconfirmed_sms") == 0
+
+
+async def test_an_sms_that_is_sent_on_record_is_asked_after_until_its_end(world: SmsWorld) -> None:
+    record = {"status": "sent"}
+
+    async def shown(_request: web.Request) -> web.Response:
+        return web.json_response(record)
+
+    command = await world.decided(route="session", text="Hello")
+    await world.send(command)
+    app = web.Application()
+    app.router.add_get("/{rest:.*}", shown)
+    found = []
+    async with TestServer(app) as server, aiohttp.ClientSession() as http:
+        twilio = Twilio(
+            http,
+            base_url=f"http://{server.host}:{server.port}",
+            account_sid=TWILIO_SID,
+            auth_token="secret",
+            public_url=None,
+            timeout_seconds=20.0,
+            now=world.clock,
+        )
+        for after, status in ((QUARTER, "sent"), (timedelta(hours=1), "sent"), (timedelta(hours=5), "delivered")):
+            record["status"] = status
+            world.clock.forward(after)
+            await follow(world.pool, twilio, world.clock)
+            await world.sweep(timedelta(0))
+            found.append((await world.message(command.message_id))["status"])
+    updates, _ = await world.published()
+    assert found == ["sent", "sent", "delivered"]
+    told = {(update.seq, update.status) for update in updates if update.message_id == command.message_id}
+    assert told == {(1, "sent"), (2, "delivered")}
+    assert await world.value("select count(*) from unconfirmed_sms") == 0
+
+
+async def test_an_sms_that_was_sent_stays_so_where_nobody_knows_more_a_day_later(
+    world: SmsWorld, sandbox: SandboxClient
+) -> None:
+    await sandbox.configure(sent_after=10**6)  # queued for ever
+    command = await world.decided()
+    await world.send(command)
+    await heard(world, sandbox, "sent")
+    for _ in range(24 * 4 + 1):
+        await follow(world.pool, world.twilio, world.clock)
+        world.clock.forward(QUARTER)
+    assert (await world.message(bridge_message_id(command.message_id)))["status"] == "sent"
+    assert (await looks(sandbox), await world.value("select count(*) from unconfirmed_sms")) == (4, 0)
 
 
 async def test_what_nobody_knows_a_day_later_ends_so_and_is_asked_ever_more_rarely(
