@@ -1065,7 +1065,7 @@ create table resends (
 create index resends_by_age on resends (released_at);
 
 -- SMS that a provider accepted and whose end is unknown: callbacks get lost. A row that is due is asked after at the
--- provider. It goes when its message has moved, at the latest when it is given up.
+-- provider. It goes when its message has ended, at the latest when it is given up.
 create table unconfirmed_sms (
     account     text        not null,                       -- the account sid, as in provider_ids
     provider_id text        not null,
