@@ -155,10 +155,13 @@ async def test_a_start_by_sms_gives_back_what_was_stopped_before_the_erasure(ing
     assert await post_twilio(ingest.http, ingest.url, a_twilio_sms("STOP")) == 200
     (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
     await erase(ingest.pool, ORG, first["conversation_id"])
-    denied = "select allowed from consents where category = 'sms' and customer_id = $1"
+    kept = await ingest.rows("select category, of_address from suppressions")
+    assert [tuple(row) for row in kept] == [("sms", True)]  # for the number that said it, not for the others of theirs
+    denied = "select allowed, address from consents where category = 'sms' and customer_id = $1"
     for place, (word, allowed) in enumerate((("Is it ready?", False), ("START", True)), 2):
         assert await post_twilio(ingest.http, ingest.url, a_twilio_sms(word)) == 200
         *_, heard = await ingest.published.events(INBOUND_MESSAGES, place)
         assert heard["customer_id"] != first["customer_id"]
-        assert (await ingest.row(denied, UUID(heard["customer_id"])))["allowed"] is allowed
+        row = await ingest.row(denied, UUID(heard["customer_id"]))
+        assert (row["allowed"], row["address"]) == (allowed, None if allowed else "+447700900999")
     assert await ingest.rows("select 1 from address_marks") == []

@@ -2,13 +2,15 @@
 
 Rule 1: an opt-out outlives the erasure of who said it, or they would be written to again. It is kept by a hash of each
         identity, and by no name or number.
-Rule 2: a customer who is created with such an identity has denied the same, since the same time. The directory and the
+Rule 2: a STOP by SMS holds for the number that said it, so it is kept by the hash of that one alone.
+Rule 3: a customer who is created with such an identity has denied the same, since the same time. The directory and the
         customer change it like any other consent.
 """
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from hashlib import sha256
+from operator import itemgetter
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
@@ -29,14 +31,18 @@ delete from suppressions s
    and s.org_id = $1 and s.identity = any($3::bytea[]) and s.category = c.category and s.at < c.at
 """
 
-_KEEP = """
-insert into suppressions as s (org_id, identity, category, at, address, source, cause, lifts)
-select c.org_id, i.identity, c.category, c.at, c.address, c.source, c.cause, c.lifts
-  from consents c cross join unnest($3::bytea[]) as i (identity)
+_CONSENTS = """
+select c.category, c.at, c.address, c.source, c.cause, c.lifts
+  from consents c
  where c.customer_id = $2 and c.org_id = $1 and not c.allowed
- order by i.identity, c.category
+"""
+
+_KEEP = """
+insert into suppressions as s (org_id, identity, category, at, of_address, source, cause, lifts)
+select * from unnest($1::text[], $2::bytea[], $3::text[], $4::timestamptz[], $5::bool[], $6::text[], $7::text[],
+                     $8::bool[])
 on conflict (org_id, identity, category) do update
-   set at = excluded.at, address = excluded.address, source = excluded.source, cause = excluded.cause,
+   set at = excluded.at, of_address = excluded.of_address, source = excluded.source, cause = excluded.cause,
        lifts = excluded.lifts
  where s.at < excluded.at
 """
@@ -45,8 +51,9 @@ on conflict (org_id, identity, category) do update
 _FOLLOW = """
 insert into consents (org_id, customer_id, category, allowed, at, address, source, cause, lifts)
 select distinct on (u.customer_id, s.category)
-       u.org_id, u.customer_id, s.category, false, s.at, s.address, s.source, s.cause, s.lifts
-  from unnest($1::text[], $2::uuid[], $3::bytea[]) as u (org_id, customer_id, identity)
+       u.org_id, u.customer_id, s.category, false, s.at, case when s.of_address then u.address end, s.source, s.cause,
+       s.lifts
+  from unnest($1::text[], $2::uuid[], $3::bytea[], $4::text[]) as u (org_id, customer_id, identity, address)
  cross join lateral (
        select * from suppressions x where x.org_id = u.org_id and x.identity = u.identity offset 0) s
  order by u.customer_id, s.category, s.at desc
@@ -57,9 +64,15 @@ returning org_id, customer_id, category, allowed, at, source, cause
 
 async def keep(db: Connection, org_id: str, customer_id: UUID, identities: Iterable[str]) -> None:
     """Keep what this customer has denied. Call while their consents are there, in the transaction that erases them."""
-    hashes = sorted({_hash(org_id, identity) for identity in identities})
-    await db.execute(_FORGET, org_id, customer_id, hashes)
-    await db.execute(_KEEP, org_id, customer_id, hashes)
+    hashes = {_hash(org_id, identity) for identity in identities}
+    await db.execute(_FORGET, org_id, customer_id, sorted(hashes))
+    denied = [
+        (org_id, identity, category, at, address is not None, *more)
+        for category, at, address, *more in await db.fetch(_CONSENTS, org_id, customer_id)
+        for identity in (hashes if address is None else (_hash(org_id, address),))
+    ]
+    if denied:
+        await db.execute(_KEEP, *as_columns(sorted(denied, key=itemgetter(1, 2))))
 
 
 # "offset 0": each is looked up by its key.
@@ -81,7 +94,7 @@ async def denied(db: Connection, asked: Sequence[tuple[str, str, ConsentCategory
 
 async def follow(db: Connection, newcomers: Iterable[Newcomer]) -> None:
     """Let these customers have denied what was denied before by whoever had their identities."""
-    rows = sorted({(org_id, id_, _hash(org_id, identity)) for org_id, id_, identity in newcomers})
+    rows = sorted({(org_id, id_, _hash(org_id, identity), _line(identity)) for org_id, id_, identity in newcomers})
     if rows:
         denied = await db.fetch(_FOLLOW, *as_columns(rows))
         await add_lines(db, [audit_line(one["org_id"], one["customer_id"], dict(one)) for one in denied])
@@ -89,5 +102,8 @@ async def follow(db: Connection, newcomers: Iterable[Newcomer]) -> None:
 
 def _hash(org_id: str, identity: str) -> bytes:
     """``identity``: a number in any spelling of its line, or a BSUID."""
-    known = canonical(identity) if identity.startswith("+") else identity
-    return sha256(f"{org_id} {known}".encode()).digest()
+    return sha256(f"{org_id} {_line(identity)}".encode()).digest()
+
+
+def _line(identity: str) -> str:
+    return canonical(identity) if identity.startswith("+") else identity

@@ -166,14 +166,14 @@ create index consents_unpublished on consents (at) where not published;
 
 -- What customers who were erased had denied. It holds for whoever comes with their number or BSUID.
 create table suppressions (
-    org_id   text        not null,
-    identity bytea       not null,                          -- SHA-256 of the organisation and the number or BSUID
-    category text        not null,                          -- this and the others as in consents
-    at       timestamptz not null,
-    address  text,
-    source   text,
-    cause    text,
-    lifts    boolean,
+    org_id     text        not null,
+    identity   bytea       not null,                        -- SHA-256 of the organisation and the number or BSUID
+    category   text        not null,                        -- this and the others as in consents
+    at         timestamptz not null,
+    of_address boolean     not null default false,          -- a STOP by SMS: it holds for this number alone
+    source     text,
+    cause      text,
+    lifts      boolean,
     primary key (org_id, identity, category)
 );
 
