@@ -82,7 +82,8 @@ select k.phone, k.phone_at, c.wa_id, c.wa_id_at, c.bsuid, c.bsuid_at, s.no_phone
          where a.org_id = c.org_id and a.conversation_id = c.conversation_id) as answers,
        (select array_agg(row (x.address, x.until)) from address_marks x
          where x.org_id = c.org_id and x.channel = 'whatsapp' and x.until > $3
-           and x.address = any (array[k.phone, '+' || c.wa_id, c.bsuid])) as marks
+           and x.address = any (array[k.phone, '+' || c.wa_id, c.bsuid])) as marks,
+       k.erased
   from conversations c
   join customers k on k.org_id = c.org_id and k.customer_id = c.customer_id
   join orgs o on o.org_id = c.org_id
@@ -120,6 +121,7 @@ class ReachRow(NamedTuple):
     spent: int
     answers: Sequence[datetime] | None
     marks: Sequence[tuple[str, datetime]] | None
+    erased: bool
 
 
 class PlaceRow(NamedTuple):

@@ -47,7 +47,7 @@ class Situation:
 
     ``window_open`` is the answer of ``libs.common.window``; ``length`` is WINDOW_SECONDS. ``reachable``: WhatsApp has
     an address of the customer that is not marked. ``obstacle`` is why no SMS may go, None when one may. ``asked`` is
-    the bridge that holds the slot.
+    the bridge that holds the slot. ``erased``: the customer was, so whatever is sent to them is rejected.
     """
 
     now: datetime
@@ -65,6 +65,7 @@ class Situation:
     reachable: bool = True
     asked: AskedBefore | None = None
     hold: Hold | None = None
+    erased: bool = False
 
     @property
     def live(self) -> Channel | None:
@@ -110,7 +111,7 @@ class Offer:
 
 def offer_of(situation: Situation) -> Offer:
     """The offer to this person, in this conversation, now."""
-    if not situation.may_send:
+    if situation.erased or not situation.may_send:
         return Offer("read")
     channels = _channels(situation)
     closing = situation.window == "closing" and "whatsapp" in channels

@@ -98,7 +98,7 @@ def thread_of(
     )
 
 
-def talk_of(conversation: Conversation, thread: Thread, *, may_send: bool) -> Talk:
+def talk_of(conversation: Conversation, thread: Thread) -> Talk:
     """The open conversation with its header."""
     last = conversation.last_message
     return Talk(
@@ -110,5 +110,4 @@ def talk_of(conversation: Conversation, thread: Thread, *, may_send: bool) -> Ta
         window=thread.window,
         thread=thread,
         is_held=conversation.hold is not None,
-        may_send=may_send,
     )

@@ -284,6 +284,16 @@ async def test_what_is_said_of_the_portal_and_of_customers_who_never_wrote(
     assert "ask-button" not in never.page.text
 
 
+async def test_nobody_writes_to_a_customer_who_was_erased(inbox: RunningInbox, producer: Producer) -> None:
+    desk = await a_desk(inbox, producer)
+    async with inbox.pool.acquire() as db:
+        await db.execute("update customers set erased = true where customer_id = $1", desk.thread.customer_id)
+    page = await desk.staff.get(desk.path)
+    assert "This customer was erased, and nothing can be sent to them." in page.text
+    assert "<textarea" not in page.text
+    assert 'id="take-over"' not in page.text
+
+
 async def test_who_may_not_send_has_no_form_and_another_garage_finds_nothing(
     inbox: RunningInbox, producer: Producer
 ) -> None:

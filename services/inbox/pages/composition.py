@@ -129,6 +129,7 @@ def _situation(visit: Visit, conversation: Conversation, place: PlaceRow, reach:
         reachable=reached.whatsapp and place.phone_number_id is not None,
         asked=place.asked,
         hold=hold,
+        erased=reach.erased,
     )
 
 

@@ -120,6 +120,7 @@ async def inbox_page(
     clock = Clock(deps.pool.now(), zone_of(number or next(iter(listing.numbers.values()), None)), language)
     if conversation is not None and talk is not None:
         composer = composer or await composer_of(visit, conversation)
+        talk = replace(talk, may_send=composer.offer.mode != "read")
         if (hold := composer.situation.hold) is not None and talk.thread.reached is not None:
             held = Held(hold.since, hold.by, hold.until)
             talk = replace(talk, thread=replace(talk.thread, hold=held))
@@ -179,7 +180,7 @@ async def _talk(visit: Visit, conversation: Conversation, language: Language) ->
         later=shown.address(path) if before else None,
         reached=None if before else visit.deps.pool.now(),
     )
-    talk = talk_of(conversation, thread, may_send=visit.person.may("messages.send"))
+    talk = talk_of(conversation, thread)
     return replace(talk, is_on_its_way=_is_on_its_way(visit.request, thread))
 
 

@@ -56,6 +56,12 @@ def test_a_customer_who_never_wrote_gets_a_picker_and_no_question_by_sms() -> No
     assert (offer_of(never).mode, offer_of(never).ask) == ("pick", None)
 
 
+def test_to_a_customer_who_was_erased_nothing_is_offered() -> None:
+    for situation in (a_situation(erased=True), expired(erased=True)):
+        offer = offer_of(situation)
+        assert (offer.mode, offer.channels, offer.ask) == ("read", (), None)
+
+
 def test_where_whatsapp_is_switched_off_an_sms_is_written_if_one_may_go() -> None:
     assert offer_of(a_situation(consent=False)).channels == ("sms", "portal")
     closed = offer_of(expired(consent=False, obstacle="no_phone"))
