@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.events.outbound import DeliveryUpdate
+from libs.common.events.outbound import DeliveryUpdate, SmsCommand
 from libs.common.ids import bridge_message_id
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.message_status import ProviderStatus
@@ -38,6 +38,16 @@ async def looks(sandbox: SandboxClient) -> int:
     return sum(call["endpoint"] == "fetch" for call in await sandbox.calls())
 
 
+async def a_bridge(world: SmsWorld, sandbox: SandboxClient, code: int | None) -> SmsCommand:
+    """A bridge SMS that the provider took, and that it delivers, or fails with this code, and tells nobody."""
+    await sandbox.configure(sent_after=0)
+    if code is not None:
+        await sandbox.fault("twilio", "fail_async", code=code, calls=1)
+    command = await world.decided()
+    await world.send(command)
+    return command
+
+
 @pytest.mark.parametrize(
     ("code", "published"),
     [
@@ -49,11 +59,7 @@ async def looks(sandbox: SandboxClient) -> int:
 async def test_what_became_of_an_sms_is_asked_when_nobody_tells(
     world: SmsWorld, sandbox: SandboxClient, code: int | None, published: tuple[str, str | None, str | None]
 ) -> None:
-    await sandbox.configure(sent_after=0)
-    if code is not None:
-        await sandbox.fault("twilio", "fail_async", code=code, calls=1)
-    command = await world.decided()
-    await world.send(command)
+    command = await a_bridge(world, sandbox, code)
     await ask(world, QUARTER - timedelta(seconds=1))
     assert await looks(sandbox) == 0
     await ask(world, timedelta(seconds=1))
@@ -87,11 +93,7 @@ async def test_an_sms_whose_end_was_heard_is_not_asked_after(world: SmsWorld, sa
 async def test_an_sms_that_was_sent_is_asked_after_where_its_last_callback_got_lost(
     world: SmsWorld, sandbox: SandboxClient, code: int | None, published: tuple[str, str | None, str | None], mark: Any
 ) -> None:
-    await sandbox.configure(sent_after=0)
-    if code is not None:
-        await sandbox.fault("twilio", "fail_async", code=code, calls=1)
-    command = await world.decided()
-    await world.send(command)
+    command = await a_bridge(world, sandbox, code)
     await heard(world, sandbox, "sent")
     await ask(world, QUARTER)
     updates, _ = await world.published()
