@@ -21,15 +21,14 @@ from libs.common.providers import twilio, vonage
 class Failure:
     """What is stored of a message that failed. ``channel``: where it was to go. ``reason`` is None where none is kept.
 
-    ``is_template``: it was sent as one. ``name`` is how the customer is called here; None: they have no name.
-    ``asked_at`` and ``next_at`` are times as they are shown: of the latest SMS that asked, and of the next that may.
-    ``template_state`` is Meta's word for the template's state, ``user`` who holds the conversation.
+    ``name`` is how the customer is called here; None: they have no name. ``asked_at`` and ``next_at`` are times as they
+    are shown: of the latest SMS that asked, and of the next that may. ``template_state`` is Meta's word for the
+    template's state, ``user`` who holds the conversation.
     """
 
     reason: str | None
     provider_code: str | None = None
     channel: str = "whatsapp"
-    is_template: bool = False
     name: str | None = None
     org: str | None = None
     user: str | None = None

@@ -29,7 +29,7 @@ class Shell:
     """The frame of a page.
 
     ``counts``: conversations of each view; a view without one shows none. ``notices``: failures that the person has not
-    seen, for the bell. ``token`` is that of the forms of this session. ``can_sign_out``: the session can be ended.
+    seen, for the bell. ``token`` is that of the forms of this session.
     """
 
     org_name: str
@@ -39,7 +39,6 @@ class Shell:
     view: View | None = None
     counts: Mapping[View, int] = field(default_factory=dict)
     notices: int = 0
-    can_sign_out: bool = True
 
     @property
     def initials(self) -> str:

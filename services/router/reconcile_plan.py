@@ -48,7 +48,6 @@ class StaleAttempt(NamedTuple):
     message_id: UUID
     attempt: int
     deadline: datetime
-    tries: int
     conversation_id: UUID | None
     route: str | None
     channel: str | None

@@ -78,7 +78,7 @@ returning e.org_id, e.message_id, e.attempt
 """
 
 _LOOK = """
-select e.org_id, e.message_id, e.attempt, e.deadline, e.tries,
+select e.org_id, e.message_id, e.attempt, e.deadline,
        coalesce(a.conversation_id, m.conversation_id, d.conversation_id, s.conversation_id) as conversation_id,
        d.route, d.channel, d.command::text, m.sequence, coalesce(d.command ->> 'phone_number_id',
            d.command ->> 'from_number') as account,

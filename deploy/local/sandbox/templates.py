@@ -135,9 +135,6 @@ class Templates:
         taken = {one.id for one in self._by_key.values()}
         return next(number for number in map(str, self._ids) if number not in taken)
 
-    def all(self) -> list[Template]:
-        return list(self._by_key.values())
-
     def of_account(self, waba_id: str, now: float) -> list[Template]:
         """What the account has, in the order of creation. What was decided up to now has happened."""
         self.settle(now)

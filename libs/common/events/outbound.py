@@ -183,11 +183,6 @@ class DeliveryUpdate(Event):
     author: Literal["phone_app"] | None = None  # staff wrote it in the WhatsApp Business app: it is no intent of ours
     at: Instant
 
-    @property
-    def key(self) -> bytes:
-        """The record's key: the conversation, or the message of an intent that has none."""
-        return str(self.conversation_id or self.message_id).encode()
-
 
 class NewStatus(NamedTuple):
     """What is written as a ``DeliveryUpdate``. It comes from rows of ours, so it is not validated again."""
@@ -205,7 +200,7 @@ class NewStatus(NamedTuple):
 
     @property
     def key(self) -> bytes:
-        """As ``DeliveryUpdate.key``."""
+        """The record's key: the conversation, or the message of an intent that has none."""
         return str(self.conversation_id or self.message_id).encode()
 
     def encode(self) -> bytes:

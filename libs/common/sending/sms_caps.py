@@ -69,8 +69,6 @@ update sms_days s set segments = greatest(s.segments - d.segments, 0), bridges =
  where s.org_id = d.org_id and s.day = d.day
 """
 
-_SPENT = "select org_id, segments from sms_days where org_id = any($1::text[]) and day = $2"
-
 _BUSIEST = """
 select d.org_id, d.bridges, o.policy::text as policy, o.country, o.sms_number
   from sms_days d
@@ -143,11 +141,6 @@ async def lock_days(db: Connection, days: Collection[OrgDay]) -> dict[OrgDay, in
     """Lock these days of organisations until the transaction ends. Returns the segments of each so far."""
     rows = await db.fetch(_LOCK_DAYS, *as_columns(sorted(days)))
     return {(row["day"], row["org_id"]): row["segments"] for row in rows}
-
-
-async def spent(db: Connection, org_ids: Collection[str], day: date) -> dict[str, int]:
-    """The segments of these organisations on this day, without a lock; organisations without any are left out."""
-    return {row["org_id"]: row["segments"] for row in await db.fetch(_SPENT, sorted(org_ids), day)}
 
 
 async def busiest(db: Connection, day: date, limit: int) -> list[BridgesOfDay]:

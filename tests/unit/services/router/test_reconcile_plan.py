@@ -30,7 +30,6 @@ def a_stale_attempt(**changes: Any) -> StaleAttempt:
         "message_id": UUID(int=1),
         "attempt": 1,
         "deadline": NOW + LIFETIME,
-        "tries": 1,
         "conversation_id": UUID(int=2),
         "route": "session",
         "channel": "whatsapp",
