@@ -94,8 +94,9 @@ update customers k set last_seen_at = $2
    and (k.last_seen_at is null or k.last_seen_at < $2)
 """
 
-_COLUMNS = """m.message_id, m.direction, m.channel, m.kind, m.content, m.actor, m.sequence, m.status, m.read_at,
-       m.occurred_at"""
+_COLUMNS = (
+    """m.message_id, m.direction, m.channel, m.content, m.actor, m.sequence, m.status, m.read_at, m.occurred_at"""
+)
 
 # "|| ''": the messages of a conversation are found by it alone, and not by those of the whole organisation.
 _MESSAGES = f"""

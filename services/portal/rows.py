@@ -49,7 +49,6 @@ class StoredMessage:
     message_id: UUID
     direction: str
     channel: str
-    kind: str
     content: Mapping[str, Any]
     actor: str | None
     sequence: int

@@ -67,6 +67,10 @@ async def test_every_other_table_is_out_of_reach(site: PortalSite) -> None:
             "select name from customers",
             "select wa_id from conversations",
             "select bsuid from conversations",
+            "select last_inbound_at from conversations",
+            "select provider_id from messages",
+            "select received_at from messages",
+            "select reason from decisions",
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await db.fetch(secret)

@@ -8,14 +8,12 @@ grant select (phone_number_id, org_id, display_number) on whatsapp_numbers to tr
 grant select (org_id, customer_id, phone, last_seen_at) on customers to transom_portal;
 grant update (last_seen_at) on customers to transom_portal;
 grant select (org_id, customer_id, kind, value) on customer_identities to transom_portal;
-grant select (org_id, conversation_id, customer_id, phone_number_id, last_inbound_channel, last_inbound_at, created_at)
-    on conversations to transom_portal;
+grant select (org_id, conversation_id, customer_id, phone_number_id) on conversations to transom_portal;
 grant select on conversation_aliases to transom_portal;
 grant select (org_id, conversation_id, message_id, direction, channel, kind, content, actor, notification_type,
-              sequence, status, reason, attempt, seq, provider_id, read_at, occurred_at, received_at)
+              sequence, status, reason, attempt, read_at, occurred_at)
     on messages to transom_portal;
-grant select (org_id, intent_id, attempt, conversation_id, route, channel, reason, decided_at)
-    on decisions to transom_portal;
+grant select (org_id, intent_id, attempt, conversation_id, route, channel) on decisions to transom_portal;
 grant select (org_id, conversation_id, message_id, state) on parked_messages to transom_portal;
 grant select, update (used_at) on portal_links to transom_portal;
 -- No session moves to another conversation, phone or end. An earlier release granted the whole row.

@@ -1161,7 +1161,7 @@ create policy of_the_host on orgs for select
 -- With security_invoker a view shows what the reader may see, and not what the view's owner may.
 create view portal_threads with (security_invoker) as
 select s.session_hash, s.session_name, s.org_id, s.conversation_id, s.host, s.phone, s.seen_at, s.ends_at,
-       s.posted_at, o.name as org_name, o.portal_host, w.display_number, c.customer_id, c.last_inbound_channel,
+       s.posted_at, o.name as org_name, w.display_number,
        k.phone = s.phone or exists (select from customer_identities i
                                      where i.org_id = s.org_id and i.kind = 'phone' and i.value = s.phone
                                        and i.customer_id = c.customer_id) as on_file
@@ -1173,6 +1173,5 @@ select s.session_hash, s.session_name, s.org_id, s.conversation_id, s.host, s.ph
 
 create view portal_messages with (security_invoker) as
 select m.org_id, m.conversation_id, m.message_id, m.direction, m.channel, m.kind, m.content, m.actor,
-       m.notification_type, m.sequence, m.status, m.reason, m.attempt, m.seq, m.provider_id, m.read_at, m.occurred_at,
-       m.received_at
+       m.notification_type, m.sequence, m.status, m.reason, m.attempt, m.read_at, m.occurred_at
   from messages m;

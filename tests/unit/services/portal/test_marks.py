@@ -16,9 +16,7 @@ T0 = datetime(2026, 11, 26, 10, tzinfo=UTC)
 
 
 def a_message(number: int, direction: str = "in", read_at: datetime | None = None) -> StoredMessage:
-    return StoredMessage(
-        UUID(int=number + 1), direction, "portal", "text", {"text": "x"}, None, number, "sent", read_at, T0
-    )
+    return StoredMessage(UUID(int=number + 1), direction, "portal", {"text": "x"}, None, number, "sent", read_at, T0)
 
 
 def thread(length: int) -> list[StoredMessage]:

@@ -30,9 +30,7 @@ THREAD = Thread(
 
 def a_message(number: int = 1, **changes: Any) -> StoredMessage:
     """A text of the garage, delivered."""
-    found = StoredMessage(
-        UUID(int=number), "out", "whatsapp", "text", {"text": "x"}, "staff", number, "delivered", None, T0
-    )
+    found = StoredMessage(UUID(int=number), "out", "whatsapp", {"text": "x"}, "staff", number, "delivered", None, T0)
     return replace(found, **changes)
 
 

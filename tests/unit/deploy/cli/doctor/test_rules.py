@@ -70,7 +70,7 @@ def test_every_grant_of_the_portals_role_is_asked_for() -> None:
     assert Grant("portal_threads", "SELECT", None) in grants
     assert Grant("portal_links", "UPDATE", "used_at") in grants
     assert Grant("portal_sessions", "DELETE", None) in grants
-    assert Grant("messages", "SELECT", "provider_id") in grants
+    assert Grant("messages", "SELECT", "read_at") in grants
     assert not [one for one in grants if "public" in one.relation or "revoke" in one.relation]
 
 
