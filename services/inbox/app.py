@@ -158,7 +158,7 @@ def _media(settings: InboxServiceSettings) -> AbstractAsyncContextManager[Media]
 
 async def _keys(pool: Pool) -> Keys:
     async with pool.acquire() as db:
-        return Keys.of(await session_queries.key(db, secrets.token_bytes(_KEY_BYTES), pool.now()))
+        return Keys.of(await session_queries.key(db, secrets.token_bytes(_KEY_BYTES)))
 
 
 async def _deps(

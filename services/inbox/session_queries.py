@@ -57,7 +57,7 @@ select coalesce(array_agg(org_id order by org_id), '{}') as org_ids,
   from orgs
  where sign_in_issuer = $1 and sign_in_tenant = any($2::text[])
 """
-_MAKE_KEY = "insert into inbox_key (key, made_at) values ($1, $2) on conflict do nothing"
+_MAKE_KEY = "insert into inbox_key (key) values ($1) on conflict do nothing"
 _KEY = "select key from inbox_key"
 
 
@@ -109,8 +109,8 @@ async def organisations_of(db: Connection, issuer: str, tenants: Sequence[str]) 
     return row["org_ids"], row["is_named"]
 
 
-async def key(db: Connection, fresh: bytes, now: datetime) -> bytes:
+async def key(db: Connection, fresh: bytes) -> bytes:
     """The key of all replicas: ``fresh`` where there was none."""
-    await db.execute(_MAKE_KEY, fresh, now)
+    await db.execute(_MAKE_KEY, fresh)
     found: bytes = await db.fetchval(_KEY)
     return found

@@ -347,7 +347,6 @@ create table group_threads (
     phone_number_id text        not null references whatsapp_numbers,
     group_id        text        not null,                   -- Meta's id
     conversation_id uuid        not null default uuidv7(),  -- of its messages
-    created_at      timestamptz not null default now(),
     primary key (org_id, phone_number_id, group_id)
 );
 create unique index group_threads_by_conversation on group_threads (org_id, conversation_id);
@@ -371,7 +370,7 @@ create table messages (
                                                             -- outbound: its message_id
     actor             text        check (actor in ('ai', 'staff', 'system')),
     user_id           text,
-    ai_generated      boolean     not null default false,   -- for readers of the thread; no service reads it yet
+    ai_generated      boolean     not null default false,   -- the AI wrote it; false of a bridge SMS
     notification_type text,                                 -- 'bridge'
     parent_id         uuid,                                 -- of a bridge: the message that it stands in for
     sequence          bigint      not null default nextval('message_sequence'),
@@ -650,8 +649,7 @@ create index inbox_sessions_by_end on inbox_sessions (ends_at);
 -- The first one that starts makes it.
 create table inbox_key (
     the_only_one boolean     primary key default true check (the_only_one),
-    key          bytea       not null,
-    made_at      timestamptz not null
+    key          bytea       not null
 );
 
 -- What lists of conversations need beside the thread. The inbox worker computes a row anew whenever something was
