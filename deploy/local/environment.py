@@ -131,7 +131,7 @@ def wishes(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
     not count. A variable that names a file stands for the file's content. Raises ConfigurationError where it cannot.
     """
     ours = {address_of(service) for service in SERVICE_PORTS} | {SANDBOX_URL}
-    stale = _lines(folder, given=False)
+    stale = remembered(folder, given=False)
     wished = {
         name: value
         for name, value in environ.items()
@@ -161,11 +161,6 @@ def without_password(address: str) -> str:
     return f"{scheme}://{who.partition(':')[0]}:***@{query}" if at and ":" in who else f"{head}{at}{query}"
 
 
-def remembered(folder: Path) -> dict[str, str]:
-    """The variables of an earlier run on this folder. Its secrets stay, so that its links and signatures stay valid."""
-    return _lines(folder)
-
-
 def write(folder: Path, found: Mapping[str, str], given: Collection[str] = ()) -> Path:
     """Write the file that a shell can source, with a mark on what was ``given``. Only its owner can read it."""
     path = folder / FILE_NAME
@@ -181,8 +176,11 @@ def write(folder: Path, found: Mapping[str, str], given: Collection[str] = ()) -
     return path
 
 
-def _lines(folder: Path, *, given: bool = True) -> dict[str, str]:
-    """The variables of the file; without ``given`` only the generated ones."""
+def remembered(folder: Path, *, given: bool = True) -> dict[str, str]:
+    """The variables of an earlier run on this folder; without ``given`` only the generated ones.
+
+    Its secrets stay, so that its links and signatures stay valid. Raises ConfigurationError.
+    """
     try:
         lines = (folder / FILE_NAME).read_text().splitlines()
     except (FileNotFoundError, NotADirectoryError):
