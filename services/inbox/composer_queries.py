@@ -16,7 +16,7 @@ MOST_TEMPLATES = 500
 """Of one WABA. What Meta has approved comes first."""
 
 _PLACE = f"""
-select c.conversation_id, o.name as org_name, c.phone_number_id, n.waba_id, c.last_inbound_at,
+select o.name as org_name, c.phone_number_id, n.waba_id, c.last_inbound_at,
        h.at as held_at, h.user_id as held_by, m.name as held_by_name, h.until_at as held_until,
        nullif(s.held_until, 'infinity') as asked_until, s.intent_id as slot_holder,
        (select max(x.sequence) from messages x
@@ -131,7 +131,6 @@ class PlaceRow(NamedTuple):
     accepted the SMS.
     """
 
-    conversation_id: UUID
     org_name: str
     phone_number_id: str | None
     waba_id: str | None

@@ -44,7 +44,6 @@ _OFTEN = 10_000
 """Messages that a search finds before conversations are looked through from the newest on."""
 
 PortalWord = Literal["active", "inactive", "never"]
-VIEWS: tuple[View, ...] = get_args(View)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +157,6 @@ class Conversations:
         self._cursors = cursors
         self._searches = OneAtATime()
         self._log = ContactLog()
-
-    @property
-    def rule(self) -> WindowRule:
-        """The settings of windows."""
-        return self._rule
 
     async def page(self, person: Person, wanted: Wanted) -> Page:
         """A page of a list. Raises Problem (422, 403, 429) for a filter, a search or a cursor that is refused."""

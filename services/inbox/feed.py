@@ -9,7 +9,6 @@ Rule 2: an event's id names the feed and a change of it. After that change every
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
 
@@ -58,7 +57,6 @@ class StoredChange(NamedTuple):
     conversation_id: UUID
     message_id: UUID | None
     kind: Kind
-    at: datetime
 
 
 def changes_of(events: Iterable[object]) -> Iterator[Change]:

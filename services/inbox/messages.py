@@ -109,7 +109,6 @@ class Message:
 class MessagePage:
     """Newest first. ``next``: the cursor of older ones."""
 
-    conversation_id: UUID
     items: Sequence[Message]
     next: str | None
 
@@ -150,7 +149,7 @@ class Messages:
         rows = await queries.page(db, person.org_id, of, below, limit + 1)
         more, rows = len(rows) > limit, rows[:limit]
         following = self._cursors.write(scope, [rows[-1].sequence]) if more else None
-        return MessagePage(of.conversation_id, await self._shown(db, person, of, rows, language), following)
+        return MessagePage(await self._shown(db, person, of, rows, language), following)
 
     async def these(
         self, person: Person, conversation_id: UUID, message_ids: Sequence[UUID], language: Language

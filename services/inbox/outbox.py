@@ -1,16 +1,15 @@
 """What the inbox publishes for people: intents and what stands of holds, from one place.
 
-Rule 1: ``publish`` returns when Kafka has acknowledged all of it, within ``PATIENCE_SECONDS``: a person waits.
+Rule 1: the producer returns when Kafka has acknowledged all of it, within ``PATIENCE_SECONDS``: a person waits.
 Rule 2: an intent says ``staff`` and who, and has the one capability that its route needs, whatever the person may do.
 """
 
-from collections.abc import Sequence
 from uuid import UUID
 
 from libs.common.directory.holds import Hold
 from libs.common.events.intents import Actor, Intent
 from libs.common.events.topics import DIRECTORY_CHANGES, OUTBOUND_INTENTS
-from libs.common.kafka.producer import Producer, Record
+from libs.common.kafka.producer import Record
 from services.inbox.people import Capability
 
 PATIENCE_SECONDS = 3.0
@@ -37,8 +36,3 @@ def record_of(intent: Intent) -> Record:
 def hold_record(hold: Hold) -> Record:
     """The record of what stands of a conversation."""
     return Record(DIRECTORY_CHANGES, hold.key, hold.event().encode())
-
-
-async def publish(producer: Producer, records: Sequence[Record]) -> None:
-    """Return when all are acknowledged. Raises Transient when Kafka is away."""
-    await producer.publish(records)

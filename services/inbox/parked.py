@@ -48,7 +48,7 @@ from services.inbox.feed import Change
 from services.inbox.heads import refresh
 from services.inbox.masking import shown_content
 from services.inbox.message_queries import thread
-from services.inbox.outbox import hold_record, intent_record, publish, staff
+from services.inbox.outbox import hold_record, intent_record, staff
 from services.inbox.parked_queries import ConversationKey, FailedMessage, NewParked, Opening, ParkedRow
 from services.inbox.parking import KEPT_FOR, Parcel, ParkedText, parcels, waits
 from services.inbox.people import Person
@@ -258,7 +258,7 @@ class ParkedTexts:
         for _round in range(_ROUNDS):
             async with self.pool.acquire() as db:
                 left = await queries.unpublished(db, self.now() - LEFT_AFTER, _AT_ONCE)
-            await publish(self.producer, [intent_record(one.conversation_id, one.intent.encode()) for one in left])
+            await self.producer.publish([intent_record(one.conversation_id, one.intent.encode()) for one in left])
             async with self.pool.acquire() as db:
                 await queries.published(db, [(one.org_id, one.intent_id) for one in left])
             for one in left:
@@ -292,7 +292,7 @@ class ParkedTexts:
     async def _publish(self, released: Sequence[Parcel], records: Sequence[Record]) -> None:
         if not released:
             return
-        await publish(self.producer, records)
+        await self.producer.publish(records)
         async with self.pool.acquire() as db:
             await queries.published(db, [(parcel.org_id, parcel.intent_id) for parcel in released])
         for parcel in released:

@@ -13,7 +13,7 @@ Rule 5: what stands of a hold and is not known to be published is published by a
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from http import HTTPStatus
@@ -42,7 +42,7 @@ from libs.common.phone import normalise
 from libs.common.sanitize import sanitize
 from libs.common.template_parameters import faults
 from services.inbox import sending_queries as queries
-from services.inbox.outbox import hold_record, publish, record_of, staff
+from services.inbox.outbox import hold_record, record_of, staff
 from services.inbox.people import Person
 from services.inbox.problems import FieldFault, Problem, away, invalid, not_found, refuse_beyond_limits, value_fault
 from services.inbox.sending_queries import Note, Noted, Place
@@ -93,8 +93,7 @@ class Sent(NamedTuple):
 class _Kept(NamedTuple):
     """What is committed of a wish before anything is published."""
 
-    wish: Wish
-    place: Place
+    content: IntentContent
     hold: Said | None
 
 
@@ -133,7 +132,7 @@ class Sending:
             conversation_id=place.conversation_id,
             to=wish.to,
             actor=staff(person.user_id),
-            content=kept.wish.content,
+            content=kept.content,
             channel=wish.channel,
             fallback_template=wish.fallback_template,
             reply_to=wish.reply_to,
@@ -196,7 +195,7 @@ class Sending:
             if not await try_alone(db, "holds.publish"):
                 return
             left = await holds.unpublished(db, _AT_ONCE)
-            await publish(self.producer, [hold_record(one) for one in left])
+            await self.producer.publish([hold_record(one) for one in left])
             await holds.mark_published(db, left)
 
     async def forget(self) -> None:
@@ -244,7 +243,7 @@ class Sending:
             content = await _named_to_meta(db, person.org_id, place.conversation_id, content)
         await _write_down(db, note, place, content.kind)
         taken = wish.holds and place.conversation_id is not None
-        return _Kept(replace(wish, content=content), place, await self._hold(db, person, place) if taken else None)
+        return _Kept(content, await self._hold(db, person, place) if taken else None)
 
     async def _hold(self, db: Connection, person: Person, place: Place) -> Said:
         assert place.conversation_id is not None  # noqa: S101 -- narrows the type
@@ -260,7 +259,7 @@ class Sending:
         if held is not None:
             records.append(hold_record(held.stands))
         try:
-            await publish(self.producer, records)
+            await self.producer.publish(records)
         except Transient:
             if held is not None and held.was_free:
                 async with self.pool.acquire() as db:
@@ -281,7 +280,7 @@ class Sending:
     async def _tell(self, stands: Hold) -> None:
         """Publish what stands now, else the task does: the router asks PostgreSQL, so it holds already."""
         try:
-            await publish(self.producer, [hold_record(stands)])
+            await self.producer.publish([hold_record(stands)])
         except Transient:
             return
         async with self.pool.acquire() as db:

@@ -19,7 +19,6 @@ from libs.common.directory.addressing import KnownAddresses
 from libs.common.events.fields import ConsentPurpose
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import BridgeReason, Channel, OutboundRefused
-from libs.common.ids import MessageKey
 from libs.common.sms_policy import SmsPolicy, Taken
 from libs.common.sms_reach import SmsReach
 from libs.common.template_parameters import Asked, asked_by
@@ -296,10 +295,6 @@ class Attempt:
     sms_policy: SmsPolicy | None = None
     counted: Taken | None = None
     not_before: datetime | None = None
-
-    @property
-    def key(self) -> MessageKey:
-        return self.intent.org_id, self.intent.intent_id
 
 
 _ALWAYS = object()

@@ -15,9 +15,6 @@ ICONS = {
     "cart": Markup('<path d="M1.5 2.5h2l1.6 7.5h7l1.4-5.5H4"/><path d="M6 13.1h.1M11.4 13.1h.1"/>'),
     "check": Markup('<path d="m3 8.5 3.25 3.25L13 4.75"/>'),
     "checks": Markup('<path d="m1 8.5 3 3 6-6.5M7.75 11l.75.5L15 5"/>'),
-    "clip": Markup(
-        '<path d="m13 7.5-5 5a3.2 3.2 0 0 1-4.5-4.5l5.25-5.25a2.1 2.1 0 0 1 3 3L6.5 11a1 1 0 0 1-1.5-1.4l4.5-4.6"/>'
-    ),
     "clock": Markup('<circle cx="8" cy="8" r="6"/><path d="M8 4.75V8l2.25 1.5"/>'),
     "close": Markup('<path d="m3.75 3.75 8.5 8.5M12.25 3.75l-8.5 8.5"/>'),
     "dot": Markup('<circle cx="8" cy="8" r="6"/><circle cx="8" cy="8" r="1.75" fill="currentcolor"/>'),

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
 from starlette.responses import Response
 
 from services.inbox.api.conversations import Cursor, Limit
@@ -20,20 +19,6 @@ from services.inbox.problems import FieldFault, invalid
 router = APIRouter(tags=["notices"])
 
 NoticeId = Annotated[int, Field(ge=1, le=NEWEST)]
-
-
-_NOTICE: JsonDict = {
-    "notice_id": 4711,
-    "type": "delivery.failed.v1",
-    "conversation_id": "0193a5b0-7c1e-7000-8000-000000000001",
-    "customer_name": "Kim",
-    "since": None,
-    "message_id": "0193a5b0-7c1e-7000-8000-000000000002",
-    "reason": "provider_refused",
-    "provider_code": "131026",
-    "at": "2026-11-25T18:00:00Z",
-    "new": True,
-}
 
 
 class Notice(BaseModel):

@@ -46,7 +46,7 @@ def read(stream: bytes) -> list[tuple[str | None, str | None, Any]]:
 
 def a_change(number: int, kind: Kind, conversation: int, message: int) -> StoredChange:
     return StoredChange(
-        number, CONVERSATIONS[conversation], None if kind == "conversation" else MESSAGES[message], kind, NOW
+        number, CONVERSATIONS[conversation], None if kind == "conversation" else MESSAGES[message], kind
     )
 
 
@@ -96,7 +96,7 @@ def test_each_event_has_its_id_first_and_ids_never_go_back(told: list[StoredChan
 
 
 def test_what_cannot_be_seen_is_left_out() -> None:
-    told = [StoredChange(8, uuid4(), uuid4(), "message", NOW), a_change(9, "update", 0, 0)]
+    told = [StoredChange(8, uuid4(), uuid4(), "message"), a_change(9, "update", 0, 0)]
     events = read(sse.told(Mark(FEED, 9), told, [uuid4()], STATES))
     assert [name for _, name, _ in events] == ["update", "conversation"]
     assert events[0][2]["message_id"] == str(MESSAGES[0])
