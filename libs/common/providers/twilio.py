@@ -8,7 +8,6 @@ Source: https://www.twilio.com/docs/api/errors;
 https://www.twilio.com/en-us/changelog/updates-to-the-error-code-dictionary-to-clarify-number-validatio
 """
 
-from datetime import timedelta
 from typing import Final
 
 from libs.common.faults import (
@@ -16,11 +15,11 @@ from libs.common.faults import (
     ContentFault,
     CountryClosed,
     Fault,
-    RecipientFault,
     Throttled,
     TransientFault,
     UnknownFault,
 )
+from libs.common.providers.sms_marks import BLOCKED, NO_PHONE, NO_ROUTE, OUT_OF_REACH, STOPPED
 
 STATUSES: Final = {
     "sent": "sent",
@@ -34,16 +33,6 @@ STATUSES: Final = {
 
 A thread does not show accepted, scheduled, queued, sending and the like.
 """
-
-# How long a mark lasts without a message of the customer. A wrong mark costs a message. A missing mark costs the price
-# of a failed SMS for every message.
-_DAY = timedelta(days=1)
-_OUT_OF_REACH = RecipientFault("unreachable", _DAY)
-_NO_ROUTE = RecipientFault("no_phone", _DAY)
-"""This sender cannot reach the number with the account's settings. They may change, so it is tried again every day."""
-_BLOCKED = RecipientFault("no_phone", timedelta(days=30))
-_NO_PHONE = RecipientFault("no_phone", timedelta(days=90))
-_STOPPED = RecipientFault("sms_opted_out", timedelta(days=365))
 
 _SENDER = (
     # no number of this account, not for SMS, not verified, missing; of another channel
@@ -83,11 +72,11 @@ FAULTS: Final[dict[int, Fault]] = {
     **dict.fromkeys(_SENDER, AccountFault()),
     **dict.fromkeys((14107, 20429, 21611), Throttled("account")),  # too many requests; the sender's queue is full
     **dict.fromkeys(_NO_ROOM, TransientFault(certain=True)),
-    21610: _STOPPED,  # replied STOP to this sender
-    **dict.fromkeys(_NO_SUCH_PHONE, _NO_PHONE),
-    **dict.fromkeys((30004, 30450), _BLOCKED),  # blocked by the recipient or for them
-    **dict.fromkeys((30003, 30036), _OUT_OF_REACH),  # switched off or without coverage, also beyond the validity period
-    **dict.fromkeys(_OTHER_SENDER_WANTED, _NO_ROUTE),
+    21610: STOPPED,  # replied STOP to this sender
+    **dict.fromkeys(_NO_SUCH_PHONE, NO_PHONE),
+    **dict.fromkeys((30004, 30450), BLOCKED),  # blocked by the recipient or for them
+    **dict.fromkeys((30003, 30036), OUT_OF_REACH),  # switched off or without coverage, also beyond the validity period
+    **dict.fromkeys(_OTHER_SENDER_WANTED, NO_ROUTE),
     **dict.fromkeys(_CONTENT, ContentFault()),
     21408: CountryClosed(),  # the region is not enabled for the account
     # The SMS may have arrived: the operator reports "unknown", or did not answer in time. Without a class no SMS is

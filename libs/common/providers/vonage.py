@@ -7,7 +7,6 @@ Source: https://developer.vonage.com/en/api-errors/sms (answers) and
 https://api.support.vonage.com/hc/en-us/articles/204014733 (receipts).
 """
 
-from datetime import timedelta
 from typing import Final
 
 from libs.common.faults import (
@@ -15,11 +14,11 @@ from libs.common.faults import (
     ContentFault,
     CountryClosed,
     Fault,
-    RecipientFault,
     Throttled,
     TransientFault,
     UnknownFault,
 )
+from libs.common.providers.sms_marks import BLOCKED, NO_PHONE, NO_ROUTE, OUT_OF_REACH, STOPPED
 
 RECEIPT: Final = "dlr-"
 """Stands before the code of a delivery receipt."""
@@ -37,13 +36,6 @@ STATUSES: Final = {
 }
 """Our status for each of a receipt's. ``submitted`` and ``unknown`` move no message."""
 
-_DAY = timedelta(days=1)
-_OUT_OF_REACH = RecipientFault("unreachable", _DAY)
-_NO_ROUTE = RecipientFault("no_phone", _DAY)
-"""No route as things are set up at Vonage, which may change."""
-_BLOCKED = RecipientFault("no_phone", timedelta(days=30))
-_NO_PHONE = RecipientFault("no_phone", timedelta(days=90))
-_STOPPED = RecipientFault("sms_opted_out", timedelta(days=365))
 _ACCOUNT = AccountFault(every_sender=True)
 
 FAULTS: Final[dict[str, Fault]] = {
@@ -55,8 +47,8 @@ FAULTS: Final[dict[str, Fault]] = {
         ("4", "8", "9", "11", "14", "32"), _ACCOUNT
     ),  # credentials, suspended, credit, SMPP only, signature
     "5": TransientFault(),  # an error inside Vonage: it may have been taken
-    "6": _NO_ROUTE,  # a number prefix that Vonage does not know
-    "7": _BLOCKED,  # the number is barred
+    "6": NO_ROUTE,  # a number prefix that Vonage does not know
+    "7": BLOCKED,  # the number is barred
     "12": ContentFault(),  # too long
     "15": AccountFault(),  # the sender is not allowed there
     "22": ContentFault(),  # network code
@@ -64,17 +56,17 @@ FAULTS: Final[dict[str, Fault]] = {
     "29": CountryClosed(),  # the destination is not enabled for the account
     "33": AccountFault(),  # the sender's number is deactivated
     # receipts
-    "dlr-2": _OUT_OF_REACH,  # absent for now
-    "dlr-3": _NO_PHONE,  # absent for good
-    "dlr-4": _BLOCKED,  # barred by the user
-    "dlr-5": _NO_ROUTE,  # number portability
+    "dlr-2": OUT_OF_REACH,  # absent for now
+    "dlr-3": NO_PHONE,  # absent for good
+    "dlr-4": BLOCKED,  # barred by the user
+    "dlr-5": NO_ROUTE,  # number portability
     "dlr-6": ContentFault(),  # filtered as spam
-    "dlr-7": _OUT_OF_REACH,  # busy
+    "dlr-7": OUT_OF_REACH,  # busy
     "dlr-8": TransientFault(),  # network error
-    "dlr-9": _STOPPED,  # the user asked for no messages of this service
+    "dlr-9": STOPPED,  # the user asked for no messages of this service
     "dlr-10": ContentFault(),
-    **dict.fromkeys(("dlr-11", "dlr-12"), _NO_ROUTE),
-    **dict.fromkeys(("dlr-13", "dlr-14"), _BLOCKED),  # age restriction; blocked by the carrier
+    **dict.fromkeys(("dlr-11", "dlr-12"), NO_ROUTE),
+    **dict.fromkeys(("dlr-13", "dlr-14"), BLOCKED),  # age restriction; blocked by the carrier
     "dlr-15": ContentFault(),  # non-compliant
     "dlr-16": _ACCOUNT,  # the operator's quota
     "dlr-39": AccountFault(),  # the sender is not allowed for the destination
