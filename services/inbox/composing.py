@@ -15,10 +15,10 @@ from uuid import UUID
 
 from libs.common.events.outbound import Channel
 from libs.common.sms_reach import SmsObstacle
+from libs.common.window import WindowWord
 
 Mode = Literal["write", "pick", "read"]
 """Write a text, pick a template, or only read."""
-WindowWord = Literal["open", "closing", "expired", "never"]
 PortalWord = Literal["active", "inactive", "never"]
 NoAsk = SmsObstacle | Literal["whatsapp_consent_off"]
 

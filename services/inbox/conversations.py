@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 from uuid import UUID
 
 import asyncpg
@@ -22,6 +22,7 @@ from libs.common.pages.languages import Language
 from libs.common.sanitize import sanitize
 from services.inbox import conversation_queries as queries
 from services.inbox import feed_queries
+from services.inbox.composing import PortalWord
 from services.inbox.contact_log import ContactLog
 from services.inbox.conversation_queries import ListQuery, Row, View
 from services.inbox.cursors import Cursors
@@ -42,8 +43,6 @@ _SEARCH_TIMEOUT = "1000ms"
 _COUNTED = 100
 _OFTEN = 10_000
 """Messages that a search finds before conversations are looked through from the newest on."""
-
-PortalWord = Literal["active", "inactive", "never"]
 
 
 @dataclass(frozen=True, slots=True)

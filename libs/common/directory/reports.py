@@ -6,8 +6,8 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from libs.common.faults import RecipientFault
+from libs.common.providers import ProviderChannel
 
-MarkChannel = Literal["whatsapp", "sms"]
 MarkReason = Literal["unreachable", "no_phone", "sms_opted_out"]
 MarkSource = Literal["answer", "status", "list", "message"]
 
@@ -19,7 +19,7 @@ class Mark(NamedTuple):
     """
 
     org_id: str
-    channel: MarkChannel
+    channel: ProviderChannel
     address: str
     reason: MarkReason
     code: str | None
@@ -32,7 +32,7 @@ class SignOfLife(NamedTuple):
     """Something came from ``address`` on ``channel``, or certainly arrived there, at ``at``."""
 
     org_id: str
-    channel: MarkChannel
+    channel: ProviderChannel
     address: str
     at: datetime
 
@@ -43,7 +43,7 @@ class Unreached:
 
     org_id: str
     conversation_id: UUID
-    channel: MarkChannel
+    channel: ProviderChannel
     address: str
     fault: RecipientFault
     code: str

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
+from libs.common.faults import AccountScope
 from libs.common.ids import SendKey
 from libs.common.providers import Provider, Transport
 from libs.common.sending.outcomes import MENDING
-from libs.common.sending.rows import EVERY_ACCOUNT, Pause, PauseKey, PauseProof, PauseScope, provider_of
+from libs.common.sending.rows import EVERY_ACCOUNT, Pause, PauseKey, PauseProof, provider_of
 
 _COLUMNS = "account, scope, until_at as until, tries, reason, kind, proof, since"
 
@@ -156,7 +157,7 @@ class PausedAccount(NamedTuple):
 
     provider: Provider
     account: str
-    scope: PauseScope
+    scope: AccountScope
     reason: str
     since: datetime
     org_id: str | None
@@ -170,7 +171,7 @@ async def pause_account(
     now: datetime,
     *,
     proof: PauseProof,
-    scope: PauseScope = "all",
+    scope: AccountScope = "all",
     called_at: datetime | None = None,
 ) -> None:
     """Pause an account that people must mend, until a call that tries it out proves it well.

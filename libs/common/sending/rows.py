@@ -7,6 +7,7 @@ from typing import Any, Generic, Literal, NamedTuple
 from uuid import UUID
 
 from libs.common.events.outbound import Channel, NewStatus, OutboundRefused, SmsCommand, WhatsappCommand
+from libs.common.faults import AccountScope
 from libs.common.ids import SendKey
 from libs.common.phone import canonical
 from libs.common.providers import PROVIDERS, Provider
@@ -14,10 +15,9 @@ from libs.common.sanitize import sanitize
 from libs.common.sending.outcomes import Accepted, PreparedT, Refused, Rerouted
 
 State = Literal["pending", "claimed", "unknown", "accepted", "rerouted", "failed"]
-PauseScope = Literal["all", "templates"]
 PauseKind = Literal["throttle", "silence", "fault"]
 PauseProof = Literal["answer", "status"]
-PauseKey = tuple[str, PauseScope]
+PauseKey = tuple[str, AccountScope]
 """account, scope. ``account`` as ``at_account`` gives it."""
 RUN = 8
 """At most so many rows of one conversation are claimed together. Their calls follow each other."""
@@ -69,7 +69,7 @@ class Pause(NamedTuple):
     """
 
     account: str
-    scope: PauseScope
+    scope: AccountScope
     until: datetime
     tries: int
     reason: str

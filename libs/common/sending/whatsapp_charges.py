@@ -24,6 +24,7 @@ from uuid import UUID
 from libs.common.clock import Clock
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection, Pool
+from libs.common.ids import AttemptKey
 from libs.common.sending.spent import Spent
 from libs.common.sending.whatsapp_prices import (
     FREE_SERVICE,
@@ -42,7 +43,6 @@ _AT_ONCE = 500
 _ROUNDS = 20
 _FREE = Decimal(0)
 
-Key = tuple[str, UUID, int]
 Wanted = tuple[str, str | None, str, date]
 """Country, currency, category of the rate card, day."""
 
@@ -74,7 +74,7 @@ class Priced(NamedTuple):
     place: int | None
 
     @property
-    def key(self) -> Key:
+    def key(self) -> AttemptKey:
         return self.org_id, self.message_id, self.attempt
 
     @property
@@ -96,7 +96,7 @@ class _Judged(NamedTuple):
     """One of Meta's words, and what is derived from it, once."""
 
     of: Priced
-    key: Key
+    key: AttemptKey
     delivered: bool
     words: MetaWords
     wanted: tuple[Wanted, ...]  # the rates that price it: the first that is in the rate card counts
@@ -268,7 +268,7 @@ async def charge_some(db: Connection, now: datetime, limit: int, spent: Spent | 
     spent = spent or Spent()
     new = sorted([tuple(row) for row in await db.fetch(_DUE, limit)])
     again = [tuple(row) for row in await db.fetch(_LOOKED_AT_AGAIN, limit, now)]
-    made = set[Key]()
+    made = set[AttemptKey]()
     with suppress(_AnotherError):
         made = await _charge_new(db, new, now, spent)
     if others := [key for key in new if key not in made]:
@@ -290,7 +290,7 @@ class _AnotherError(Exception):
     """Another process has charged one of these messages meanwhile."""
 
 
-async def _charge_new(db: Connection, keys: Sequence[Key], now: datetime, spent: Spent) -> set[Key]:
+async def _charge_new(db: Connection, keys: Sequence[AttemptKey], now: datetime, spent: Spent) -> set[AttemptKey]:
     """Charge those of these messages that have no charge yet; which these were.
 
     They are read before anything is locked. Another process that has words on one of them waits for our insert, finds
@@ -336,9 +336,9 @@ async def _rates(db: Connection, words: Iterable[_Judged]) -> dict[Wanted, _Rate
     }
 
 
-async def _places(db: Connection, words: Iterable[_Judged]) -> dict[tuple[Key, str], int]:
+async def _places(db: Connection, words: Iterable[_Judged]) -> dict[tuple[AttemptKey, str], int]:
     """Which of its number's messages of the month each is: of what is delivered, the next; else as if it were next."""
-    known: dict[tuple[Key, str], int] = {}
+    known: dict[tuple[AttemptKey, str], int] = {}
     asked: dict[tuple[str, str, date], list[_Judged]] = {}
     taken = Counter[tuple[str, str, date]]()
     for one in words:
@@ -363,7 +363,7 @@ async def _places(db: Connection, words: Iterable[_Judged]) -> dict[tuple[Key, s
 
 
 def _row(
-    words: Sequence[_Judged], rates: dict[Wanted, _Rate], places: dict[tuple[Key, str], int], now: datetime
+    words: Sequence[_Judged], rates: dict[Wanted, _Rate], places: dict[tuple[AttemptKey, str], int], now: datetime
 ) -> tuple[Any, ...]:
     newest = words[0] if len(words) == 1 else max(words, key=lambda one: one.of.said_at)
     delivered = any(one.delivered for one in words)

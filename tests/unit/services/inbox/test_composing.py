@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from libs.common.events.outbound import Channel
 from libs.common.sms_reach import SmsObstacle
-from services.inbox.composing import AskedBefore, PortalWord, Situation, WindowWord, offer_of
+from libs.common.window import WindowWord
+from services.inbox.composing import AskedBefore, PortalWord, Situation, offer_of
 from tests.unit.services.inbox.composing_builders import NOW, a_situation, expired
 
 
