@@ -6,7 +6,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 from libs.common.thread.conversations import current_conversation
 from services.inbox.feed import Change, Mark, StoredChange
 
@@ -153,4 +153,4 @@ async def turned(
 
 async def forget(db: Connection, before: datetime, limit: int) -> int:
     """Delete changes that were added before then; returns how many."""
-    return int((await db.execute(_FORGET, before, limit)).rpartition(" ")[2])
+    return await changed(db, _FORGET, before, limit)

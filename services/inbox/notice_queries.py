@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, get_args
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.thread.conversations import current_conversation
 
@@ -269,4 +269,4 @@ async def switch(db: Connection, org_id: str, user_id: str, *, failures: bool) -
 
 async def forget(db: Connection, before: datetime, limit: int) -> int:
     """Delete notices that were told before then; returns how many."""
-    return int((await db.execute(_FORGET, before, limit)).rpartition(" ")[2])
+    return await changed(db, _FORGET, before, limit)

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 from libs.common.ids import MessageKey
 from libs.common.thread.conversations import current_conversation
 from libs.common.thread.portal_view import shown
@@ -349,7 +349,7 @@ async def take_back(db: Connection, releases: Collection[MessageKey]) -> set[UUI
 
 async def purge(db: Connection, before: datetime, limit: int) -> int:
     """Delete parked messages that expired before then, but failed ones that were sent: their threads say so."""
-    return int((await db.execute(_PURGE, before, limit)).rpartition(" ")[2])
+    return await changed(db, _PURGE, before, limit)
 
 
 async def _settle(db: Connection, rows: Sequence[tuple[str, UUID, State, UUID | None]]) -> None:

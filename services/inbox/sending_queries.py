@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 from libs.common.template_parameters import Asked, asked_by
 from libs.common.thread.conversations import current_conversation
 
@@ -169,4 +169,4 @@ async def published(db: Connection, org_id: str, intent_id: UUID) -> None:
 
 async def forget(db: Connection, before: datetime, limit: int) -> int:
     """Delete up to ``limit`` wishes that are older; returns how many."""
-    return int((await db.execute(_FORGET, before, limit)).split()[-1])
+    return await changed(db, _FORGET, before, limit)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 
 
 class SessionRow(NamedTuple):
@@ -94,7 +94,7 @@ async def end_sessions(db: Connection, session_hashes: Sequence[bytes]) -> None:
 
 async def purge_sessions(db: Connection, before: datetime, limit: int) -> int:
     """Delete up to ``limit`` sessions that ended before then; returns how many."""
-    return int((await db.execute(_PURGE, before, limit)).split()[-1])
+    return await changed(db, _PURGE, before, limit)
 
 
 async def member_seen(db: Connection, org_id: str, user_id: str, name: str | None, now: datetime) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 from libs.common.errors import Transient
 from libs.common.events.outbound import Channel
 from libs.common.phone import canonical, from_wa_id
@@ -320,7 +320,6 @@ _PURGE_LINKS = """
 delete from portal_links
  where ctid = any (array(select l.ctid from portal_links l
                           where l.expires_at < $1 order by l.expires_at limit $2 for update skip locked))
-returning 1
 """
 
 
@@ -328,15 +327,14 @@ _PURGE_SESSIONS = """
 delete from portal_sessions
  where ctid = any (array(select s.ctid from portal_sessions s
                           where s.ends_at < $1 order by s.ends_at limit $2 for update skip locked))
-returning 1
 """
 
 
 async def purge_sessions(db: Connection, ended_before: datetime, limit: int) -> int:
     """Delete up to ``limit`` of the portal's sessions that had ended then; returns how many there were."""
-    return len(await db.fetch(_PURGE_SESSIONS, ended_before, limit))
+    return await changed(db, _PURGE_SESSIONS, ended_before, limit)
 
 
 async def purge_links(db: Connection, expired_before: datetime, limit: int) -> int:
     """Delete up to ``limit`` of the links that had expired then; returns how many there were."""
-    return len(await db.fetch(_PURGE_LINKS, expired_before, limit))
+    return await changed(db, _PURGE_LINKS, expired_before, limit)

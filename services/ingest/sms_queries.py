@@ -8,7 +8,7 @@ from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.locks import SMS_PARTS, lock
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 from libs.common.errors import Transient
 from libs.common.thread.conversations import current_conversation, wrote_last
 from services.ingest.queries import Place, StoredMessage
@@ -347,7 +347,6 @@ _PURGE = """
 delete from sms_joins
  where ctid = any (array(select j.ctid from sms_joins j
                           where j.opened_at < $1 and j.published order by j.opened_at limit $2 for update skip locked))
-returning 1
 """
 
 
@@ -379,4 +378,4 @@ async def mark_joins_published(db: Connection, join_ids: Sequence[UUID]) -> None
 
 async def purge_joins(db: Connection, opened_before: datetime, limit: int) -> int:
     """Delete up to ``limit`` joins of before then with their parts; returns how many there were."""
-    return len(await db.fetch(_PURGE, opened_before, limit))
+    return await changed(db, _PURGE, opened_before, limit)

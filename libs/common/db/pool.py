@@ -120,6 +120,11 @@ class Pool:
             await self._pool.release(connection, timeout=self._acquire_seconds)
 
 
+async def changed(db: Connection, statement: str, *values: object) -> int:
+    """Run a statement. Returns how many rows it inserted, updated or deleted."""
+    return int((await db.execute(statement, *values)).rpartition(" ")[2])
+
+
 @asynccontextmanager
 async def open_pool(
     dsn: str,

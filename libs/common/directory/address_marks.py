@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from libs.common.db.columns import as_columns
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 from libs.common.directory.reports import Mark, SignOfLife, Unreached
 from libs.common.phone import canonical, spellings
 from libs.common.thread.conversations import current_conversation, lock_against_merge
@@ -62,7 +62,6 @@ _PURGE = """
 delete from address_marks
  where ctid = any (array(select m.ctid from address_marks m
                           where m.until <= $1 order by m.until limit $2 for update skip locked))
-returning 1
 """
 
 SMS_MARKS = """
@@ -107,7 +106,7 @@ async def clear(db: Connection, signs: Iterable[SignOfLife]) -> None:
 
 async def purge_marks(db: Connection, over_since: datetime, limit: int) -> int:
     """Delete up to ``limit`` of the marks that are over; returns how many there were."""
-    return len(await db.fetch(_PURGE, over_since, limit))
+    return await changed(db, _PURGE, over_since, limit)
 
 
 def addresses_of(address: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 from libs.common.directory.identity_facts import Id, Notice
 from libs.common.directory.identity_history import Holding, Person
 from libs.common.directory.identity_register import Register
@@ -52,7 +52,6 @@ _PURGE = """
 delete from identity_notices
  where ctid = any (array(select n.ctid from identity_notices n
                           where n.received_at < $1 order by n.received_at limit $2 for update skip locked))
-returning 1
 """
 
 # "offset 0": each identity is looked up by its key, present and past. A hash of a whole table may look cheap while the
@@ -204,7 +203,7 @@ async def keep_notices(db: Connection, notices: Iterable[Notice], now: datetime)
 
 async def purge_notices(db: Connection, received_before: datetime, limit: int) -> int:
     """Delete up to ``limit`` of the notices that were received before then; returns how many there were."""
-    return len(await db.fetch(_PURGE, received_before, limit))
+    return await changed(db, _PURGE, received_before, limit)
 
 
 async def load(db: Connection, register: Register, ids: Iterable[Id], customers: Iterable[UUID]) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 from libs.common.events.directory import OrgCredit, OrgUpserted
 from libs.common.inbox_policy import read_inbox_policy
 from libs.common.logging import get_logger
@@ -203,7 +203,7 @@ async def store_orgs(
 
 async def forget_former_numbers(db: Connection, before: datetime, limit: int) -> int:
     """Delete up to ``limit`` numbers and accounts that organisations left before then; returns how many."""
-    return int((await db.execute(_FORGET_FORMER, before, limit)).split()[-1])
+    return await changed(db, _FORGET_FORMER, before, limit)
 
 
 async def known_orgs(db: Connection, org_ids: Sequence[str]) -> set[str]:

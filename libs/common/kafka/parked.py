@@ -10,7 +10,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from libs.common.db.columns import as_columns
-from libs.common.db.pool import Connection, Pool
+from libs.common.db.pool import Connection, Pool, changed
 from libs.common.events.base import named_type
 from libs.common.events.fields import OrgId
 from libs.common.kafka.batch_processor import DeadLetter
@@ -58,7 +58,6 @@ _FORGET = """
 delete from parked_records
  where ctid = any (array(select p.ctid from parked_records p where p.parked_at < $1 order by p.parked_at limit $2
                             for update skip locked))
-returning 1
 """
 
 
@@ -73,7 +72,7 @@ async def orgs_of(db: Connection, message_id: UUID) -> list[str]:
 
 async def forget_parked(db: Connection, before: datetime, limit: int) -> int:
     """Forget up to ``limit`` that were parked before then; returns how many there were."""
-    return len(await db.fetch(_FORGET, before, limit))
+    return await changed(db, _FORGET, before, limit)
 
 
 class Traces:

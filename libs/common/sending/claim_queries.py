@@ -9,7 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 from libs.common.ids import SendKey
 from libs.common.providers import ProviderChannel
 from libs.common.sending.queries import COLUMNS, row_of
@@ -108,7 +108,7 @@ async def close_claims(db: Connection, claims: Collection[UUID]) -> None:
 
 async def forget_claims(db: Connection, channel: ProviderChannel, now: datetime, limit: int) -> int:
     """Forget up to ``limit`` claims whose lease is over and that have no claimed row any more; returns how many."""
-    return int((await db.execute(_FORGET, channel, now, limit)).split()[-1])
+    return await changed(db, _FORGET, channel, now, limit)
 
 
 async def note_question(db: Connection, row: SendRow, *, asks: bool) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 from libs.common.providers import Provider
 from libs.common.sending.coverage import AHEAD, CaughtUp, Cover, Edge, RefusalKind
 
@@ -65,7 +65,6 @@ _FORGET_EDGES = """
 delete from webhook_edges
  where ctid = any (array(select e.ctid from webhook_edges e where e.known_until < $1
      order by e.known_until limit $2 for update skip locked))
-returning 1
 """
 _FORGET_REFUSALS = """
 delete from webhook_refusals
@@ -73,7 +72,6 @@ delete from webhook_refusals
                           cross join lateral (select r.ctid from webhook_refusals r
                                                where r.kind = k.kind and r.ended_at < $1
                                                order by r.ended_at limit $2) r))
-returning 1
 """
 
 
@@ -125,9 +123,9 @@ async def caught_up(db: Connection, topic: str) -> dict[int, CaughtUp]:
 
 async def forget_edges(db: Connection, before: datetime, limit: int) -> int:
     """Delete up to ``limit`` edges that have not reported since; returns how many."""
-    return len(await db.fetch(_FORGET_EDGES, before, limit))
+    return await changed(db, _FORGET_EDGES, before, limit)
 
 
 async def forget_refusals(db: Connection, before: datetime, limit: int) -> int:
     """Delete up to ``limit`` of each kind of the stretches of refusals that ended before; returns how many."""
-    return len(await db.fetch(_FORGET_REFUSALS, before, limit))
+    return await changed(db, _FORGET_REFUSALS, before, limit)

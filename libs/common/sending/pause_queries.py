@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from libs.common.db.columns import as_columns
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 from libs.common.faults import AccountScope
 from libs.common.ids import SendKey
 from libs.common.providers import Provider, Transport
@@ -241,7 +241,7 @@ async def forget(db: Connection, ended_before: datetime, limit: int) -> int:
 
     The others that nobody has tried for ``UNTRIED`` go as well.
     """
-    return int((await db.execute(_FORGET, ended_before, limit, EVERY_ACCOUNT)).split()[-1])
+    return await changed(db, _FORGET, ended_before, limit, EVERY_ACCOUNT)
 
 
 async def take_due_for_log(db: Connection, by: Transport, now: datetime) -> list[PausedAccount]:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from libs.common.db.columns import as_columns
-from libs.common.db.pool import Connection, Pool
+from libs.common.db.pool import Connection, Pool, changed
 from libs.common.ids import SendKey
 from libs.common.logging import get_logger
 from libs.common.sending import resend_rounds
@@ -52,7 +52,6 @@ update resends r set late = true
 _FORGET_RESENDS = """
 delete from resends
  where ctid = any (array(select r.ctid from resends r where r.released_at < $1 order by r.released_at limit $2))
-returning 1
 """
 
 
@@ -130,4 +129,4 @@ async def given_up(db: Connection, provider: str, keys: Iterable[SendKey]) -> se
 
 async def forget_resends(db: Connection, before: datetime, limit: int) -> int:
     """Delete up to ``limit`` sends that were given up before then; returns how many."""
-    return len(await db.fetch(_FORGET_RESENDS, before, limit))
+    return await changed(db, _FORGET_RESENDS, before, limit)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 from libs.common.sms_policy import DAILY_ANSWERS, Answers, Taken, policy_of
 
 OrgDay = tuple[date, str]
@@ -187,12 +187,12 @@ async def forget_unsent(db: Connection, answers: Sequence[Unsent]) -> None:
 
 async def forget_days(db: Connection, before: datetime, limit: int) -> int:
     """Delete days before then, at most ``limit``; returns how many."""
-    return int((await db.execute(_FORGET_DAYS, before.date(), limit)).split()[-1])
+    return await changed(db, _FORGET_DAYS, before.date(), limit)
 
 
 async def forget_answers(db: Connection, before: datetime, limit: int) -> int:
     """Delete the answers of conversations whose latest is older; returns how many rows."""
-    return int((await db.execute(_FORGET_ANSWERS, before, limit)).split()[-1])
+    return await changed(db, _FORGET_ANSWERS, before, limit)
 
 
 def _summed(taken: Sequence[Taken]) -> list[Taken]:

@@ -20,7 +20,7 @@ from uuid import UUID
 from libs.common import metrics
 from libs.common.db.columns import as_columns
 from libs.common.db.locks import PROVIDER_IDS, lock
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 from libs.common.ids import SendKey, read_callback
 from libs.common.providers import Provider, ProviderChannel
 from libs.common.thread.message_status import ECHO, ProviderStatus
@@ -144,14 +144,12 @@ _FORGET = """
 delete from early_statuses
  where ctid = any (array(select e.ctid from early_statuses e
      where e.received_at < $1 order by e.received_at limit $2 for update skip locked))
-returning 1
 """
 
 _FORGET_NAMELESS = """
 delete from early_statuses
  where ctid = any (array(select e.ctid from early_statuses e where e.callback is null and e.received_at < $1
                           order by e.received_at limit $2 for update skip locked))
-returning 1
 """
 
 # A send that ended with an unknown outcome, and a status that names it. Its number is one tenant's.
@@ -257,12 +255,12 @@ async def keep_provider_ids(db: Connection, ids: Sequence[ProviderId], now: date
 
 async def forget_early(db: Connection, received_before: datetime, limit: int) -> int:
     """Delete up to ``limit`` statuses that were kept before then and found no send; returns how many were deleted."""
-    return len(await db.fetch(_FORGET, received_before, limit))
+    return await changed(db, _FORGET, received_before, limit)
 
 
 async def forget_nameless(db: Connection, received_before: datetime, limit: int) -> int:
     """The same for statuses without callback data: a call that was in flight has long had its answer."""
-    return len(await db.fetch(_FORGET_NAMELESS, received_before, limit))
+    return await changed(db, _FORGET_NAMELESS, received_before, limit)
 
 
 async def _find(db: Connection, ids: set[StatusId], failed: set[StatusId]) -> dict[StatusId, MatchedSend]:

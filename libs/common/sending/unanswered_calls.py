@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from libs.common.db.columns import as_columns
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 from libs.common.providers import ProviderChannel
 from libs.common.sending.rows import UnansweredCall
 
@@ -69,4 +69,4 @@ async def accounts(db: Connection, channel: ProviderChannel) -> set[str]:
 
 async def forget(db: Connection, before: datetime, limit: int) -> int:
     """Delete up to ``limit`` calls from before then; returns how many."""
-    return int((await db.execute(_FORGET, before, limit)).split()[-1])
+    return await changed(db, _FORGET, before, limit)

@@ -23,7 +23,7 @@ from uuid import UUID
 
 from libs.common.clock import Clock
 from libs.common.db.columns import as_columns
-from libs.common.db.pool import Connection, Pool
+from libs.common.db.pool import Connection, Pool, changed
 from libs.common.ids import AttemptKey
 from libs.common.sending.spent import Spent
 from libs.common.sending.whatsapp_prices import (
@@ -283,7 +283,7 @@ async def charge_some(db: Connection, now: datetime, limit: int, spent: Spent | 
 
 async def forget_months(db: Connection, before: datetime, limit: int) -> int:
     """Delete up to ``limit`` counts of months before then; returns how many."""
-    return int((await db.execute(_FORGET_MONTHS, before.date(), limit)).split()[-1])
+    return await changed(db, _FORGET_MONTHS, before.date(), limit)
 
 
 class _AnotherError(Exception):
