@@ -14,7 +14,7 @@ NoticeType = Literal["conversation.unread.v1", "delivery.failed.v1"]
 MOST_NEW = 100
 """New notices that are counted. The bell says "99+" instead of a larger number."""
 
-_FIELDS = "n.notice_id, n.org_id, n.type, n.conversation_id, n.since, n.message_id, n.reason, n.provider_code, n.at"
+_FIELDS = "n.notice_id, n.org_id, n.type, n.conversation_id, n.since, n.message_id, n.reason, n.provider_code"
 
 # A bridge that its provider refused fails with the message that it stood for, which is told already. What was silent
 # because staff hold the conversation is no failure to them, and neither is a wish for a bridge that was sent.
@@ -130,7 +130,7 @@ with me as (
      order by x.notice_id desc
      limit $4
 )
-select n.notice_id, n.org_id, n.type, {current_conversation("n")} as conversation_id, n.since, n.message_id, n.reason,
+select n.notice_id, n.type, {current_conversation("n")} as conversation_id, n.since, n.message_id, n.reason,
        n.provider_code, n.at, n.notice_id > n.notices_seen as is_new, k.name as customer_name,
        array_remove(array[k.phone, c.wa_id], null) as own
   from newest n
@@ -181,14 +181,12 @@ class StoredNotice(NamedTuple):
     message_id: UUID | None
     reason: str | None
     provider_code: str | None
-    at: datetime
 
 
 class BellNotice(NamedTuple):
     """A notice as a member sees it. ``is_new``: they have not looked at the bell since. ``own``: customer's numbers."""
 
     notice_id: int
-    org_id: str
     type: NoticeType
     conversation_id: UUID
     since: datetime | None
