@@ -175,4 +175,9 @@ def event_type(found: Mapping[str, Any]) -> str:
     name = found.get("type")
     if isinstance(name, str) and name:
         return name
-    raise Undecodable("no_type", "field type is missing or not a string")
+    raise no_type()
+
+
+def no_type() -> Undecodable:
+    """The reason of a record that does not say what it is."""
+    return Undecodable("no_type", "field type is missing or not a string")

@@ -39,6 +39,7 @@ def test_a_valid_intent_is_read() -> None:
         (b"[]", "not_an_object"),
         (b"{}", "no_type"),
         (orjson.dumps(VALID | {"type": 7}), "no_type"),
+        (orjson.dumps({name: value for name, value in VALID.items() if name != "type"}), "no_type"),
         (orjson.dumps(VALID | {"type": "outbound.intent.v9"}), "unknown_type"),
         (orjson.dumps(VALID | {"intent_id": "42"}), "bad_fields"),
         (orjson.dumps(VALID | {"org_id": ""}), "bad_fields"),
