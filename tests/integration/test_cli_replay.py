@@ -163,6 +163,37 @@ async def test_a_large_letter_comes_back_as_it_was_and_one_without_its_value_sta
     ]
 
 
+async def test_a_record_with_letters_of_two_services_is_fed_through_once(
+    topics: OwnTopics, connection: KafkaConnection
+) -> None:
+    """Ingest and the inbox both read the directory. Each of them writes a letter of what it cannot read."""
+    await topics.create([DIRECTORY_CHANGES, DIRECTORY_CHANGES.dlq])
+    name = connection.name(DIRECTORY_CHANGES.name).encode()
+    places = [(service, partition, at) for partition, at in ((0, 8), (0, 9), (1, 8)) for service in ("ingest", "inbox")]
+    async with Producer(connection) as producer:
+        await producer.publish(
+            [
+                Record(
+                    DIRECTORY_CHANGES.dlq,
+                    b"acme",
+                    b'{"type": "org.credit.v1"}',
+                    (
+                        ("reason", b"bad_fields"),
+                        ("detail", b""),
+                        ("source_topic", name),
+                        ("source_partition", b"%d" % partition),
+                        ("source_offset", b"%d" % at),
+                        ("service", service.encode()),
+                    ),
+                )
+                for service, partition, at in places
+            ]
+        )
+    lines = await replayed(connection, Selection(DIRECTORY_CHANGES, "bad_fields"))
+    assert lines[0] == "directory.changes.v1.dlq: 6 letters read, 3 fed through again"
+    assert "  3 left where they are: another service's letter of the same record" in lines
+
+
 async def test_a_run_whose_letters_die_again_ends_before_it_stops_a_partition(
     ingest: Ingest, connection: KafkaConnection, database: str, log_lines: LogLines
 ) -> None:

@@ -24,7 +24,7 @@ from deploy.cli.replay.effects import Effects, watching
 from deploy.cli.replay.progress import shown, written
 from deploy.cli.replay.readers import outside_of
 from deploy.cli.replay.reading import Reading, reading
-from deploy.cli.replay.selection import Feed, Found, Selection
+from deploy.cli.replay.selection import Feed, Found, Selection, origin_of
 from libs.common.clock import utc_now
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
@@ -120,6 +120,8 @@ class Run:
     """Records that may have been published, but are not known to be handled."""
     _ended: bool = False
     _more: list[str] = field(default_factory=list)
+    _fed: set[tuple[bytes | None, ...] | None] = field(default_factory=set)
+    """Of a topic that several services read: the origins of the letters that were fed through."""
 
     async def go(self) -> list[str]:
         """Do it. Returns what was done, in lines for the operator.
@@ -211,14 +213,20 @@ class Run:
         """What to publish of a batch, and how many of its records are done with it."""
         feeds: list[tuple[Found, Feed]] = []
         summary, room = self.summary, None if self.limit is None else self.limit - self.summary.replayed
+        may_repeat = self.selection.dlq and self.selection.has_several_readers
         for done, found in enumerate(batch):
             if not self.selection.in_time(found):
                 continue
             judged = self.selection.judge(found, self.connection, self.name, now)
-            if isinstance(judged, Feed):
+            origin = origin_of(found) if may_repeat else None
+            if isinstance(judged, Feed) and origin in self._fed:
+                summary.others["another service's letter of the same record"] += 1
+            elif isinstance(judged, Feed):
                 if room is not None and len(feeds) >= room:
                     return feeds, done
                 feeds.append((found, judged))
+                if origin is not None:
+                    self._fed.add(origin)
             elif judged.lost:
                 summary.lose(found)
             else:

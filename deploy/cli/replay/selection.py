@@ -9,7 +9,9 @@ Rule 3: a live record that is older than its topic keeps records is left out. Wh
         then, and it could happen again.
 Rule 4: a dead letter of an intent is left out unless a time is asked for, where the letter or the intent is older than
         a week. Without expiry it would be decided and sent now, as if it were written now.
-Rule 5: what does not fit its topic with the marks, and what was skipped or left out when it was stored, cannot be fed
+Rule 5: a record that several services read may have a letter of each. One of them is fed through, for all of them read
+        what is published. Otherwise each run over records that die again would publish twice as many.
+Rule 6: what does not fit its topic with the marks, and what was skipped or left out when it was stored, cannot be fed
         through. It is counted and named.
 """
 
@@ -23,7 +25,7 @@ import orjson
 from aiokafka import ConsumerRecord
 
 from libs.common.errors import ConfigurationError
-from libs.common.events.access import REPLAY
+from libs.common.events.access import PRINCIPALS, REPLAY
 from libs.common.events.base import named_type
 from libs.common.events.topics import (
     DELIVERY_UPDATES,
@@ -109,6 +111,12 @@ class Selection:
         return self.topic.dlq if self.dlq else self.topic
 
     @property
+    def has_several_readers(self) -> bool:
+        """Whether more than one service reads the topic."""
+        readers = (one for one in PRINCIPALS if one.is_service and self.topic in one.reads)
+        return len({one.group or one.name for one in readers}) > 1
+
+    @property
     def remembers(self) -> bool:
         """Whether runs of this selection go on where the last one ended."""
         return self.dlq and (self.began, self.until, self.key, self.partition) == (None, None, None, None)
@@ -183,6 +191,13 @@ def run_of(headers: Headers) -> str | None:
     """The run that fed through the record of a dead letter, by the letter's headers."""
     run = dict(headers).get(RUN)
     return None if run is None else run.decode(errors="replace")
+
+
+def origin_of(letter: Found) -> tuple[bytes | None, ...] | None:
+    """Topic, partition and offset of the record that a dead letter is about, or None where it does not say so."""
+    ours = dict(letter.headers)
+    place = tuple(ours.get(f"source_{part}") for part in ("topic", "partition", "offset"))
+    return None if None in place else place
 
 
 def topic_named(name: str) -> Topic:
