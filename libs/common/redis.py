@@ -15,6 +15,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
@@ -26,6 +27,7 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     ClusterDownError,
+    InvalidResponse,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -42,6 +44,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from libs.common import metrics
 from libs.common.errors import ConfigurationError
+from libs.common.log_throttle import PERIOD_SECONDS, LogThrottle
 from libs.common.logging import get_logger
 from libs.common.reaching import at, tls_cause, words_of
 
@@ -54,8 +57,10 @@ _START_SECONDS = 2.0
 
 _TROUBLE = (
     *(LostConnectionError, SlowError, OSError, TimeoutError),
+    *(InvalidResponse, ValueError),  # of the second class: a count or a length that is no number
     *(ReadOnlyError, OutOfMemoryError, ClusterDownError, TryAgainError),  # of the third class: MASTERDOWN, too
 )
+_ERRORS = (RedisError, *_TROUBLE)
 _TROUBLE_CODE = re.compile(r"""(?:^|caused error: \(["'])(MISCONF|NOREPLICAS|BUSY) """)
 """Codes for which redis-py has no class. It leaves them in the text; of a pipeline the command stands before it."""
 
@@ -78,13 +83,14 @@ class Redis:
         self._prefix = prefix
         self._failures = 0
         self._probe: asyncio.Task[None] | None = None
+        self._refusals = LogThrottle(PERIOD_SECONDS)
 
     async def pipeline(self, build: Callable[[Pipeline], object]) -> list[Any] | Unavailable:
         """Send what ``build`` puts into the pipeline, in one round trip. Returns the replies in order (text is str).
 
         Where the server is away it returns ``UNAVAILABLE``, which says nothing about whether the commands took effect.
-        It is also returned when the server refuses one of them, with a warning and without opening the breaker. Rights
-        are checked at the start, but they can change under a running service.
+        It is also returned when the server refuses one of them, with a warning a minute and without opening the
+        breaker. Rights are checked at the start, but they can change under a running service.
         """
         if self._probe is not None:
             return UNAVAILABLE
@@ -92,14 +98,12 @@ class Redis:
             async with asyncio.timeout(CALL_SECONDS), self._client.pipeline(transaction=False) as pipe:
                 build(pipe)
                 replies: list[Any] = await pipe.execute()
-        except RedisError as error:
+        except _ERRORS as error:
             if _is_trouble(error):
                 self._failed(error)
             else:
-                log.warning("dependency.away", dependency="redis", exc_info=error)
-            return UNAVAILABLE
-        except (OSError, TimeoutError) as error:
-            self._failed(error)
+                told = partial(log.warning, "dependency.away", dependency="redis", exc_info=error)
+                self._refusals.report(type(error).__name__, lambda times: told(times=times))
             return UNAVAILABLE
         self._failures = 0
         return replies
@@ -131,11 +135,9 @@ class Redis:
             try:
                 async with asyncio.timeout(CALL_SECONDS):
                     await _write(self._client, self._prefix)
-            except RedisError as error:
+            except _ERRORS as error:
                 if not isinstance(error, ResponseError) or _is_trouble(error):
                     continue
-            except (OSError, TimeoutError):
-                continue
             break
         self._failures = 0
         self._probe = None
@@ -155,6 +157,7 @@ async def open_redis(url: str, prefix: str = "bridge") -> AsyncIterator[Redis]:
             url,
             client_name="transom",
             decode_responses=True,
+            encoding_errors="replace",  # others' values may be no text
             protocol=2,  # nothing of RESP3 is used, and it costs a round trip more at each connect
             driver_info=None,
             retry=Retry(NoBackoff(), 0),
@@ -184,7 +187,7 @@ _UNABLE = (
 )
 
 
-async def _reach(client: "redis.asyncio.Redis", url: str) -> RedisError | OSError | None:
+async def _reach(client: "redis.asyncio.Redis", url: str) -> Exception | None:
     """Ping for up to two seconds: the machine may be busy at a start. No later call waits so long.
 
     Returns the last error where nobody can connect to the server, or it serves nobody, and None where it answers.
@@ -195,7 +198,7 @@ async def _reach(client: "redis.asyncio.Redis", url: str) -> RedisError | OSErro
     while True:
         try:
             await client.ping()
-        except (RedisError, OSError, TimeoutError) as error:
+        except _ERRORS as error:
             why = _why(url, error)
             late = loop.time() > deadline
             if late and why is None and _is_absence(error):
@@ -232,7 +235,7 @@ async def _try_out(client: "redis.asyncio.Redis", prefix: str) -> None:
     except ResponseError as error:
         if not _is_trouble(error):
             raise ConfigurationError(_UNABLE.format(type(error).__name__, prefix)) from error
-    except (RedisError, OSError, TimeoutError):
+    except _ERRORS:
         return  # gone since the ping: a running service goes on without it, too
 
 
@@ -245,7 +248,7 @@ async def _write(client: "redis.asyncio.Redis", prefix: str) -> None:
         await pipe.execute()
 
 
-def _is_trouble(error: RedisError) -> bool:
+def _is_trouble(error: BaseException) -> bool:
     return isinstance(error, _TROUBLE) or (isinstance(error, ResponseError) and bool(_TROUBLE_CODE.search(str(error))))
 
 
@@ -256,4 +259,6 @@ def _trouble(error: BaseException) -> str:
     if isinstance(error, ResponseError | BusyLoadingError):
         code = _TROUBLE_CODE.search(str(error))
         return f"it answers {error.status_code if code is None else code[1]}"
+    if isinstance(error, InvalidResponse | ValueError):
+        return "what it answers is not Redis' protocol"
     return words_of(error)

@@ -68,9 +68,12 @@ async def test_a_slot_that_another_intent_holds_in_redis_names_its_holder(gate: 
     }
 
 
-async def test_a_foreign_value_under_the_key_says_nothing(gate: RedisGate, plain_redis: "redis.asyncio.Redis") -> None:
+@pytest.mark.parametrize("value", [b"not an id", b"\xffnot text"], ids=["text", "bytes"])
+async def test_a_foreign_value_under_the_key_says_nothing(
+    gate: RedisGate, plain_redis: "redis.asyncio.Redis", value: bytes
+) -> None:
     slot = a_slot()
-    await plain_redis.set(redis_key(slot.conversation_id), "not an id")
+    await plain_redis.set(redis_key(slot.conversation_id), value)
     assert await gate.acquire([slot]) == {slot.conversation_id: None}
 
 

@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis as Client
@@ -45,8 +46,9 @@ async def test_a_refused_command_is_no_answer_and_is_told(redis_url: str, log_li
     async with open_redis(redis_url) as redis:
         await redis.pipeline(lambda pipe: pipe.rpush("bridge:1", "somebody else's list"))
         assert await redis.pipeline(ask) is UNAVAILABLE
+        assert await redis.pipeline(ask) is UNAVAILABLE
         assert redis._probe is None
-        assert [line["event"] for line in log_lines.all()] == ["dependency.away"]
+        assert [line["event"] for line in log_lines.all()] == ["dependency.away"]  # the second is told within a minute
         assert await redis.pipeline(lambda pipe: pipe.delete("bridge:1")) == [1]
 
 
@@ -218,6 +220,74 @@ async def test_a_server_that_cannot_save_is_away(own_valkey: ValkeyServer, log_l
     await client.aclose()
     assert [(line["event"], line.get("detail")) for line in log_lines.all()] == [
         ("breaker.opened", "it answers MISCONF"),
+        ("breaker.closed", None),
+    ]
+
+
+class Falsifier:
+    """Stands in front of a server of this machine. ``instead`` is answered for each of the server's own answers."""
+
+    def __init__(self) -> None:
+        self.instead: bytes | None = None
+        self.falsified = 0
+
+    @asynccontextmanager
+    async def of(self, behind: int) -> AsyncIterator[int]:
+        """The port on which it listens inside the block."""
+        ways = set[asyncio.Task[None]]()
+
+        async def passed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            inner_reader, inner_writer = await asyncio.open_connection(LOOPBACK, behind)
+            ways.add(asyncio.create_task(self._copy(reader, inner_writer, falsifies=False)))
+            ways.add(asyncio.create_task(self._copy(inner_reader, writer, falsifies=True)))
+
+        server = await asyncio.start_server(passed_on, LOOPBACK, 0)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, falsifies: bool) -> None:
+        try:
+            while data := await reader.read(1024):
+                if falsifies and self.instead is not None:
+                    self.falsified += 1
+                    data = self.instead
+                writer.write(data)
+        finally:
+            writer.transport.abort()
+
+
+@PATIENT
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.1 503 Service Unavailable\r\n\r\n", b":none\r\n", b"$none\r\n"],
+    ids=["a proxy's page", "a count that is none", "a length that is none"],
+)
+async def test_a_server_that_answers_something_else_is_away_until_it_answers_as_redis(
+    own_valkey: ValkeyServer, log_lines: LogLines, answer: bytes
+) -> None:
+    falsifier = Falsifier()
+    async with (
+        falsifier.of(own_valkey.port) as port,
+        open_redis(own_valkey.address.replace(f":{own_valkey.port}/", f":{port}/")) as redis,
+    ):
+        falsifier.instead = answer
+        assert [await redis.pipeline(ask) for _ in range(3)] == [UNAVAILABLE] * 3
+        before = falsifier.falsified
+
+        async def asked_again() -> bool:
+            return falsifier.falsified >= before + 2
+
+        await until(asked_again)
+        assert await redis.pipeline(ask) is UNAVAILABLE
+        falsifier.instead = None
+        await until(lambda: answers(redis))
+    assert [(line["event"], line.get("detail")) for line in log_lines.all()] == [
+        ("breaker.opened", "what it answers is not Redis' protocol"),
         ("breaker.closed", None),
     ]
 
