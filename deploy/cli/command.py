@@ -4,6 +4,7 @@ import asyncio
 import gc
 import importlib
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import UUID
 
 import click
+import structlog
 from click.core import ParameterSource
 
 from deploy.cli import one_machine
@@ -53,6 +55,7 @@ def main() -> None:
     hear_interrupts()
     # A library's warnings would repeat what the command prints as an error. A service configures its own logging.
     logging.getLogger().addHandler(logging.NullHandler())
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))  # not into a command's answer
 
 
 class _Folder(click.Path):
@@ -87,6 +90,7 @@ def up(data: Path, port_base: int | None) -> None:
 )
 def run(service: str, port: int | None, role: str | None) -> None:
     """Run one service in the foreground, configured by the environment alone."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the service hears it: process 1 would not end by it
     gc.disable()  # until the service tunes it: what imports make stays, and looking through it costs a tenth of a start
     main_of = importlib.import_module(SERVICES[service]).main
     if role is None:

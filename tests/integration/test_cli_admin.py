@@ -179,6 +179,15 @@ async def test_a_database_without_its_migrations_says_what_to_run(empty_database
         assert "transom migrate" in complaint(*words, env=env)
 
 
+async def test_what_is_logged_is_no_part_of_a_commands_answer(database: str, tmp_path: Path) -> None:
+    db = await asyncpg.connect(database)
+    await db.execute("insert into schema_migrations (name, checksum) values ('9999_post_later.sql', 'x')")
+    await db.close()
+    loaded = transom("load", a_file(tmp_path, a_garage()), env=environment(POSTGRES_DSN=database))
+    assert loaded.stdout == "loaded 1 orgs, 1 numbers, 1 customers, 0 templates, 0 prices\n"
+    assert "schema.newer" in loaded.stderr
+
+
 async def contents(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
     """Every table that a file can change."""
     db = await asyncpg.connect(dsn)

@@ -72,6 +72,30 @@ async def ends(name: str, number: signal.Signals) -> None:
         await eventually(lambda: not [child for child in children if child.is_running()], f"{name} left nothing")
 
 
+_SLOW_IMPORT = """
+import sys, time
+from importlib.abc import MetaPathFinder
+class Slow(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "services.router":
+            print("imports", flush=True)
+            time.sleep(600)
+sys.meta_path.insert(0, Slow())
+sys.argv = ["transom", "run", "router"]
+from deploy.cli.command import main
+main()
+"""
+
+
+async def test_a_service_that_is_still_imported_ends_on_a_stop() -> None:
+    """Without a handler the first process of a container ignores SIGTERM, starts, and is killed in the end."""
+    async with running(sys.executable, "-c", _SLOW_IMPORT, env=environment(), stdout=asyncio.subprocess.PIPE) as router:
+        assert router.stdout is not None
+        assert await router.stdout.readline() == b"imports\n"
+        router.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(router.wait(), DEADLINE_SECONDS) == 0
+
+
 async def test_the_sandbox_ends_on_a_stop() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         sandbox = (sys.executable, "-m", "deploy.local.sandbox", "--port", "0")
