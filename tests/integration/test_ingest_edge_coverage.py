@@ -16,6 +16,7 @@ from libs.common.sending import coverage_queries as db_cover
 from libs.common.sending import resending
 from libs.common.sending.coverage import HELD, CaughtUp, Cover, Quiet, Waits, quiet
 from libs.common.sending.coverage_queries import cover
+from libs.common.service import Service
 from services.ingest.edge import PATIENCE_SECONDS
 from services.ingest.edge_coverage import STALLED, UNREADY, EdgeCoverage
 from services.ingest.tasks import KEPT, purge
@@ -195,6 +196,23 @@ async def test_who_is_not_ready_gets_nothing_from_a_load_balancer(
     await tells(coverage, pool)
     [row] = await rows(pool, "select reason from webhook_refusals")
     assert row["reason"] == "not_ready"
+
+
+async def test_an_edge_whose_check_breaks_is_not_ready(database: str, pool: Pool) -> None:
+    """``/readyz`` is 503 then, whatever the check raises."""
+    service = Service("ingest", host="127.0.0.1", port=0, drain_seconds=5)
+    service.serving = True
+    checks = 0
+
+    async def ready() -> None:
+        nonlocal checks
+        checks += 1
+        if checks > 1:
+            raise ValueError
+
+    async with EdgeCoverage().stored(database, 10, service, ready):
+        refused = "select from webhook_refusals where reason = 'not_ready'"
+        await eventually_true(lambda: rows(pool, refused), "its time does not count as covered")
 
 
 async def test_old_rows_are_forgotten(coverage: EdgeCoverage, pool: Pool) -> None:
