@@ -279,11 +279,11 @@ KAFKA: dict[str, tuple[Broken, str]] = {
 
 @pytest.mark.parametrize(("broken", "cause"), KAFKA.values(), ids=KAFKA.keys())
 async def test_why_kafka_is_not_reached_is_said_in_one_line(secured: Secured, broken: Broken, cause: str) -> None:
-    connection = broken(secured)
-    line = await refused(Producer(connection))
+    line = await refused(Producer(connection := broken(secured)))
     assert cause in line
-    if "FILE" not in line:
-        assert connection.bootstrap in line
+    assert "FILE" in line or connection.bootstrap in line
+    if "has expired" in line:  # a running service says the same
+        assert "its certificate has expired" in (await connection.cause() or "")
 
 
 async def test_a_certificate_and_its_key_may_stand_in_one_file(secured: Secured) -> None:

@@ -27,6 +27,7 @@ from libs.common.reaching import tls_cause, words_of
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 _LOOK_SECONDS = 3.0
+_MOMENT_SECONDS = 0.5  # /readyz waits a second in all
 _DEFAULT_PORT = 9092
 _UNENTITLED = ClusterAuthorizationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError
 
@@ -69,10 +70,10 @@ class KafkaConnection:
         """
         if isinstance(cause, ConfigurationError):
             return cause
-        for host, port in self._servers():
-            if (why := await self._why(host, port)) is not None:
-                kind = KafkaAway if why.is_away else ConfigurationError
-                return kind(f"Kafka at {host}:{port} cannot be {what}: {why.words}")
+        if (failing := await self._failing()) is not None:
+            server, why = failing
+            kind = KafkaAway if why.is_away else ConfigurationError
+            return kind(f"Kafka at {server} cannot be {what}: {why.words}")
         if isinstance(cause, _UNENTITLED):
             return ConfigurationError(
                 f"Kafka at {self.bootstrap} cannot be {what} ({type(cause).__name__}): give this service's user"
@@ -82,6 +83,15 @@ class KafkaConnection:
             f"Kafka at {self.bootstrap} cannot be {what} ({type(cause).__name__}):"
             " is it running, and is TRANSOM_KAFKA_BOOTSTRAP right?"
         )
+
+    async def cause(self) -> str | None:
+        """Which broker does not serve and why, in words. None where each serves, or none says so within a moment."""
+        try:
+            async with asyncio.timeout(_MOMENT_SECONDS):
+                failing = await self._failing()
+        except TimeoutError:
+            return None
+        return None if failing is None else f"{failing[0]}: {failing[1].words}"
 
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments that producer, consumer and admin client of aiokafka have in common.
@@ -125,6 +135,13 @@ class KafkaConnection:
             host, _, port = server.strip().rpartition(":")
             servers.append((host.strip("[]"), int(port)) if port.isdecimal() and host else (server.strip(), 0))
         return [(host, port or _DEFAULT_PORT) for host, port in servers if host]
+
+    async def _failing(self) -> tuple[str, _Why] | None:
+        """The first broker that does not serve, as host:port, and why; None where each does."""
+        for host, port in self._servers():
+            if (why := await self._why(host, port)) is not None:
+                return f"{host}:{port}", why
+        return None
 
     async def _why(self, host: str, port: int) -> _Why | None:
         """Why a client of these settings is not served there; None where it is."""

@@ -249,7 +249,7 @@ class Producer:
         return len(client.cluster.partitions_for_topic(name) or ())
 
     async def unready(self) -> str | None:
-        """Why nothing can be published now, or None; asks the brokers, at most two seconds."""
+        """Why nothing can be published now, or None; asks the brokers, at most two and a half seconds."""
         inner = self._inner
         if inner is None:
             return "kafka: the producer is not started"
@@ -257,7 +257,8 @@ class Producer:
             async with asyncio.timeout(2):
                 await _ask(inner.client)
         except (KafkaError, OSError, TimeoutError) as error:
-            return f"kafka: {type(error).__name__}"
+            cause = await self._connection.cause()
+            return f"kafka: {type(error).__name__}" + ("" if cause is None else f" ({cause})")
         return None
 
     def _judge(self, error: Exception) -> None:
