@@ -378,6 +378,9 @@ async def test_a_broken_redis_names_its_fault(
     own_redis.config_set("maxmemory", "1mb")
     assert finding(await doctor.look_at("redis"), "redis_full").severity == "error"
     own_redis.config_set("maxmemory", "0")
+    own_redis.config_set("min-replicas-to-write", 1)
+    assert "Of 1 replicas" in finding(await doctor.look_at("redis"), "redis_replicas_missing").problem
+    own_redis.config_set("min-replicas-to-write", 0)
 
     own_redis.acl_setuser("narrow", enabled=True, passwords=[f"+{PLANTED}"], keys=["other:*"], categories=["+@all"])
     doctor.set(REDIS_URL=f"redis://narrow:{quote(PLANTED, safe='')}@{where}/0")

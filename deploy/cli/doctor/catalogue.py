@@ -130,6 +130,7 @@ CATALOGUE: Mapping[Area, Mapping[str, Severity]] = {
         "redis_certificate_expired": "error",
         "redis_certificate_ends": "warning",
         "redis_read_only": "error",
+        "redis_replicas_missing": "error",
         "redis_cluster": "error",
         "redis_loading": "warning",
         "redis_evicts": "warning",

@@ -115,7 +115,7 @@ def _why_not(error: BaseException) -> Finding:
         "redis_unreachable",
         _SUBJECT,
         f"It cannot be reached: {words_of(error)}.",
-        "Start it, or set TRANSOM_REDIS_URL to where it listens. Services run on without it, but do not start.",
+        "Start it, or set TRANSOM_REDIS_URL to where it listens. Services run and start without it meanwhile.",
     )
 
 
@@ -153,7 +153,7 @@ async def _look(client: "redis.asyncio.Redis", tell: Tell) -> None:
                 "Allow +info to the user, or run doctor with another one.",
             )
         )
-    wrong = tell_info(info, tell) if info else True
+    wrong = tell_info(info, tell, await _replicas_wanted(client)) if info else True
     off = apart(asked, seconds + micros / 1e6, answered)
     if off > TOLERATED_SECONDS:
         tell(
@@ -170,7 +170,16 @@ async def _look(client: "redis.asyncio.Redis", tell: Tell) -> None:
         tell(Finding("redis_good", _SUBJECT, f"It answers, as {name}."))
 
 
-def tell_info(info: Mapping[str, Any], tell: Tell) -> bool:
+async def _replicas_wanted(client: "redis.asyncio.Redis") -> int:
+    """How many replicas must follow, or no write is taken. 1 where the user may not ask: with 0 INFO counts none."""
+    try:
+        found: Any = await client.config_get("min-replicas-to-write")
+        return int(found["min-replicas-to-write"])
+    except (ResponseError, KeyError):
+        return 1
+
+
+def tell_info(info: Mapping[str, Any], tell: Tell, replicas_wanted: int) -> bool:
     """What the server's own state shows. Whether anything of it is wrong."""
     version = str(info.get("redis_version", "0"))
     most, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
@@ -189,6 +198,12 @@ def tell_info(info: Mapping[str, Any], tell: Tell) -> bool:
             "redis_read_only",
             "It is a replica, so nothing can be written.",
             "Point TRANSOM_REDIS_URL at the primary.",
+        ),
+        (
+            (following := int(info.get("min_slaves_good_slaves", replicas_wanted))) < replicas_wanted,
+            "redis_replicas_missing",
+            f"Of {replicas_wanted} replicas (min-replicas-to-write) {following} follow, so it takes no writes.",
+            "Start the replicas, or lower min-replicas-to-write.",
         ),
         (
             int(info.get("cluster_enabled", 0)) == 1,

@@ -150,7 +150,17 @@ def test_a_limit_is_compared_with_the_sessions_that_count_for_it() -> None:
     ]
 
 
+REDIS = {"redis_version": "8.0.0", "role": "master", "aof_enabled": 1}
+
+
 def test_a_redis_in_cluster_mode_is_not_good() -> None:
     told: list[Finding] = []
-    assert tell_info({"redis_version": "8.0.0", "role": "master", "aof_enabled": 1, "cluster_enabled": 1}, told.append)
+    assert tell_info(REDIS | {"cluster_enabled": 1}, told.append, 0)
     assert [one.code for one in told] == ["redis_cluster"]
+
+
+def test_a_redis_that_lacks_one_of_two_replicas_is_not_good() -> None:
+    told: list[Finding] = []
+    assert not tell_info(REDIS | {"min_slaves_good_slaves": 2}, told.append, 2)
+    assert tell_info(REDIS | {"min_slaves_good_slaves": 1}, told.append, 2)
+    assert [one.code for one in told] == ["redis_replicas_missing"]
