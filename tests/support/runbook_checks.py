@@ -3,12 +3,15 @@
 Rule 1: a word in backticks is an alert, a metric, a setting, a log event, a field of a log line, a command, a file, or
         a word that stands in the sources. Anything else does not exist.
 Rule 2: on a line about panels a title in quotes is one of a board.
-Rule 3: each problem names page and line.
+Rule 3: a line of a log is one that a call in the sources may write: its level, and its fields.
+Rule 4: each problem names page and line.
 """
 
+import ast
 import json
 import re
 import shlex
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -32,6 +35,7 @@ _ALERT = re.compile(r"\bTransom[A-Z]\w+\b")
 _ASSIGNED = re.compile(r"([a-z_]+)=(\S+)")
 _PANELS, _TITLE = re.compile(r"\bpanels?\b", re.IGNORECASE), re.compile(r"\"([^\"]+)\"")
 _LINK = re.compile(r"\]\(([^)#]+)")
+_LEVELS = {"debug": "debug", "info": "info", "warning": "warning", "error": "error", "exception": "error"}
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -44,6 +48,23 @@ def log_schema() -> dict[str, Any]:
 @cache
 def events() -> frozenset[str]:
     return frozenset(one["const"] for one in log_schema()["properties"]["event"]["oneOf"])
+
+
+@cache
+def written() -> Mapping[str, list[tuple[str | None, frozenset[str | None]]]]:
+    """The calls that write each event: level and names of fields. None: any, for the call does not show them."""
+    found: dict[str, list[tuple[str | None, frozenset[str | None]]]] = defaultdict(list)
+    sources = (file.read_text() for top in ("libs", "services") for file in (ROOT / top).rglob("*.py"))
+    for source in (source for source in sources if "log." in source or "_log(" in source):
+        for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
+            match call:
+                case ast.Call(func=ast.Attribute(attr=name), args=[ast.Constant(value=str(event)), *_]) if (
+                    name in _LEVELS
+                ):
+                    found[event].append((_LEVELS[name], frozenset(field.arg for field in call.keywords)))
+                case ast.Call(args=[ast.Constant(value=str(event)), *_]) if event in events():
+                    found[event].append((None, frozenset({None})))
+    return found
 
 
 @cache
@@ -164,7 +185,14 @@ def log_line_problems(line: str) -> list[str]:
         return [f"no JSON: {error}"]
     partial = {name: value for name, value in log_schema().items() if name != "required"}
     found = jsonschema.Draft202012Validator(partial).iter_errors(fields)
-    return [f"{'.'.join(map(str, error.path)) or 'log line'}: {error.message[:120]}" for error in found]
+    wrong = [f"{'.'.join(map(str, error.path)) or 'log line'}: {error.message[:120]}" for error in found]
+    if (calls := written().get(fields.pop("event"))) and not wrong:
+        level, own = fields.pop("level", None), fields.keys() - {"service"}
+        if not any(level in (None, at) or at is None for at, _names in calls):
+            wrong.append(f"no call writes it as {level}")
+        elif not any(own <= names or None in names for _at, names in calls):
+            wrong.append(f"no call writes it with {', '.join(sorted(own))}")
+    return wrong
 
 
 def shell_lines(text: str) -> list[str]:

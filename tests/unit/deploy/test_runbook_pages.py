@@ -1,9 +1,14 @@
 """Runbooks name what exists: alerts, metrics, log events and fields, settings, commands, files, deployments."""
 
 import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
+from libs.common.faults import AccountFault
+from libs.common.providers import meta, twilio, vonage
 from tests.support import runbook_checks
 from tests.support.metric_names import exposed, unknown_in
 from tests.support.runbook_checks import alerts, block_problems, problems, unknown_code
@@ -73,6 +78,30 @@ def test_every_alert_has_its_runbook() -> None:
     assert set(leads_to) == named
 
 
+def codes_in(cell: str) -> Iterator[str]:
+    """The codes of a cell such as ``4, 200 to 299, dlr-16``."""
+    for first, last in re.findall(r"((?:dlr-)?\d+)(?: to (\d+))?", cell):
+        yield from map(str, range(int(first), int(last) + 1)) if last else [first]
+
+
+def test_the_page_of_an_account_at_rest_says_what_each_code_of_a_resting_account_is() -> None:
+    rows = re.findall(
+        r"^ +\| ([^|`]*\d[^|`]*) \| ([^|]*) \|", (FOLDER / "account-at-rest.md").read_text(), re.MULTILINE
+    )
+    told: dict[str, set[str]] = defaultdict(set)
+    for codes, what in rows:
+        told[next((name for name in ("Twilio", "Vonage") if what.startswith(name)), "Meta")] |= {*codes_in(codes)}
+    tables: Mapping[str, Mapping[Any, object]] = {
+        "Meta": meta.FAULTS,
+        "Twilio": twilio.FAULTS,
+        "Vonage": vonage.FAULTS,
+    }
+    assert told == {
+        name: {str(code) for code, fault in table.items() if isinstance(fault, AccountFault)}
+        for name, table in tables.items()
+    }
+
+
 def test_a_sound_page_has_no_problem() -> None:
     # the rule's own page has another name, which is the one thing that is told
     assert problems(read_page("good.md", GOOD)) == [
@@ -95,6 +124,12 @@ def test_a_sound_page_has_no_problem() -> None:
         ('"event": "consumer.stopped"', '"event": "consumer.halted"', "good.md:11: event"),
         ('"partition": 0', '"partitoin": 0', "good.md:11: log line"),
         ('"partition": 0', '"partition": "zero"', "good.md:11: partition"),
+        ('"partition": 0', '"partition": 0, "level": "info"', "good.md:11: no call writes it as info"),
+        (
+            '"partition": 0',
+            '"partition": 0, "provider": "meta"',
+            "good.md:11: no call writes it with partition, provider",
+        ),
         ("sum by (topic)", "sum by (tpoic)", "good.md:17: label tpoic"),
         ('{topic="webhooks.v1"}', '{org_id="acme"}', "label org_id of transom_kafka_partitions_stopped"),
         ("```promql", "```prometheus", "a block is json, promql, sh, sql, not prometheus"),
