@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -204,27 +204,33 @@ class Story:
 
     async def _spent(self) -> None:
         """What was charged: a bridge each, an SMS answer, a template, and no SMS of the garage that stayed silent."""
+        acme, bolt, crown, dusty = (scene.garage.org_id for scene in (self.acme, self.bolt, self.crown, self.dusty))
+        whatsapp = {acme: 3, bolt: 1, crown: 1, dusty: 1}
 
-        async def with_the_template() -> Sequence[Spent] | None:
+        async def all_of_whatsapp() -> Sequence[Spent] | None:
             rows = await self.spend()  # WhatsApp is charged a moment after Meta said what it is
-            return (
-                rows
-                if any((one.org_id, one.category) == (self.acme.garage.org_id, "utility") for one in rows)
-                else None
-            )
+            return rows if _charged(rows, "whatsapp") == whatsapp else None
 
-        rows: Sequence[Spent] = await self.acme.sandbox.until(with_the_template)
-        sms = Counter[str]()
-        for one in rows:
-            sms[one.org_id] += one.messages if one.channel == "sms" else 0
-        expected = {self.acme.garage.org_id: 1, self.bolt.garage.org_id: 2, self.crown.garage.org_id: 1}
-        require(+sms == expected, f"the SMS charged by garage are {expected}, not {dict(sms)}")
+        try:
+            rows: Sequence[Spent] = await self.acme.sandbox.until(all_of_whatsapp)
+        except TimeoutError:
+            raise StoryError(f"the WhatsApp messages charged by garage were never {whatsapp}") from None
+        sms = {acme: 1, bolt: 2, crown: 1}
+        require(_charged(rows, "sms") == sms, f"the SMS charged by garage are {sms}, not {_charged(rows, 'sms')}")
         names = {scene.garage.org_id: scene.garage.name for scene in (self.acme, self.bolt, self.crown, self.dusty)}
         for one in rows:
             segments = "" if one.segments is None else f", {one.segments} SMS segments"
             kind = f"{one.channel} {one.category}"
             self.acme.report("spend", f"{names[one.org_id]:<12}{kind:<18}{one.amount}  {one.messages} sent{segments}")
         self.acme.report("spend", f"{self.dusty.garage.name:<12}no SMS")
+
+
+def _charged(rows: Sequence[Spent], channel: str) -> Mapping[str, int]:
+    """How many messages of the channel were charged to each garage."""
+    found = Counter[str]()
+    for one in rows:
+        found[one.org_id] += one.messages if one.channel == channel else 0
+    return +found
 
 
 async def _until_shown(scene: Scene, visitor: PortalVisitor, text: str) -> None:
