@@ -5,6 +5,7 @@ Rule 2: a form that is refused comes back with everything that was typed.
 Rule 3: an example belongs to a placeholder by its name; one whose placeholder is gone is dropped when it is written.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
@@ -75,6 +76,14 @@ CATEGORIES: Mapping[str, str] = {
     "UTILITY": N_("Utility"),
     "MARKETING": N_("Marketing"),
     "AUTHENTICATION": N_("Authentication"),
+}
+_OF_A_BUTTON = re.compile(r"components\.\d+\.buttons\.(\d+)\.(\w+)")
+_BUTTON_FIELDS = {
+    ("link", "text"): "link_label",
+    ("link", "url"): "link_url",
+    ("link", "example"): "link_example",
+    ("call", "text"): "call_label",
+    ("call", "phone_number"): "call_number",
 }
 QUALITIES: Mapping[str, str] = {"GREEN": N_("High"), "YELLOW": N_("Medium"), "RED": N_("Low")}
 
@@ -160,9 +169,18 @@ class TemplateForm:
         found.append({"type": "BODY", "text": self.body} | self._example("body", self.body))
         if self.footer.strip():
             found.append({"type": "FOOTER", "text": self.footer})
-        if buttons := list(self._buttons()):
+        if buttons := [button for _field, button in self._buttons()]:
             found.append({"type": "BUTTONS", "buttons": buttons})
         return found
+
+    def field_of(self, fault: Fault) -> str | None:
+        """The field that a fault of header, text or one button is about; None where it is about all of its part."""
+        if fault.check == "examples" and fault.part in ("header", "body") and "name" in fault.values:
+            return f"{fault.part}.{fault.values['name']}"
+        if (button := _OF_A_BUTTON.fullmatch(fault.field)) is None:
+            return None
+        field = [field for field, _button in self._buttons()][int(button[1])]
+        return field if field.startswith("quick.") else _BUTTON_FIELDS.get((field, button[2]))
 
     @property
     def content(self) -> Content:
@@ -179,17 +197,18 @@ class TemplateForm:
         row = [values[name] for name in sorted(values, key=lambda name: (len(name), name))]
         return {"example": {f"{part}_text": [row] if part == "body" else row}} if any(row) else {}
 
-    def _buttons(self) -> Iterator[dict[str, Any]]:
-        for label in self.quick:
+    def _buttons(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each button behind the field that it stands in; behind ``kept`` where the form cannot show it."""
+        for n, label in enumerate(self.quick):
             if label.strip():
-                yield {"type": "QUICK_REPLY", "text": label.strip()}
+                yield f"quick.{n}", {"type": "QUICK_REPLY", "text": label.strip()}
         if self.link_label.strip() or self.link_url.strip():
             example = {"example": [self.link_example.strip()]} if self.link_example.strip() else {}
-            yield {"type": "URL", "text": self.link_label.strip(), "url": self.link_url.strip()} | example
+            yield "link", {"type": "URL", "text": self.link_label.strip(), "url": self.link_url.strip()} | example
         if self.call_label.strip() or self.call_number.strip():
             number = self.call_number.strip()
-            yield {"type": "PHONE_NUMBER", "text": self.call_label.strip(), "phone_number": number}
-        yield from map(dict, self.kept_buttons)
+            yield "call", {"type": "PHONE_NUMBER", "text": self.call_label.strip(), "phone_number": number}
+        yield from (("kept", dict(button)) for button in self.kept_buttons)
 
 
 def form_of(identity: TemplateForm, category: str, components: object) -> TemplateForm:
@@ -269,20 +288,16 @@ def read_form(fields: Mapping[str, str], base: TemplateForm, *, is_new: bool) ->
 
 
 class Shown(NamedTuple):
-    """A fault beside its field. ``example``: of which placeholder it is, such as ``body.name``."""
+    """A fault beside its field. ``field``: of which placeholder or button, such as ``body.name`` or ``link_url``."""
 
     part: Part
-    example: str | None
+    field: str | None
     fault: Fault
 
 
-def shown_faults(faults: Sequence[Fault]) -> list[Shown]:
+def shown_faults(faults: Sequence[Fault], form: TemplateForm) -> list[Shown]:
     """The faults by the fields of the form."""
-    found = []
-    for fault in faults:
-        name = fault.values.get("name") if fault.check == "examples" and fault.part in ("header", "body") else None
-        found.append(Shown(fault.part, None if name is None else f"{fault.part}.{name}", fault))
-    return found
+    return [Shown(fault.part, form.field_of(fault), fault) for fault in faults]
 
 
 class Piece(NamedTuple):

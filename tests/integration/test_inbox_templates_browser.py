@@ -104,6 +104,21 @@ async def axe(tab: Page) -> list[str]:
     return found
 
 
+async def test_a_fault_of_a_button_is_said_beside_its_own_field(garage: RunningInbox, browser: Browser) -> None:
+    tab = await a_tab(garage, browser)
+    await tab.goto(f"{garage.url}/templates/new")
+    await tab.get_by_label("Name", exact=True).fill("work_approval")
+    await tab.locator("#body").fill("The extra work is done, and your car is ready.")
+    await tab.get_by_label("Quick reply 1").fill("Thanks")
+    await tab.get_by_label("Link: address").fill("acme.example")
+    await tab.get_by_role("button", name="Submit to Meta").click()
+    await expect(tab.locator("#fault-link_label")).to_have_text("A button needs a label.")
+    await expect(tab.locator("#fault-link_url")).to_contain_text("begins with https://")
+    await expect(tab.locator("[aria-invalid]")).to_have_count(2)
+    await expect(tab.get_by_label("Link: label")).to_be_focused()
+    assert await axe(tab) == []
+
+
 async def test_a_template_goes_from_draft_to_rejected_to_edited_to_approved_to_sendable(
     garage: RunningInbox, browser: Browser
 ) -> None:

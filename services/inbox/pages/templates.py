@@ -71,9 +71,9 @@ class Editor:
     history: list[Event]
     refused: str | None = None
 
-    def fault(self, part: str, example: str | None = None) -> Fault | None:
+    def fault(self, part: str, field: str | None = None) -> Fault | None:
         """The first fault of a field, where the form was refused."""
-        return next((one.fault for one in self.faults if (one.part, one.example) == (part, example)), None)
+        return next((one.fault for one in self.faults if (one.part, one.field) == (part, field)), None)
 
     def bad(self, check: str) -> bool:
         return any(fault.check == check for fault in self.limits)
@@ -227,7 +227,7 @@ async def _editor(
         form=form,
         row=row,
         may_edit=may_edit,
-        faults=shown_faults(faults or []),
+        faults=shown_faults(faults or [], form),
         limits=faults or faults_of(form.content),
         history=[] if row is None else await visit.deps.templates.history(visit.person, row.template_id),
         refused=refused,

@@ -96,7 +96,40 @@ def test_a_missing_example_is_shown_beside_its_own_field() -> None:
     form = TemplateForm(
         name="car_ready", body="Hi {{name}}, your {{car}} is ready for you.", examples={"body.car": "Golf"}
     )
-    assert [(one.part, one.example) for one in shown_faults(faults_of(form.content))] == [("body", "body.name")]
+    assert [(one.part, one.field) for one in shown_faults(faults_of(form.content), form)] == [("body", "body.name")]
+
+
+def test_a_fault_of_a_button_is_shown_beside_its_own_field() -> None:
+    form = TemplateForm(
+        name="car_ready",
+        body="Your car is ready for you.",
+        quick=("", "Yes", "Yes"),
+        link_url="javascript:0",
+        call_label="C" * 26,
+        call_number="none",
+        kept_buttons=({"type": "COPY_CODE"},),
+    )
+    faults = [one for one in shown_faults(faults_of(form.content), form) if one.part == "buttons"]
+    assert [(one.field, one.fault.check) for one in faults] == [
+        ("quick.2", "buttons"),
+        ("link_label", "buttons"),
+        ("link_url", "buttons"),
+        ("call_label", "lengths"),
+        ("call_number", "buttons"),
+        (None, "examples"),
+    ]
+
+
+def test_a_fault_of_all_buttons_is_shown_beside_none_of_them() -> None:
+    form = TemplateForm(
+        name="car_ready",
+        body="Your car is ready for you.",
+        link_label="See it",
+        link_url="https://acme.example/",
+        quick=("Yes",),
+        kept_buttons=({"type": "QUICK_REPLY", "text": "No"},),
+    )
+    assert [(one.part, one.field) for one in shown_faults(faults_of(form.content), form)] == [("buttons", None)]
 
 
 def test_a_preview_shows_every_place_filled_or_not() -> None:
