@@ -16,7 +16,7 @@ PART_OF_LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 --generat
 TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
 
 help: ## Say what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
 
 venv: $(STAMP) ## Make .venv with exactly what requirements.lock pins
 
