@@ -70,8 +70,9 @@ def _capabilities(joined: str) -> list[str]:
     words = [word.strip() for word in joined.split(",") if word.strip()]
     known = (*CAPABILITIES, EVERYTHING)
     if not words or not set(words) <= set(known):
-        wrong = ", ".join(repr(word) for word in words if word not in known) or "nothing"
-        raise ConfigurationError(f"--capabilities: {wrong} is not known here: one or more of {', '.join(known)}")
+        unknown = ", ".join(repr(word) for word in words if word not in known)
+        wrong = f"{unknown} is not known here" if words else "it is empty"
+        raise ConfigurationError(f"--capabilities: {wrong}: one or more of {', '.join(known)}")
     return words
 
 

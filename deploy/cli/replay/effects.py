@@ -54,12 +54,12 @@ class Changes:
             elif before[table, key] != digest:
                 self.changed[table] += 1
 
-    def lines(self) -> list[str]:
-        """One for each table, and one where nothing changed."""
+    def lines(self, *, died: bool) -> list[str]:
+        """One for each table, and one where nothing changed. ``died``: whether records died again, in vain."""
         found = [f"  {n} new in {table}" for table, n in sorted(self.new.items())]
         found += [f"  {n} changed in {table}" for table, n in sorted(self.changed.items())]
         if not found and self.unnamed < self.looked_at:
-            found.append("  nothing changed: all of it had its effect before")
+            found.append("  nothing changed" if died else "  nothing changed: all of it had its effect before")
         if self.unnamed:
             found.append(f"  {self.unnamed} name no row by its key: what they changed is not counted")
         return found

@@ -205,7 +205,8 @@ class Run:
         readers = effects.readers
         if not readers.groups:
             return ["  no service reads this topic, so nothing of Transom's changed"]
-        lines = [f"  handled by {', '.join(sorted(set(readers.groups.values())))}", *effects.changes.lines()]
+        lines = [f"  handled by {', '.join(sorted(set(readers.groups.values())))}"]
+        lines += effects.changes.lines(died=bool(effects.died))
         lines += [f"  {service} does not run: it reads them when it starts" for service in readers.absent]
         return lines + [f"  {count} died again: {reason}" for reason, count in effects.died.most_common()]
 

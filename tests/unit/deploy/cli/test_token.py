@@ -54,7 +54,7 @@ def test_it_is_signed_with_the_newest_key(monkeypatch: pytest.MonkeyPatch) -> No
         ({"org": "a b"}, "--org"),
         ({"user": ""}, "--user"),
         ({"may": "messages.view, nonsense"}, "--capabilities: 'nonsense' .* messages.send, .*, \\*"),
-        ({"may": " , "}, "--capabilities: nothing"),
+        ({"may": " , "}, "--capabilities: it is empty: one or more of"),
         ({"user": "a\nb"}, "--user"),
         (
             {"JWT_KEYS": "", "JWKS_URL": "http://127.0.0.1:1", "JWT_AUDIENCE": "a", "JWT_ISSUER": "i"},
