@@ -125,15 +125,20 @@ select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.identit
  order by i.place
 """  # noqa: S608 -- the columns are named above
 
-# The message as an earlier try stored it, with its present conversation. "offset 0": each is looked up by its key.
+# The message as an earlier try stored it, with its present conversation. Where its customer was erased, that is another
+# one than that of whoever has the sender's ids now. "offset 0": each is looked up by its key.
 _STORED = f"""
-select m.account, m.provider_id, m.message_id, {current_conversation("m")} as conversation_id,
-       m.content, m.reply_to, m.occurred_at as at, m.received_at
+select m.org_id, m.account, m.provider_id, m.message_id, {current_conversation("m")} as conversation_id, c.customer_id,
+       m.content, m.reply_to, m.occurred_at as at, m.received_at, c.last_customer_at as opened_at,
+       c.identity_changed_at, c.first_refused_at, c.last_refused_at
   from unnest($1::text[], $2::text[], $3::text[]) as i (org_id, account, provider_id)
  cross join lateral (
        select * from messages x
         where x.provider = 'meta' and x.account = i.account and x.provider_id = i.provider_id and x.direction = 'in'
           and x.org_id = i.org_id offset 0) m
+  left join lateral (
+       select * from conversations y
+        where y.org_id = m.org_id and y.conversation_id = {current_conversation("m")} offset 0) c on true
 """  # noqa: S608 -- a constant
 
 # The message behind each provider id. "offset 0": each is looked up by its key.
@@ -173,33 +178,16 @@ async def store_messages(
     quoted = await quoted_by(
         db, {(one["org_id"], one["account"], one["reply_to"]) for one in incoming if one["reply_to"] is not None}
     )
-    earlier = {(row["account"], row["provider_id"]): dict(row) for row in found}
+    earlier = {(row["account"], row["provider_id"]): {**row, "opened_before": row["opened_at"]} for row in found}
     stored: list[StoredMessage] = []
     for one, row in zip(incoming, rows, strict=True):
         fresh = row["message_id"] is not None or one["provider_id"] is None
-        source = one if fresh else earlier.get((one["account"], one["provider_id"]))
+        source = one | dict(row) if fresh else earlier.get((one["account"], one["provider_id"]))
         if source is None:
             raise Transient("another worker is storing the same message")
-        stored.append(
-            StoredMessage(
-                org_id=one["org_id"],
-                conversation_id=source["conversation_id"],
-                customer_id=row["customer_id"],
-                message_id=row["message_id"] if fresh else source["message_id"],
-                provider_id=one["provider_id"],
-                content=source["content"],
-                reply_to=source["reply_to"],
-                at=source["at"],
-                received_at=source["received_at"],
-                fresh=fresh,
-                opened_before=row["opened_before"],
-                opened_at=row["opened_at"],
-                identity_changed_at=row["identity_changed_at"],
-                first_refused_at=row["first_refused_at"],
-                last_refused_at=row["last_refused_at"],
-                quoted=quoted.get((one["org_id"], one["account"], source["reply_to"])),
-            )
-        )
+        quote = quoted.get((one["org_id"], one["account"], source["reply_to"]))
+        taken = {name: source[name] for name in StoredMessage._fields if name in source}
+        stored.append(StoredMessage(**taken, fresh=fresh, quoted=quote))
     return stored
 
 

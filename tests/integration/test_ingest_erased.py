@@ -14,6 +14,7 @@ from tests.support.texts import a_twilio_sms, post_twilio
 from tests.support.webhooks import (
     BSUID,
     NUMBER,
+    OUR_NUMBER,
     WA_ID,
     a_contact,
     a_message,
@@ -43,6 +44,27 @@ async def test_a_message_that_comes_again_is_published_without_its_words_and_mak
     assert again["content"] == {"kind": "unsupported", "type": "erased", "erased": True}
     assert (again["message_id"], again["conversation_id"]) == (first["message_id"], first["conversation_id"])
     await nobody_is_known(ingest)
+
+
+def by_bsuid(**more: Any) -> dict[str, Any]:
+    """A message of a customer whose number Meta does not name."""
+    message: dict[str, Any] = {"from": None, "from_user_id": BSUID} | more
+    return of_messages(a_message(now(), **message), contacts=[a_contact(None, BSUID)])
+
+
+async def test_a_message_that_comes_again_says_nothing_of_who_has_its_senders_bsuid_now(ingest: Ingest) -> None:
+    message = by_bsuid()
+    assert await ingest.post(message) == 200
+    (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    await erase(ingest.pool, ORG, first["conversation_id"])
+    assert await ingest.post(by_bsuid()) == 200
+    *_, other = await ingest.published.events(INBOUND_MESSAGES, 2)
+    assert other["customer_id"] != first["customer_id"]
+    assert await ingest.post(message) == 200
+    *_, again = await ingest.published.events(INBOUND_MESSAGES, 3)
+    assert {name: again[name] for name in ("message_id", "conversation_id", "customer_id", "window")} == {
+        name: first[name] for name in ("message_id", "conversation_id", "customer_id", "window")
+    }
 
 
 async def test_an_sms_that_comes_again_makes_no_customer(ingest: Ingest) -> None:
@@ -129,9 +151,7 @@ async def test_a_reply_to_a_message_that_was_erased_is_somebody_new(ingest: Inge
     (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
     await ingest.published.events(DELIVERY_UPDATES, 1)
     await erase(ingest.pool, ORG, first["conversation_id"])
-    by_bsuid: dict[str, Any] = {"from": None, "from_user_id": BSUID, "context": {"from": "447700900123"}}
-    by_bsuid["context"]["id"] = echo["id"]
-    assert await ingest.post(of_messages(a_message(now(), **by_bsuid), contacts=[{"user_id": BSUID}])) == 200
+    assert await ingest.post(by_bsuid(context={"from": OUR_NUMBER, "id": echo["id"]})) == 200
     _, again = await ingest.published.events(INBOUND_MESSAGES, 2)
     assert again["conversation_id"] != first["conversation_id"]
     assert again["customer_id"] != first["customer_id"]
