@@ -67,6 +67,24 @@ async def test_a_message_that_comes_again_says_nothing_of_who_has_its_senders_bs
     }
 
 
+async def test_what_was_denied_at_a_number_holds_for_who_was_known_before_it_was_learnt(ingest: Ingest) -> None:
+    assert await ingest.post(of_messages(a_message(now(), text="STOP"))) == 200
+    (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    assert await post_twilio(ingest.http, ingest.url, a_twilio_sms("STOP")) == 200
+    await ingest.published.events(INBOUND_MESSAGES, 2)
+    await erase(ingest.pool, ORG, first["conversation_id"])
+    assert await ingest.post(by_bsuid()) == 200
+    *_, known = await ingest.published.events(INBOUND_MESSAGES, 3)
+    denied = "select category, address from consents where not allowed and customer_id = $1 order by category"
+    assert await ingest.rows(denied, UUID(known["customer_id"])) == []
+    named: dict[str, Any] = {"from_user_id": BSUID}
+    assert await ingest.post(of_messages(a_message(now(), **named), contacts=[a_contact(WA_ID, BSUID)])) == 200
+    *_, again = await ingest.published.events(INBOUND_MESSAGES, 4)
+    assert again["customer_id"] == known["customer_id"]
+    rows = await ingest.rows(denied, UUID(known["customer_id"]))
+    assert [tuple(row) for row in rows] == [("marketing", None), ("sms", f"+{WA_ID}")]
+
+
 async def test_an_sms_that_comes_again_makes_no_customer(ingest: Ingest) -> None:
     form = a_twilio_sms()
     assert await post_twilio(ingest.http, ingest.url, form) == 200

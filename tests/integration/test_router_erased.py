@@ -8,8 +8,9 @@ import pytest
 
 from libs.common.directory import changes, erasure
 from libs.common.directory.address_marks import mark
+from libs.common.directory.consents import KEYWORD, SaidConsent, store_said
 from libs.common.directory.reports import Mark
-from libs.common.events.directory import ConsentChanged, CustomerUpserted
+from libs.common.events.directory import ConsentChanged, CustomerUpserted, DirectoryChange
 from libs.common.sending import queries as sends
 from services.router.decide import decide
 from services.router.recorded_decision import unpack
@@ -119,6 +120,43 @@ async def test_what_an_erased_customer_had_denied_holds_where_the_directory_name
     assert {row["category"]: row["allowed"] for row in rows} == {"whatsapp": False, "sms": True}
     trail = await router.rows("select detail from audit_log where customer_id = $1 order by at", customer)
     assert {"category": "whatsapp", "allowed": False} in [line["detail"] for line in trail]
+
+
+async def test_who_gets_the_number_later_keeps_what_they_allowed_since_and_what_they_denied_themselves(
+    router: Router,
+) -> None:
+    garage = await stored(router, Garage())
+    phone, customer, hour = "+447700900999", uuid4(), timedelta(hours=1)
+    async with router.pool.acquire() as db, db.transaction():
+        refused: dict[str, Any] = {"org_id": garage.org_id, "customer_id": garage.customer_id, "at": NOW - hour}
+        refusals = [ConsentChanged(**refused, category=one, allowed=False) for one in ("whatsapp", "transactional")]
+        assert await changes.apply(db, refusals) == []
+        stop: dict[str, Any] = {
+            "category": "sms",
+            "allowed": False,
+            "source": "sms",
+            "cause": KEYWORD,
+            "address": phone,
+        }
+        await store_said(db, [SaidConsent(**refused, **stop)])
+    await erase(router.pool, garage.org_id, garage.conversation_id)
+    other: dict[str, Any] = {"org_id": garage.org_id, "customer_id": customer}
+    before, since = {"at": NOW - 2 * hour}, {"at": NOW}
+    told: list[DirectoryChange] = [
+        CustomerUpserted(**other, **before, phone="+447700900555"),
+        ConsentChanged(**other, **before, category="whatsapp", allowed=True),
+        ConsentChanged(**other, **since, category="transactional", allowed=True),
+        ConsentChanged(**other, **before, category="sms", allowed=False),
+    ]
+    for said in (told, [CustomerUpserted(**other, **since, phone=phone)]):
+        async with router.pool.acquire() as db, db.transaction():
+            assert await changes.apply(db, said) == []
+    rows = await router.rows("select category, allowed, at, address from consents where customer_id = $1", customer)
+    assert {row["category"]: (row["allowed"], row["at"], row["address"]) for row in rows} == {
+        "whatsapp": (False, NOW - hour, None),
+        "transactional": (True, NOW, None),
+        "sms": (False, NOW - 2 * hour, None),
+    }
 
 
 async def test_a_first_contact_to_who_had_opted_out_and_was_erased_is_stopped_at_the_gate(router: Router) -> None:

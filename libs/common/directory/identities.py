@@ -27,7 +27,7 @@ from libs.common.directory.identity_queries import (
 from libs.common.directory.identity_register import Register
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.portal_access import end_access_of_customers
-from libs.common.directory.suppressions import Newcomer
+from libs.common.directory.suppressions import Acquired
 from libs.common.errors import Transient
 from libs.common.phone import canonical, from_wa_id, spellings
 from libs.common.thread import conversations, parting
@@ -209,28 +209,25 @@ async def finish(db: Connection, register: Register, mistakes: Sequence[Misattri
     }
     await merge_customers(db, sorted(merges, key=str))
     await write_identities(db, register)
-    await suppressions.follow(db, _newcomers(register))
     await _follow(db, register)
     for stranger, messages in parted:
         await _split(db, stranger.now, messages)
+    await suppressions.follow(db, _acquired(register))
     for mistake in mistakes:
         if await parting.messages_from(db, _asked(register, mistake)):
             raise Transient("a message was stored meanwhile")  # before the conversation was locked, which it is now
 
 
-def _newcomers(register: Register) -> Iterator[Newcomer]:
-    """The customers who were created, each with every number and BSUID that they have."""
-    created = {
-        person: person.customer_id
-        for person in (*register.people.values(), *register.fresh)
-        if person.stored is None and person.became is None and person.customer_id is not None
-    }
-    for person, customer_id in created.items():
-        if person.phone is not None:
-            yield person.org_id, customer_id, person.phone
-    for (org_id, _, value), history in register.histories.items() if created else ():
-        if history.current is not None and history.current.owner in created:
-            yield org_id, created[history.current.owner], value
+def _acquired(register: Register) -> Iterator[Acquired]:
+    """Every number and BSUID that a customer has now, and had not before."""
+    for person in (*register.people.values(), *register.fresh):
+        had = None if person.stored is None else person.stored[1]
+        if person.customer_id is not None and person.phone is not None and person.phone != had:
+            yield person.org_id, person.customer_id, person.phone
+    for (org_id, _, value), history in register.histories.items():
+        now = history.current
+        if now is not None and now.customer_id is not None and (now.stored is None or now.stored[0] is not now.owner):
+            yield org_id, now.customer_id, value
 
 
 async def _strangers(

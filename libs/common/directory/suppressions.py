@@ -3,8 +3,9 @@
 Rule 1: an opt-out outlives the erasure of who said it, or they would be written to again. It is kept by a hash of each
         identity, and by no name or number.
 Rule 2: a STOP by SMS holds for the number that said it, so it is kept by the hash of that one alone.
-Rule 3: a customer who is created with such an identity has denied the same, since the same time. The directory and the
-        customer change it like any other consent.
+Rule 3: a customer who gets such an identity, when they are created or later, has denied the same, since the same time.
+        What they allowed since, and what they have denied themselves, stays. The directory and the customer change it
+        like any other consent.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,11 +18,12 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.consents import audit_line
 from libs.common.directory.organisations import add_lines
+from libs.common.directory.touched import touch
 from libs.common.events.directory import ConsentCategory
 from libs.common.phone import canonical
 
-Newcomer = tuple[str, UUID, str]
-"""Organisation, customer who was just created, and an identity of theirs: a number (E.164) or a BSUID."""
+Acquired = tuple[str, UUID, str]
+"""Organisation, customer, and an identity that they just got: a number (E.164) or a BSUID."""
 
 # What was allowed since is denied no more.
 _FORGET = """
@@ -49,7 +51,7 @@ on conflict (org_id, identity, category) do update
 
 # "offset 0": each is looked up by its key.
 _FOLLOW = """
-insert into consents (org_id, customer_id, category, allowed, at, address, source, cause, lifts)
+insert into consents as c (org_id, customer_id, category, allowed, at, address, source, cause, lifts)
 select distinct on (u.customer_id, s.category)
        u.org_id, u.customer_id, s.category, false, s.at, case when s.of_address then u.address end, s.source, s.cause,
        s.lifts
@@ -57,8 +59,11 @@ select distinct on (u.customer_id, s.category)
  cross join lateral (
        select * from suppressions x where x.org_id = u.org_id and x.identity = u.identity offset 0) s
  order by u.customer_id, s.category, s.at desc
-on conflict (customer_id, category) do nothing
-returning org_id, customer_id, category, allowed, at, source, cause
+on conflict (customer_id, category) do update
+   set allowed = false, at = excluded.at, address = excluded.address, source = excluded.source, cause = excluded.cause,
+       lifts = excluded.lifts, published = true
+ where c.org_id = excluded.org_id and c.allowed and c.at < excluded.at
+returning c.org_id, c.customer_id, c.category, c.allowed, c.at, c.source, c.cause
 """
 
 
@@ -92,12 +97,13 @@ async def denied(db: Connection, asked: Sequence[tuple[str, str, ConsentCategory
     return {row["place"] - 1 for row in await db.fetch(_DENIED, *as_columns(rows))} if rows else set()
 
 
-async def follow(db: Connection, newcomers: Iterable[Newcomer]) -> None:
-    """Let these customers have denied what was denied before by whoever had their identities."""
-    rows = sorted({(org_id, id_, _hash(org_id, identity), _line(identity)) for org_id, id_, identity in newcomers})
+async def follow(db: Connection, acquired: Iterable[Acquired]) -> None:
+    """Let these customers have denied what was denied before by whoever had these identities."""
+    rows = sorted({(org_id, id_, _hash(org_id, identity), _line(identity)) for org_id, id_, identity in acquired})
     if rows:
         denied = await db.fetch(_FOLLOW, *as_columns(rows))
         await add_lines(db, [audit_line(one["org_id"], one["customer_id"], dict(one)) for one in denied])
+        await touch(db, [(one["org_id"], one["customer_id"]) for one in denied])
 
 
 def _hash(org_id: str, identity: str) -> bytes:
