@@ -189,6 +189,11 @@ class Thread:
         """Everything in the thread's order: days, messages, what happened to the window and to the AI."""
         return list(_with_days(_with_events(self), self.zone))
 
+    @property
+    def is_erased(self) -> bool:
+        """Whether the newest message was erased, which is the last to be: nothing comes after it."""
+        return bool(self.messages) and self.messages[-1].content.get("erased") is True
+
     def news(self, fresh: Collection[str]) -> list[Item]:
         """What a page lacks that has all but these messages. Days are left out: a page with scripts has its own.
 

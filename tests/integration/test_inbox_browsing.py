@@ -12,6 +12,7 @@ from libs.common.directory import holds
 from libs.common.directory.changes import apply
 from libs.common.events.directory import ConsentChanged, ConversationHeld
 from services.inbox.heads import refresh
+from tests.support.erased import erase, forget
 from tests.support.form_browser import token_of
 from tests.support.inbox import ADVISOR, ROLES, TECHNICIAN, RunningInbox, Staff
 from tests.support.inbox_world import RULE, InboxWorld
@@ -151,6 +152,21 @@ async def test_older_messages_stand_behind_a_link(garage: InboxWorld, priya: Sta
     assert "Newest messages" in older
     assert (await priya.get(f"/inbox/{kim}?before=forged")).status_code == 422
     assert (await priya.get(f"/inbox/{kim}/news?after=0")).status_code == 205
+
+
+async def test_a_page_of_a_customer_who_is_erased_is_loaded_again_and_then_asks_no_more(
+    inbox: RunningInbox, garage: InboxWorld, priya: Staff
+) -> None:
+    kim = await kim_writes(garage, "The first one")
+    assert "data-follow" in (await priya.get(f"/inbox/{kim}")).text
+    assert (await priya.get(f"/inbox/{kim}/news?after=0")).status_code == 200
+    await forget(inbox.pool, garage.org, kim)  # the words go a moment later
+    assert "data-follow" in (await priya.get(f"/inbox/{kim}")).text
+    await erase(inbox.pool, garage.org, kim)
+    assert (await priya.get(f"/inbox/{kim}/news?after=9")).status_code == 205
+    page = (await priya.get(f"/inbox/{kim}")).text
+    assert "The first one" not in page
+    assert "data-follow" not in page
 
 
 async def test_one_canary_through_every_page_of_the_inbox(inbox: RunningInbox) -> None:

@@ -225,6 +225,8 @@ async def _news_part(visit: Visit) -> Response:
     if page.next and page.items and page.items[-1].sequence > after:
         return Response(status_code=HTTPStatus.RESET_CONTENT)
     thread = thread_of(conversation, page.items, visit.deps.rule, _zone(conversation), reached=now)
+    if thread.is_erased:  # who asks has a page of before: of what was erased none follows the news
+        return Response(status_code=HTTPStatus.RESET_CONTENT)
     fresh = [one.message_id for one in thread.messages if one.sequence > after]
     helps = await helps_of(visit, conversation, [one for one in thread.messages if one.message_id in fresh])
     return visit.page("thread.html", items=thread.news(fresh), clock=clock_of(visit, conversation), helps=helps)
