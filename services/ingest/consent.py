@@ -2,7 +2,8 @@
 
 Rule 1: a typed STOP and WhatsApp's own switch change the consent for marketing alone, not that for WhatsApp.
 Rule 2: a stop by the switch counts, whoever it is of: of somebody unknown it makes a customer, without a conversation.
-        The directory may know them later, with an older consent. A stop of somebody who was erased since makes none.
+        The directory may know them later, with an older consent. A stop of somebody who was erased since makes none,
+        and is kept as what they had denied.
         A resume of somebody unknown changes nothing.
 Rule 3: one process at a time publishes what was stored, from what is recorded.
 """
@@ -13,7 +14,7 @@ from datetime import datetime, timedelta
 from libs.common import metrics
 from libs.common.db.locks import try_alone
 from libs.common.db.pool import Connection, Pool
-from libs.common.directory import consents, identities, suppressions
+from libs.common.directory import consents, erased_identities, identities, suppressions
 from libs.common.directory.consents import KEYWORD, SaidConsent
 from libs.common.directory.identities import Observation
 from libs.common.directory.identity_history import Origin
@@ -50,7 +51,20 @@ async def store_preferences(pool: Pool, preferences: Sequence[CustomerPreference
     async with pool.acquire() as db, db.transaction():
         senders = await find_senders(db, [(one.phone_number_id, *one.sender.ids) for one in preferences])
         seen = [_seen(row.org_id, one) for row, one in zip(senders, preferences, strict=True)]
-        found = await identities.resolve(db, await _without_erased(db, seen), now)
+        over = await _of_erased(db, seen)
+        found = await identities.resolve(
+            db, [one._replace(origin=None) if n in over else one for n, one in enumerate(seen)], now
+        )
+        lost = [seen[n] for n in sorted(over) if found[n].customer_id is None]
+        await suppressions.deny(
+            db,
+            [
+                (one.org_id, id_, _MARKETING, one.at, "whatsapp", "preferences")
+                for one in lost
+                for id_ in (one.number, one.bsuid)
+                if id_
+            ],
+        )
         said = [
             SaidConsent(one.org_id, who.customer_id, _MARKETING, told.marketing, one.at, "whatsapp", "preferences")
             for one, who, told in zip(seen, found, preferences, strict=True)
@@ -71,12 +85,11 @@ def _seen(org_id: str | None, one: CustomerPreference) -> Observation:
     return Observation(org_id, number, wa_id, bsuid, one.at, "stale", name=one.sender.name, origin=origin)
 
 
-async def _without_erased(db: Connection, seen: Sequence[Observation]) -> list[Observation]:
-    """The same, where a stop that somebody said before they were erased creates nobody."""
+async def _of_erased(db: Connection, seen: Sequence[Observation]) -> set[int]:
+    """The places of the stops that somebody said before they were erased."""
     stops = [(n, id_) for n, one in enumerate(seen) if one.origin is not None for id_ in (one.number, one.bsuid) if id_]
-    asked = [(seen[n].org_id, id_, _MARKETING, seen[n].at) for n, id_ in stops]
-    of_erased = {stops[place][0] for place in await suppressions.denied(db, asked)}
-    return [one._replace(origin=None) if n in of_erased else one for n, one in enumerate(seen)]
+    over = await erased_identities.over(db, [(seen[n].org_id, id_, seen[n].at) for n, id_ in stops])
+    return {stops[place][0] for place in over}
 
 
 async def publish(pool: Pool, producer: Producer) -> None:

@@ -8,15 +8,16 @@ Rule 3: a notice of the system creates no customer and no conversation. The noti
         thread, where there is one.
 Rule 4: a message of a customer who was erased goes where it is stored, whoever has its sender's ids now. It creates
         nobody.
-Rule 5: an item that is older than Meta's seven days finds its customer and changes no identity.
+Rule 5: a call or a change of identity of before its customer was erased comes to nothing.
+Rule 6: an item that is older than Meta's seven days finds its customer and changes no identity.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from libs.common.db.pool import Connection, Pool
-from libs.common.directory import identities
+from libs.common.directory import erased_identities, identities
 from libs.common.directory.identities import STALE, Notice, Observation, Resolved, Source
 from libs.common.directory.portal_access import end_access_of_customers
 from libs.common.errors import Transient
@@ -54,8 +55,9 @@ def is_known(row: SenderRow, item: Placeable) -> bool:
 
 
 async def places(pool: Pool, items: Sequence[Placeable], now: datetime) -> list[Place | None]:
-    """Where each item belongs, in the order given. None: a notice of a customer who has no thread, or is unknown.
+    """Where each item belongs, in the order given.
 
+    None: a notice of a customer who has no thread, or is unknown; a notice or a call of one who was erased since.
     What one item changes may concern another, so items without a place are looked up again.
     """
     placed: dict[int, Place | None] = {}
@@ -75,14 +77,9 @@ async def places(pool: Pool, items: Sequence[Placeable], now: datetime) -> list[
                     unknown[n] = IdentityRequest(row.org_id, row.phone_number_id, item)
                 elif row.conversation_id is not None and row.identity_version is not None:
                     placed[n] = Place(row.org_id, row.conversation_id, row.identity_version)
-            again = {
-                n: one.item for n, one in unknown.items() if not isinstance(one.item, IdentityChange | CustomerCall)
-            }
-            ids = [("meta", item.phone_number_id, item.provider_id) for item in again.values()]
-            for n, place in zip(again, await erased_places(db, ids), strict=True):
-                if place is not None:
-                    placed[n] = place
-                    del unknown[n]
+            gone = await _of_erased(db, unknown)
+            placed |= gone
+            unknown = {n: one for n, one in unknown.items() if n not in gone}
             if not unknown:
                 return [placed[n] for n in range(len(items))]
             placed = {n: place for n, place in placed.items() if n not in left}
@@ -90,6 +87,21 @@ async def places(pool: Pool, items: Sequence[Placeable], now: datetime) -> list[
                 resolved = await resolve(db, list(unknown.values()), now)
                 placed = await _refreshed(db, placed) | dict(zip(unknown, resolved, strict=True))
     raise Transient("identities change all the time")
+
+
+async def _of_erased(db: Connection, unknown: Mapping[int, IdentityRequest]) -> dict[int, Place | None]:
+    """Those of customers who were erased: a message goes where it is stored, a call and a notice go nowhere."""
+    again: dict[int, tuple[str, str, str]] = {}
+    asked: list[tuple[int, tuple[str, str, datetime]]] = []
+    for n, (org_id, _, item) in unknown.items():
+        if not isinstance(item, IdentityChange | CustomerCall):
+            again[n] = ("meta", item.phone_number_id, item.provider_id)
+            continue
+        ids = _number(item.sender.wa_id), item.sender.bsuid
+        asked += [(n, (org_id, identity, item.at)) for identity in ids if identity is not None]
+    stored = zip(again, await erased_places(db, list(again.values())), strict=True)
+    over = await erased_identities.over(db, [row for _, row in asked])
+    return {n: place for n, place in stored if place is not None} | {asked[place][0]: None for place in over}
 
 
 async def resolve(db: Connection, requests: Sequence[IdentityRequest], now: datetime) -> list[Place | None]:

@@ -13,6 +13,7 @@ ago is measured by this process, and what is stored is the database's time.
 | --- | --- | --- |
 | statuses whose send was never found | 8 days | Meta tries for 7 days, and a provider id is stored within minutes |
 | such statuses that name no send at all | 1 hour | they can only have waited for an answer |
+| hashes of ids whose holder was erased | 15 days | a replayed call is known by them; its topic keeps 14 days |
 | notices of changed ids | 8 days | what was written before one comes within 7 days |
 | expired links of the portal | 1 day | until then a customer may ask for a fresh one |
 | sessions of the portal that have ended | 1 day | |
@@ -36,6 +37,7 @@ from typing import Protocol
 from libs.common.clock import Clock
 from libs.common.db import planner_statistics
 from libs.common.db.pool import Pool
+from libs.common.directory import erased_identities
 from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import purge_notices
 from libs.common.directory.organisations import FORMER_KEPT, forget_former_numbers
@@ -69,6 +71,7 @@ PAUSES_KEPT = timedelta(hours=1)
 _FORGOTTEN: tuple[tuple[Forget, timedelta], ...] = (
     (forget_early, KEPT),
     (forget_nameless, NAMELESS_KEPT),
+    (erased_identities.purge, PARTS_KEPT),
     (purge_notices, KEPT),
     (purge_links, LINKS_KEPT),
     (purge_sessions, LINKS_KEPT),

@@ -134,14 +134,15 @@ def _ignore(kind: str) -> None:
 async def _placed(items: Sequence[OfCustomer], deps: Deps) -> list[tuple[OfCustomer, Place]]:
     """The messages and calls with their organisation and conversation. Unknown customers are created.
 
-    Changes of identity are applied. A notice is left out where the customer has no thread.
+    Changes of identity are applied. A notice is left out where the customer has no thread, and a call and a notice of
+    before where they were erased.
     """
     placed: list[tuple[OfCustomer, Place]] = []
     for item, place in zip(items, await identity.places(deps.pool, items, deps.now()), strict=True):
         if isinstance(item, IdentityChange) and item.notice is None:
             continue
         if place is None:
-            _ignore("notice")
+            _ignore("call" if isinstance(item, CustomerCall) else "notice")
         else:
             placed.append((item, place))
     return placed

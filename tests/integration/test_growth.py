@@ -7,7 +7,7 @@ import pytest
 
 from libs.common.db.planner_statistics import forget_emptiness
 from libs.common.db.pool import Pool
-from libs.common.directory import consents, erasure, holds
+from libs.common.directory import consents, erased_identities, erasure, holds
 from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import purge_notices
 from libs.common.directory.organisations import forget_former_numbers
@@ -263,6 +263,7 @@ WORKS: dict[str, Work] = {
     "forget told notices": lambda db: notice_queries.forget(db, now() - DAY, TAKEN),
     "forget early statuses": lambda db: forget_early(db, now() - DAY, TAKEN),
     "forget nameless statuses": lambda db: forget_nameless(db, now() - DAY, TAKEN),
+    "forget erased identities": lambda db: erased_identities.purge(db, now() - DAY, TAKEN),
     "forget notices": lambda db: purge_notices(db, now() - DAY, TAKEN),
     "forget parts of sms": lambda db: inbound_queries.purge_joins(db, now() - DAY, TAKEN),
     "forget links": lambda db: purge_links(db, now() - DAY, TAKEN),

@@ -7,10 +7,12 @@ from uuid import UUID
 
 from libs.common.directory.identities import Binding, bind
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES
+from tests.integration.test_ingest_calls import customers_call
 from tests.integration.test_ingest_consent import published_consents, switched
 from tests.support.erased import erase, forget
 from tests.support.ingest import ORG, Ingest, now
 from tests.support.texts import a_twilio_sms, post_twilio
+from tests.support.waiting import eventually_true
 from tests.support.webhooks import (
     BSUID,
     NUMBER,
@@ -187,6 +189,49 @@ async def test_a_stop_of_marketing_that_comes_again_makes_no_customer(ingest: In
     await ingest.published.events(INBOUND_MESSAGES, 2)
     assert (await ingest.row(_PEOPLE))["customers"] == 2  # the one who was erased, and the one who wrote now
     assert await ingest.rows("select 1 from customer_identities where value like '%447700900999'") == []
+
+
+async def test_what_has_no_message_of_its_own_makes_nobody_when_it_comes_again(ingest: Ingest) -> None:
+    """A call, a stop of marketing that was taken back, and a change of number. A call of today is somebody new's."""
+    at = now() - timedelta(minutes=1)
+    stop, resume, later = switched("stop", at), switched("resume", at + timedelta(seconds=1)), at + timedelta(seconds=2)
+    call, moved = customers_call("connect", at), {"type": "user_changed_number", "wa_id": "447700900888", "body": "New"}
+    said = (call, stop, resume, of_messages(a_message(later, text=None, type="system", system=moved)))
+    assert await ingest.post(of_messages(a_message(at - timedelta(minutes=1)))) == 200
+    (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    for webhook in said:
+        assert await ingest.post(webhook) == 200
+    await eventually_true(lambda: ingest.rows("select 1 from consents where allowed and published"))
+    await ingest.published.events(INBOUND_MESSAGES, 2)  # the notice of the new number
+    await erase(ingest.pool, ORG, first["conversation_id"])
+    for webhook in (*said, of_messages(a_message(now(), **{"from": "447700900777"}), contacts=[])):
+        assert await ingest.post(webhook) == 200
+    *_, last = await ingest.published.events(INBOUND_MESSAGES, 3)
+    assert (await ingest.row(_PEOPLE))["customers"] == 2  # the one who was erased, and the one who wrote now
+    assert (
+        await ingest.rows("select 1 from customer_identities where customer_id <> $1", UUID(last["customer_id"])) == []
+    )
+    assert await ingest.rows("select 1 from identity_notices") == []
+    assert await ingest.post(customers_call("connect", now() + timedelta(seconds=1))) == 200
+    await ingest.post(of_messages(a_message(now(), **{"from": "447700900777"}), contacts=[]))
+    await ingest.published.events(INBOUND_MESSAGES, 4)
+    assert (await ingest.row(_PEOPLE))["customers"] == 3
+
+
+async def test_a_stop_that_comes_after_the_erasure_is_kept(ingest: Ingest) -> None:
+    """It was on its way. The directory may name the number again, with an older consent."""
+    at = now() - timedelta(minutes=1)
+    assert await ingest.post(of_messages(a_message(at - timedelta(minutes=1)))) == 200
+    (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    await erase(ingest.pool, ORG, first["conversation_id"])
+    assert await ingest.post(switched("stop", at)) == 200
+    assert await ingest.post(of_messages(a_message(now()))) == 200
+    _, new = await ingest.published.events(INBOUND_MESSAGES, 2)
+    rows = await ingest.rows(
+        "select category, allowed, at from consents where customer_id = $1", UUID(new["customer_id"])
+    )
+    assert [tuple(row) for row in rows] == [("marketing", False, at)]
+    assert (await ingest.row(_PEOPLE))["customers"] == 2
 
 
 async def test_a_start_by_sms_gives_back_what_was_stopped_before_the_erasure(ingest: Ingest) -> None:

@@ -124,6 +124,10 @@ select 'acme', '+4478' || n, '', '+4479' || n, '', '+4479' || n, now() - interva
     now() - interval '9 days' from generate_series(1, $1::int) n
 """,
     """
+insert into erased_identities (org_id, identity, at)
+select org_id, sha256(convert_to(org_id || ' ' || phone, 'UTF8')), now() - interval '9 days' from customers
+""",
+    """
 insert into address_marks (org_id, channel, address, reason, source, at, until)
 select 'acme', 'sms', '+4477' || n, 'no_phone', 'status', now() - interval '99 days', now() - interval '9 days'
     from generate_series(1, $1::int) n

@@ -11,8 +11,9 @@ Rule 2: the words follow in slices of ``MOST`` messages, each a transaction. A m
         Erased again, what was left goes, and nothing is done twice.
 Rule 3: nothing begins while a message to the customer is on its way, or while a merge moves rows. What comes on its way
         meanwhile is left as it is, and counted.
-Rule 4: what was said of the address stays: STOPs, denied consents, marks. What was denied holds for whoever comes with
-        the number or BSUID (``suppressions``). So do ids, times, statuses, costs and the trail.
+Rule 4: what was said of the address stays: STOPs, denied consents, marks. So do ids, times, statuses, costs and the
+        trail. What was denied holds for whoever comes with the number or BSUID (``suppressions``). A call or a notice
+        that comes once more is known by them (``erased_identities``). Of both there is a hash of each.
 Rule 5: locks are taken in the order of docs/architecture/data.md.
 """
 
@@ -23,7 +24,7 @@ from uuid import UUID
 import orjson
 
 from libs.common.db.pool import Connection
-from libs.common.directory import suppressions
+from libs.common.directory import erased_identities, suppressions
 from libs.common.directory.organisations import AuditLine, add_lines
 from libs.common.directory.portal_access import end_access
 from libs.common.directory.touched import touch
@@ -134,12 +135,16 @@ select m.message_id, m.sequence, {erased("m")} as erased,
 _HOLD_CUSTOMER = "select from customers k where k.customer_id = $2 and k.org_id = $1 for update"
 _HOLD_CONVERSATIONS = f"{_CONVERSATIONS}   for update"
 
+# ``theirs``: nobody else has it now.
 _IDENTITIES = """
-select i.kind, i.value from customer_identities i where i.customer_id = $2 and i.org_id || '' = $1
-union
-select f.kind, f.value from former_identities f where f.customer_id = $2 and f.org_id || '' = $1
-union
-select 'phone', k.phone from customers k where k.customer_id = $2 and k.org_id = $1 and k.phone is not null
+select i.kind, i.value, true as theirs from customer_identities i where i.customer_id = $2 and i.org_id || '' = $1
+union all
+select f.kind, f.value, not exists (
+           select from customer_identities i
+            where i.org_id = f.org_id and i.kind = f.kind and i.value = f.value and i.customer_id <> $2 offset 0)
+  from former_identities f where f.customer_id = $2 and f.org_id || '' = $1
+union all
+select 'phone', k.phone, true from customers k where k.customer_id = $2 and k.org_id = $1 and k.phone is not null
 """
 
 # The time of the erasure becomes that of the newest change, so the directory brings no older one, as a replay would. A
@@ -285,8 +290,11 @@ async def forget_person(db: Connection, whom: Erasable, now: datetime) -> None:
     await db.execute(_FORGET_ADDRESSES, whom.org_id, whom.conversations)
     await end_access(db, [(whom.org_id, id_) for id_ in whom.conversations])
     await db.execute(_FORGET_PARKED, whom.org_id, whom.conversations)
-    named = {_as_noticed(*row) for row in await db.fetch(_IDENTITIES, whom.org_id, whom.customer_id)}
-    await suppressions.keep(db, whom.org_id, whom.customer_id, named)
+    rows = await db.fetch(_IDENTITIES, whom.org_id, whom.customer_id)
+    named = {_as_noticed(row["kind"], row["value"]) for row in rows}
+    theirs = sorted({_as_noticed(row["kind"], row["value"]) for row in rows if row["theirs"]})
+    await suppressions.keep(db, whom.org_id, whom.customer_id, theirs)
+    await erased_identities.keep(db, whom.org_id, theirs, now)
     for statement in _FORGET_NOTICES:
         await db.execute(statement, whom.org_id, sorted(named))
     for statement in _FORGET_PERSON:

@@ -8,19 +8,18 @@ Rule 3: a customer who gets such an identity, when they are created or later, ha
         like any other consent.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
-from hashlib import sha256
 from operator import itemgetter
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.consents import audit_line
+from libs.common.directory.erased_identities import hash_of, line_of
 from libs.common.directory.organisations import add_lines
 from libs.common.directory.touched import touch
 from libs.common.events.directory import ConsentCategory
-from libs.common.phone import canonical
 
 Acquired = tuple[str, UUID, str]
 """Organisation, customer, and an identity that they just got: a number (E.164) or a BSUID."""
@@ -69,47 +68,31 @@ returning c.org_id, c.customer_id, c.category, c.allowed, c.at, c.source, c.caus
 
 async def keep(db: Connection, org_id: str, customer_id: UUID, identities: Iterable[str]) -> None:
     """Keep what this customer has denied. Call while their consents are there, in the transaction that erases them."""
-    hashes = {_hash(org_id, identity) for identity in identities}
+    hashes = {hash_of(org_id, identity) for identity in identities}
     await db.execute(_FORGET, org_id, customer_id, sorted(hashes))
     denied = [
         (org_id, identity, category, at, address is not None, *more)
         for category, at, address, *more in await db.fetch(_CONSENTS, org_id, customer_id)
-        for identity in (hashes if address is None else (_hash(org_id, address),))
+        for identity in (hashes if address is None else (hash_of(org_id, address),))
     ]
     if denied:
         await db.execute(_KEEP, *as_columns(sorted(denied, key=itemgetter(1, 2))))
 
 
-# "offset 0": each is looked up by its key.
-_DENIED = """
-select u.place
-  from unnest($1::text[], $2::bytea[], $3::text[], $4::timestamptz[]) with ordinality
-    as u (org_id, identity, category, at, place)
- where exists (select from suppressions s
-                where s.org_id = u.org_id and s.identity = u.identity and s.category = u.category and s.at >= u.at
-               offset 0)
-"""
-
-
-async def denied(db: Connection, asked: Sequence[tuple[str, str, ConsentCategory, datetime]]) -> set[int]:
-    """The places of those (organisation, identity, category, since then) that were denied by who was erased."""
-    rows = [(org_id, _hash(org_id, identity), category, at) for org_id, identity, category, at in asked]
-    return {row["place"] - 1 for row in await db.fetch(_DENIED, *as_columns(rows))} if rows else set()
+async def deny(db: Connection, stops: Iterable[tuple[str, str, ConsentCategory, datetime, str, str]]) -> None:
+    """Keep these (organisation, identity, category, at, source, cause) of customers who were erased since."""
+    newest: dict[tuple[str, bytes, str], tuple[object, ...]] = {}
+    for org_id, identity, category, at, source, cause in sorted(stops, key=itemgetter(3)):
+        key = org_id, hash_of(org_id, identity), category
+        newest[key] = (*key, at, False, source, cause, None)
+    if newest:
+        await db.execute(_KEEP, *as_columns([newest[key] for key in sorted(newest)]))
 
 
 async def follow(db: Connection, acquired: Iterable[Acquired]) -> None:
     """Let these customers have denied what was denied before by whoever had these identities."""
-    rows = sorted({(org_id, id_, _hash(org_id, identity), _line(identity)) for org_id, id_, identity in acquired})
+    rows = sorted({(org_id, id_, hash_of(org_id, identity), line_of(identity)) for org_id, id_, identity in acquired})
     if rows:
         denied = await db.fetch(_FOLLOW, *as_columns(rows))
         await add_lines(db, [audit_line(one["org_id"], one["customer_id"], dict(one)) for one in denied])
         await touch(db, [(one["org_id"], one["customer_id"]) for one in denied])
-
-
-def _hash(org_id: str, identity: str) -> bytes:
-    """``identity``: a number in any spelling of its line, or a BSUID."""
-    return sha256(f"{org_id} {_line(identity)}".encode()).digest()
-
-
-def _line(identity: str) -> str:
-    return canonical(identity) if identity.startswith("+") else identity

@@ -177,6 +177,15 @@ create table suppressions (
     primary key (org_id, identity, category)
 );
 
+-- The numbers and BSUIDs of customers who were erased, while what was said before may be delivered once more.
+create table erased_identities (
+    org_id   text        not null,
+    identity bytea       not null,                          -- as in suppressions
+    at       timestamptz not null,                          -- when their holder was erased
+    primary key (org_id, identity)
+);
+create index erased_identities_by_age on erased_identities (at);
+
 -- What a provider said about an address, on either channel: the next intent does not buy the same failure.
 -- A line may be known under several spellings. Each spelling is a row, so that any of them finds it by the key.
 create table address_marks (
