@@ -4,7 +4,8 @@ Rule 1: a head is computed anew from the thread whenever something was published
         matter how often, in which order, and by how many replicas: whoever computes holds the row's lock, and reads the
         thread after that.
 Rule 2: only the newest ``NEWEST`` messages of a thread are read. What they do not say stays as it was.
-Rule 3: a notice of Meta's system and a reaction ask for no answer, and leave nothing unread.
+Rule 3: a notice of Meta's system and a reaction ask for no answer, and leave nothing unread. So does what was erased,
+        and nothing of it has failed: nothing can be sent that would end it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -83,9 +84,10 @@ select c.org_id, c.conversation_id, c.phone_number_id, c.created_at, c.last_cust
               least(min(x.received_at) filter (where x.said and x.sequence > greatest(x.staffed, h.seen_sequence)
                                                      and x.is_later),
                     case when count(*) >= {NEWEST} and min(x.sequence) > greatest(max(x.staffed), h.seen_sequence)
-                              and max(x.echoed_at) is null
+                              and max(x.echoed_at) is null and not bool_or(x.erased)
                          then h.unread_since end) as unread_since,
-              max(x.sequence) filter (where x.failed and coalesce(x.failed_at >= x.went_at, true)) as failed_sequence
+              max(x.sequence) filter (where x.failed and coalesce(x.failed_at >= x.went_at, true)) as failed_sequence,
+              coalesce(bool_or(x.erased), false) as erased
          from (select r.*,
                       coalesce(max(r.sequence) filter (where r.answers) over (), 0) as answered,
                       coalesce(max(r.sequence) filter (where r.answers and r.actor = 'staff') over (), 0) as staffed,
@@ -93,16 +95,17 @@ select c.org_id, c.conversation_id, c.phone_number_id, c.created_at, c.last_cust
                       coalesce(r.occurred_at >= max(r.occurred_at) filter (where r.echoed) over (), true) as is_later,
                       max(r.occurred_at) filter (where r.went) over () as went_at
                  from (select t.message_id, t.sequence, t.channel, t.actor, t.occurred_at, t.received_at, t.failed_at,
+                              t.content ? 'erased' as erased,
                               t.direction = 'in' and t.kind <> 'reaction'
                                   and (t.kind <> 'unsupported' or t.content ->> 'type' is distinct from 'system')
-                                  as said,
+                                  and not t.content ? 'erased' as said,
                               t.direction = 'out' and t.actor in ('ai', 'staff') and t.kind <> 'bridge'
                                   and t.status <> 'failed' and t.attempt > 0 as answers,
                               t.attempt = 0 and t.status <> 'failed' and (t.kind <> 'unsupported'
                                   or coalesce(t.content ->> 'type' not in ('edit', 'revoke'), true)) as echoed,
                               t.direction = 'out' and t.notification_type is null and t.kind <> 'bridge'
                                   and t.status <> 'failed' as went,
-                              t.direction = 'out' and t.status = 'failed'
+                              t.direction = 'out' and t.status = 'failed' and not t.content ? 'erased'
                                   and t.reason is distinct from 'conversation_held'
                                   and (t.kind <> 'bridge' or coalesce(t.reason not like '%bridge_sent', true))
                                   and not exists (select from parked_messages p
@@ -172,6 +175,8 @@ class Thread(NamedTuple):
     unanswered_since: datetime | None
     unread_since: datetime | None
     failed_sequence: int | None
+    erased: bool = False
+    """Whether any of them was erased."""
 
 
 class Head(NamedTuple):

@@ -35,7 +35,7 @@ def head_of(thread: Thread, rule: WindowRule) -> Head:
         thread.last_customer_at, thread.identity_changed_at, thread.first_refused_at, thread.last_refused_at
     )
     inbound, inbound_at = thread.inbound_sequence, thread.inbound_at
-    if inbound is None and thread.read >= NEWEST:
+    if inbound is None and thread.read >= NEWEST and not thread.erased:
         inbound, inbound_at = thread.inbound_before, thread.inbound_at_before
     return Head(
         org_id=thread.org_id,

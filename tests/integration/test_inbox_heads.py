@@ -20,9 +20,11 @@ from services.inbox.heads import refresh
 from services.inbox.notices import Notices
 from services.inbox.read_marks import ReadMarks
 from services.inbox.reading import Reads
+from services.inbox.touched import tell_touched
 from services.inbox.worker import WorkerDeps, on_changes, on_updates
 from tests.support import databases
-from tests.support.inbox_world import HOUR, MINUTE, RULE, InboxWorld, an_inbox_world
+from tests.support.erased import erase
+from tests.support.inbox_world import HOUR, MINUTE, RULE, InboxWorld, an_inbox_world, nothing_waits
 from tests.support.parked import parked_texts
 
 
@@ -75,6 +77,24 @@ async def test_a_failure_counts_until_something_sent_after_it_has_gone(garage: I
     assert (await garage.head(thread))["failed_sequence"] is not None
     await garage.says(thread, ago=MINUTE)
     assert (await garage.head(thread))["failed_sequence"] is None
+
+
+@pytest.mark.parametrize("messages", [1, 100])
+async def test_a_thread_that_was_erased_waits_for_nothing_and_nothing_of_it_has_failed(
+    garage: InboxWorld, messages: int
+) -> None:
+    _, thread = await garage.customer()
+    await garage.says(thread, status="failed", reason="provider_refused", ago=9 * MINUTE, failed_at=garage.now)
+    for _ in range(messages):
+        await garage.hears(thread, ago=MINUTE)
+    asked = ("inbound_sequence", "unanswered_since", "unread_since", "failed_sequence")
+    before = await garage.head(thread)
+    assert all(before[name] is not None for name in asked[:3])
+    await erase(garage.pool, garage.org, thread)
+    await tell_touched(garage.pool, RULE, nothing_waits)
+    head = await garage.head(thread)
+    assert {name: head[name] for name in asked} == dict.fromkeys(asked)
+    assert head["last_message_id"] == before["last_message_id"]
 
 
 async def test_an_ai_that_held_back_has_not_failed(garage: InboxWorld) -> None:
