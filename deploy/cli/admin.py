@@ -44,17 +44,19 @@ async def end_portal_access(org_id: str, conversation_id: UUID) -> str:
     return f"ended {ended} links and sessions"
 
 
-async def erase_customer(org_id: str, conversation_id: UUID, *, confirmed: bool) -> str:
-    """Erase the customer of a conversation, or only say what that would erase.
+async def erase_customer(org_id: str, id_: UUID, *, confirmed: bool) -> str:
+    """Erase a customer (their id, or that of a conversation of theirs), or only say what that would erase.
 
-    Raises ConfigurationError when the organisation has no such conversation, and when something is under way.
+    Raises ConfigurationError when the organisation has no such customer, and when something is under way.
     """
     dsn = load_settings(PostgresSettings).postgres_dsn.get_secret_value()
     async with open_pool(dsn, application_name="transom-erase", size=1) as pool:
         await require_schema(pool)
         async with pool.acquire() as db:
-            if (whom := await erasure.find(db, org_id, conversation_id)) is None:
-                raise ConfigurationError("the organisation has no such conversation: look for both ids in the log")
+            if (whom := await erasure.find(db, org_id, id_)) is None:
+                raise ConfigurationError(
+                    "the organisation has no such conversation and no such customer: look for both ids in the log"
+                )
             found = await erasure.look(db, whom)
             if not (found.person or found.messages or found.access or found.under_way):
                 return "nothing of this customer is left to erase"

@@ -276,17 +276,17 @@ def end_access(org: str, conversation_id: UUID) -> None:
 
 
 @main.command()
-@click.option("--org", required=True, help="The organisation of the conversation.")
+@click.option("--org", required=True, help="The organisation of the customer.")
 @click.option("--yes", "confirmed", is_flag=True, help="Erase. Without it, only say what would be erased.")
-@click.argument("conversation_id", type=click.UUID)
-def erase(*, org: str, confirmed: bool, conversation_id: UUID) -> None:
-    """Erase the customer of a conversation for good: name, numbers, ids and every word, in all their conversations.
+@click.argument("id_", metavar="CONVERSATION_OR_CUSTOMER_ID", type=click.UUID)
+def erase(*, org: str, confirmed: bool, id_: UUID) -> None:
+    """Erase a customer for good: name, numbers, ids and every word, in all their conversations.
 
     A run that was interrupted is made whole by the next one.
     """
     from deploy.cli.admin import erase_customer  # noqa: PLC0415 -- see migrate
 
-    say(_or_exit(lambda: asyncio.run(erase_customer(org, conversation_id, confirmed=confirmed))))
+    say(_or_exit(lambda: asyncio.run(erase_customer(org, id_, confirmed=confirmed))))
 
 
 @main.command()

@@ -221,6 +221,21 @@ async def test_a_customer_who_becomes_part_of_this_one_just_now_is_waited_for_to
     assert " 5 messages," in await erased(database, conversation, "--yes")
 
 
+async def test_a_customer_without_a_conversation_is_erased_by_their_id_also_by_one_of_before_a_merge(
+    pool: Pool, database: str
+) -> None:
+    loser, winner = uuid4(), uuid4()
+    async with pool.acquire() as db, db.transaction():
+        await world.a_customer(db, ORG, loser, OTHER)
+        await world.a_customer(db, ORG, winner, PHONE)
+        await merge_customers(db, [Merge(ORG, loser, winner)])
+    assert "no such customer" in await refused(database, winner, "bobs")
+    assert f"the customer {winner}: 0 conversations, 0 messages," in await erased(database, loser, "--yes")
+    assert await value(pool, "select count(*) from customer_identities") == 0
+    assert await value(pool, "select concat(name, phone, directory_phone) from customers") == ""
+    assert "nothing of this customer is left" in await erased(database, winner, "--yes")
+
+
 async def test_a_conversation_of_another_organisation_is_unknown(pool: Pool, database: str) -> None:
     _, conversation = await a_thread(pool, 1)
     assert "no such conversation" in await refused(database, conversation, "bobs")

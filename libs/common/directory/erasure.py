@@ -79,13 +79,17 @@ class Erased(NamedTuple):
     under_way: int
 
 
+# "|| ''": found by their id, and not among those of the whole organisation.
 _FIND = f"""
-select c.customer_id
+select k.customer_id
   from (values ($1::text, $2::uuid)) as u (org_id, conversation_id)
-  join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
+  left join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
+  left join customer_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
+  join customers k on k.customer_id = coalesce(c.customer_id, a.customer_id, u.conversation_id)
+                  and k.org_id || '' = u.org_id
 """  # noqa: S608 -- a constant
 
-# "|| ''": found by their customer, and not among those of the whole organisation.
+# "|| ''": likewise, by their customer.
 _CONVERSATIONS = """
 select c.conversation_id from conversations c
  where c.customer_id = $2 and c.org_id || '' = $1
@@ -252,9 +256,12 @@ update messages m
 _FORGET_EARLY = "delete from early_statuses e where e.callback = any($1::text[])"
 
 
-async def find(db: Connection, org_id: str, conversation_id: UUID) -> Erasable | None:
-    """The customer of a conversation, also of one that was merged; None where the organisation has no such one."""
-    customer_id = await db.fetchval(_FIND, org_id, conversation_id)
+async def find(db: Connection, org_id: str, id_: UUID) -> Erasable | None:
+    """The customer with this id, or of the conversation with it, also after a merge.
+
+    None where the organisation has neither.
+    """
+    customer_id = await db.fetchval(_FIND, org_id, id_)
     if customer_id is None:
         return None
     rows = await db.fetch(_CONVERSATIONS, org_id, customer_id)
