@@ -6,7 +6,7 @@ Rule 2: known fields are used and have a shape each. Unknown ones are ignored: p
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import parse_qs
 
 from libs.common import phone
@@ -35,6 +35,11 @@ def read_form(body: bytes | bytearray) -> dict[str, str] | None:
 def known_fields(form: Mapping[str, str], shapes: Shapes) -> dict[str, str]:
     """The fields that are used."""
     return {name: form[name] for name in shapes if name in form}
+
+
+def without_unreadable(form: Mapping[str, str], shapes: Shapes, spare: Collection[str]) -> dict[str, str]:
+    """The form without those of the ``spare`` fields that hold what they cannot hold. The rest counts without them."""
+    return {name: told for name, told in form.items() if name not in spare or shapes[name].fullmatch(told)}
 
 
 def check_shapes(form: Mapping[str, str], shapes: Shapes, reason: str) -> None:

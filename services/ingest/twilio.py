@@ -15,7 +15,7 @@ from libs.common.errors import Undecodable
 from libs.common.events.inbound import TwilioSmsWebhook, TwilioStatusWebhook
 from libs.common.providers.twilio import STATUSES
 from libs.common.thread.message_status import ProviderStatus
-from services.ingest.forms import ADDRESS, ANY_TEXT, Shapes, check_shapes, known_fields, number_of
+from services.ingest.forms import ADDRESS, ANY_TEXT, Shapes, check_shapes, known_fields, number_of, without_unreadable
 from services.ingest.items import InboundSms, SmsMedia
 
 MAX_REF = 80
@@ -33,6 +33,8 @@ _SHAPES: Shapes = {
 
 Twilio signs names and values without separators, so a captured callback can be cut into other
 fields under the same signature. No such piece has the shape of the field it would be part of."""
+_SPARE = ("ErrorCode", "RawDlrDoneDate")
+"""Without these a status counts."""
 _KEPT = ("MessageStatus", "ErrorCode", "From", "To", "MessagingServiceSid", "RawDlrDoneDate")
 """What is kept of a status that came before its send. The numbers are compared with those of the send that it names."""
 
@@ -163,7 +165,9 @@ def parse_status(webhook: TwilioStatusWebhook) -> ProviderStatus | None:
 
     Raises Undecodable when it names no message, account or status, or a field is none.
     """
-    form = webhook.form
+    form: Mapping[str, str] = without_unreadable(webhook.form, _SHAPES, _SPARE)
+    if len(form) < len(webhook.form) and not is_split_as_sent("", webhook.form, is_sms=False):
+        form = webhook.form  # another field may be hidden in what cannot be read
     check_shapes(form, _SHAPES, "bad_status")
     if webhook.ref is not None and len(webhook.ref) > MAX_REF:
         raise Undecodable("bad_status", "the reference is longer than ours are")

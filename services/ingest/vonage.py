@@ -15,7 +15,16 @@ from libs.common.events.inbound import VonageSmsWebhook, VonageStatusWebhook
 from libs.common.providers.vonage import CURRENCY, RECEIPT, STATUSES
 from libs.common.thread.message_status import ProviderStatus
 from libs.common.window import customer_instant
-from services.ingest.forms import ADDRESS, ANY_TEXT, REFERENCE, Shapes, check_shapes, known_fields, number_of
+from services.ingest.forms import (
+    ADDRESS,
+    ANY_TEXT,
+    REFERENCE,
+    Shapes,
+    check_shapes,
+    known_fields,
+    number_of,
+    without_unreadable,
+)
 from services.ingest.items import InboundSms, SmsPart
 
 MOST_PARTS = 255
@@ -41,6 +50,8 @@ _STATUS: Shapes = {
     "price": re.compile(r"[0-9.]{0,20}"),
     "scts": re.compile(r"[0-9]{0,20}"),
 }
+_SPARE = ("err-code", "network-code", "price", "scts", "message-timestamp")
+"""Without these a receipt counts."""
 _SMS: Shapes = {
     **_COMMON,
     "type": re.compile(r"[a-z]{0,20}"),
@@ -68,7 +79,7 @@ def sms_record(form: Mapping[str, str], received_at: datetime, account: str) -> 
 
 def parse_status(webhook: VonageStatusWebhook) -> ProviderStatus | None:
     """The status, or None for one that moves no message. Raises Undecodable."""
-    form = webhook.form
+    form = without_unreadable(webhook.form, _STATUS, _SPARE)
     check_shapes(form, _STATUS, "bad_status")
     _check_account(form, webhook.verified_account, "bad_status")
     message_id, status = form.get("messageId"), form.get("status")

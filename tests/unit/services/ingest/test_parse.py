@@ -246,6 +246,10 @@ def test_what_is_known_and_not_for_us_is_counted(webhook: Any) -> None:
         ([{"code": 131047.0}], "131047"),
         ({"code": 131047}, "131047"),
         ([{"code": ""}, {"code": 1.5}], None),
+        ([{"code": [1]}, {"code": {}}, 7, [{"code": 1}]], None),
+        ([], None),
+        ("131047", None),
+        (131047, None),
         (None, None),
     ],
 )

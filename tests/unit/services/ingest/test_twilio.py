@@ -71,8 +71,6 @@ def test_a_callback_is_read_whatever_twilio_adds_to_it() -> None:
 @pytest.mark.parametrize(
     ("field", "told"),
     [
-        ("ErrorCode", "3" * 100_000),
-        ("ErrorCode", "3000x"),
         ("MessageSid", "SM" + "0" * 33),
         ("AccountSid", "AC 1"),
         ("AccountSid", "AC" + "9" * 32),
@@ -85,6 +83,21 @@ def test_a_field_that_cannot_be_twilios_makes_a_dead_letter(field: str, told: st
         parsed_status(CALLBACK | {field: told})
     assert caught.value.reason == "bad_status"
     assert field in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        *(("ErrorCode", told) for told in ("", " ", "3000x", "-30003", "3" * 100_000, "null", "From Kent", "\x00")),
+        *(("RawDlrDoneDate", told) for told in ("", "tomorrow", "2" * 21)),
+    ],
+)
+def test_a_failure_counts_without_a_code_or_date_that_cannot_be_read(field: str, told: str) -> None:
+    one = parsed_status(CALLBACK | {field: told}, "m:1:abcdefgh")
+    assert isinstance(one, MessageStatus)
+    assert (one.status.provider_id, one.status.status) == (CALLBACK["MessageSid"], "failed")
+    assert one.status.code == (None if field == "ErrorCode" else CALLBACK["ErrorCode"])
+    assert not one.status.item.get(field)
 
 
 def test_a_reference_of_any_length_is_not_ours() -> None:

@@ -128,7 +128,6 @@ def test_without_a_unix_time_the_written_one_counts_and_without_both_none() -> N
 @pytest.mark.parametrize(
     ("field", "told"),
     [
-        ("err-code", "1" * 100_000),
         ("client-ref", "r" * 101),
         ("messageId", "0" * 65),
         ("status", "delivered!"),
@@ -140,6 +139,20 @@ def test_a_field_that_cannot_be_vonages_makes_a_dead_letter(field: str, told: st
     with pytest.raises(Undecodable) as caught:
         receipt(**{field: told})
     assert caught.value.reason == "bad_status"
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        *(("err-code", told) for told in ("", " ", "x", "-1", "1" * 7, "1" * 100_000, "\x00")),
+        *(("network-code", "234 10"), ("price", "-0.0333"), ("scts", "today"), ("message-timestamp", "?")),
+    ],
+)
+def test_a_failure_counts_without_a_code_price_or_date_that_cannot_be_read(field: str, told: str) -> None:
+    one = receipt(**{"status": "failed", "err-code": "9"} | {field: told})
+    assert isinstance(one, MessageStatus)
+    assert (one.status.provider_id, one.status.status) == (RECEIPT["messageId"], "failed")
+    assert one.status.code == (None if field == "err-code" else "dlr-9")
 
 
 def test_the_key_is_the_business_number_and_the_customer() -> None:
