@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from libs.common.directory.reports import TemplateNews
 from libs.common.events.directory import SmsProviderName
+from libs.common.providers import Provider
 from libs.common.thread.message_status import ProviderStatus
 
 
@@ -175,9 +176,13 @@ class InboundSms:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A known item without effect. It is counted."""
+    """A known item without effect. It is counted.
+
+    ``unknown``: the source and the word of a status that nobody knows.
+    """
 
     kind: str
+    unknown: tuple[Provider, str] | None = None
 
 
 Item = (

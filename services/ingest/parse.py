@@ -5,6 +5,7 @@ change of a customer's identity; news of a template; something known that is ign
 Undecodable with a reason and becomes a dead letter.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -69,6 +70,8 @@ IGNORED_FIELDS = frozenset(
     }
 )
 _STATUSES = frozenset({"sent", "delivered", "read", "failed"})
+_SHOWN_NOWHERE = frozenset({"played", "deleted", "warning"})
+_WORD = re.compile("[A-Za-z_]{1,30}")
 
 
 def parse(value: bytes | None, *, reaction_opens: bool) -> Item:
@@ -100,7 +103,7 @@ def _of_sms_provider(kind: str, found: object) -> Item:
                 status = twilio.parse_status(TwilioStatusWebhook.model_validate(found))
     except ValidationError as error:
         raise misfit(error) from None
-    return Ignored("status") if status is None else MessageStatus(None, status)
+    return status if isinstance(status, Ignored) else MessageStatus(None, status)
 
 
 def _of_meta(webhook: Mapping[str, Any], *, reaction_opens: bool) -> Item:
@@ -225,8 +228,10 @@ def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
         raise Undecodable("bad_status", "the status has no name")
     if item.get("type") == "call":
         return _call_status(webhook, item, received_at)
-    if status not in _STATUSES or item.get("recipient_type") == "group":
+    if item.get("recipient_type") == "group" or status in _SHOWN_NOWHERE:
         return Ignored("status")
+    if status not in _STATUSES:
+        return Ignored("status", ("meta", status if _WORD.fullmatch(status) else "unreadable"))
     callback = item.get("biz_opaque_callback_data")
     return MessageStatus(
         number,

@@ -16,7 +16,7 @@ from libs.common.events.inbound import TwilioSmsWebhook, TwilioStatusWebhook
 from libs.common.providers.twilio import STATUSES
 from libs.common.thread.message_status import ProviderStatus
 from services.ingest.forms import ADDRESS, ANY_TEXT, Shapes, check_shapes, known_fields, number_of, without_unreadable
-from services.ingest.items import InboundSms, SmsMedia
+from services.ingest.items import Ignored, InboundSms, SmsMedia
 
 MAX_REF = 80
 
@@ -160,8 +160,8 @@ def status_record(
     return fields.get("MessageSid", "").encode(), webhook.encode()
 
 
-def parse_status(webhook: TwilioStatusWebhook) -> ProviderStatus | None:
-    """The status, or None for one that says nothing.
+def parse_status(webhook: TwilioStatusWebhook) -> ProviderStatus | Ignored:
+    """The status, or that it says nothing.
 
     Raises Undecodable when it names no message, account or status, or a field is none.
     """
@@ -180,7 +180,7 @@ def parse_status(webhook: TwilioStatusWebhook) -> ProviderStatus | None:
         raise Undecodable("bad_status", "AccountSid names another account than the one that signed")
     known = STATUSES.get(status)
     if known is None:
-        return None
+        return Ignored("status", None if status in STATUSES else ("twilio", status))
     return ProviderStatus(
         channel="sms",
         provider="twilio",

@@ -25,7 +25,7 @@ from services.ingest.forms import (
     number_of,
     without_unreadable,
 )
-from services.ingest.items import InboundSms, SmsPart
+from services.ingest.items import Ignored, InboundSms, SmsPart
 
 MOST_PARTS = 255
 """Number and count of the parts have one octet each (3GPP TS 23.040, 9.2.3.24.1)."""
@@ -77,8 +77,8 @@ def sms_record(form: Mapping[str, str], received_at: datetime, account: str) -> 
     return f"{fields.get('to', '')}:{fields.get('msisdn', '')}".encode(), webhook.encode()
 
 
-def parse_status(webhook: VonageStatusWebhook) -> ProviderStatus | None:
-    """The status, or None for one that moves no message. Raises Undecodable."""
+def parse_status(webhook: VonageStatusWebhook) -> ProviderStatus | Ignored:
+    """The status, or that it moves no message. Raises Undecodable."""
     form = without_unreadable(webhook.form, _STATUS, _SPARE)
     check_shapes(form, _STATUS, "bad_status")
     _check_account(form, webhook.verified_account, "bad_status")
@@ -87,7 +87,7 @@ def parse_status(webhook: VonageStatusWebhook) -> ProviderStatus | None:
         raise Undecodable("bad_status", "messageId or status is missing")
     known = STATUSES.get(status)
     if known is None:
-        return None
+        return Ignored("status", None if status in STATUSES else ("vonage", status))
     code = form.get("err-code")
     parties = {"From": form.get("to"), "To": form.get("msisdn")}
     return ProviderStatus(

@@ -22,6 +22,7 @@ from libs.common.events.directory import DirectoryChange
 from libs.common.kafka.producer import Record
 from libs.common.kafka.records import RawRecord, Received, Reject
 from libs.common.logging import get_logger
+from libs.common.providers import Provider
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.sending.statuses import find_sends
 from services.ingest import consent, identity, learned_ids, queries, sms, staff
@@ -81,6 +82,8 @@ async def on_webhooks(batch: Sequence[Received[Item]], deps: Deps) -> list[Rejec
     for item in items:
         if isinstance(item, Ignored):
             _ignore(item.kind)
+            if item.unknown is not None:
+                _tell_unknown(*item.unknown, deps)
     await deps.producer.publish(records)
     await sms.mark_published(joins, deps)
     await staff.mark_published(held, deps)
@@ -129,6 +132,13 @@ def _turns(items: Sequence[Item]) -> Iterator[tuple[list[OfCustomer], list[Staff
 def _ignore(kind: str) -> None:
     metrics.WEBHOOKS_IGNORED.labels(kind=kind).inc()
     log.debug("webhook.received", source="meta", outcome="ignored", kind=kind)
+
+
+def _tell_unknown(source: Provider, word: str, deps: Deps) -> None:
+    def write(times: int) -> None:
+        log.warning("status.unknown", source=source, outcome="ignored", status=word, times=times)
+
+    deps.unknown_words.report(source, write)
 
 
 async def _placed(items: Sequence[OfCustomer], deps: Deps) -> list[tuple[OfCustomer, Place]]:

@@ -7,6 +7,7 @@ from typing import Self
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.kafka.producer import Producer
+from libs.common.log_throttle import PERIOD_SECONDS, LogThrottle
 from libs.common.open_service import OpenService
 from libs.common.providers.accounts import SmsAccounts
 from libs.common.window import Window
@@ -34,6 +35,7 @@ class Deps:
     priority: EdgePriority = field(default_factory=EdgePriority)
     reaction_opens: bool = False
     platform_host: str | None = None
+    unknown_words: LogThrottle = field(default_factory=lambda: LogThrottle(PERIOD_SECONDS))
 
     @classmethod
     def of(

@@ -366,6 +366,28 @@ async def test_the_lines_tell_the_story_and_nothing_private(deps: Deps, log_line
         assert private not in log_lines.raw
 
 
+async def test_statuses_that_nobody_knows_are_one_line_of_each_provider_and_stop_no_other(
+    deps: Deps, log_lines: LogLines
+) -> None:
+    await worker.on_webhooks(received(*meta.split(of_messages(a_message(now())), utc_now())), deps)
+    async with deps.pool.acquire() as db:
+        conversation = await db.fetchval("select conversation_id from conversations")
+    message_id = await sent(deps.pool, conversation, "wamid.1")
+    strange = [a_status("wamid.1", "in_orbit", now())] * 1_000
+    played = [a_status("wamid.1", word, now()) for word in ("played", "deleted", "warning")]
+    mixed = of_statuses(*strange, *played, a_status("wamid.1", "delivered", now()))
+    of_twilio = [
+        twilio.status_record(UNDELIVERED | {"MessageStatus": word}, utc_now(), "AC1")
+        for word in ("queued", "teleported")
+    ]
+    batch = received(*meta.split(mixed, utc_now()), *of_twilio)
+    assert await worker.on_webhooks(batch, deps) == []
+    lines = [(line["level"], line["source"], line["status"]) for line in log_lines.of("status.unknown")]
+    assert lines == [("warning", "meta", "in_orbit"), ("warning", "twilio", "teleported")]
+    (applied,) = log_lines.of("status.applied")
+    assert (applied["message_id"], applied["status"]) == (str(message_id), "delivered")
+
+
 async def test_each_number_of_nobodys_is_loud_with_its_own_count(deps: Deps, log_lines: LogLines) -> None:
     values = [a_value(number=number, messages=[a_message(now())]) for number in ("998", "999", "999")]
     values += [a_value(number=number, statuses=[a_status("w", "sent", now())]) for number in ("996", "997", "996")]

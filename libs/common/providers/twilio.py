@@ -28,11 +28,9 @@ STATUSES: Final = {
     "undelivered": "failed",
     "failed": "failed",
     "canceled": "failed",
+    **dict.fromkeys(("accepted", "scheduled", "queued", "sending", "receiving", "received", "partially_delivered")),
 }
-"""Our status for each of Twilio's.
-
-A thread does not show accepted, scheduled, queued, sending and the like.
-"""
+"""Our status for each of Twilio's; None where a thread does not show it."""
 
 _SENDER = (
     # no number of this account, not for SMS, not verified, missing; of another channel

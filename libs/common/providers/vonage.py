@@ -33,8 +33,9 @@ STATUSES: Final = {
     "expired": "failed",
     "failed": "failed",
     "rejected": "failed",
+    **dict.fromkeys(("submitted", "unknown")),
 }
-"""Our status for each of a receipt's. ``submitted`` and ``unknown`` move no message."""
+"""Our status for each of a receipt's; None where it moves no message."""
 
 _ACCOUNT = AccountFault(every_sender=True)
 

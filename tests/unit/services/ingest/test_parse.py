@@ -236,6 +236,15 @@ def test_what_is_nested_as_far_as_anybody_could_want_and_numbers_of_any_size_are
 def test_what_is_known_and_not_for_us_is_counted(webhook: Any) -> None:
     (one,) = all_of(webhook)
     assert isinstance(one, Ignored)
+    assert one.unknown is None
+
+
+@pytest.mark.parametrize(
+    ("told", "word"),
+    [("teleported", "teleported"), ("SENT", "SENT"), ("+447700900999", "unreadable"), (" ", "unreadable")],
+)
+def test_a_status_that_nobody_knows_is_ignored_and_named(told: str, word: str) -> None:
+    assert all_of(a_webhook(a_value(statuses=[a_status("w", told, AT)]))) == [Ignored("status", ("meta", word))]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,14 @@ CONTENT: TypeAdapter[Any] = TypeAdapter(InContent)
 
 @pytest.mark.parametrize(
     ("told", "status"),
-    [("sent", "sent"), ("delivered", "delivered"), ("undelivered", "failed"), ("canceled", "failed"), ("queued", None)],
+    [
+        ("sent", "sent"),
+        ("delivered", "delivered"),
+        ("undelivered", "failed"),
+        ("canceled", "failed"),
+        ("queued", None),
+        ("teleported", None),
+    ],
 )
 def test_twilios_words_are_statuses_of_ours(told: str, status: str | None) -> None:
     form = {"MessageSid": "SM1", "AccountSid": "AC1", "MessageStatus": told, "ErrorCode": "30003"}
@@ -37,7 +44,7 @@ def test_twilios_words_are_statuses_of_ours(told: str, status: str | None) -> No
     one = parse(value, reaction_opens=False)
     assert key == b"SM1"
     if status is None:
-        assert isinstance(one, Ignored)
+        assert one == Ignored("status", ("twilio", told) if told == "teleported" else None)
     else:
         assert isinstance(one, MessageStatus)
         assert (one.phone_number_id, one.status.status, one.status.code, one.status.at) == (None, status, "30003", AT)
