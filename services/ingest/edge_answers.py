@@ -118,11 +118,12 @@ async def send_answer(answer: Answer, send: Send, twiml: bytes = b"") -> None:
 
 
 def header_of(scope: Scope, name: bytes) -> bytes | None:
+    """The first value of the header. White space around it is none of it (RFC 9110, 5.5); the server leaves some."""
     header: bytes
     value: bytes
     for header, value in scope["headers"]:
         if header == name:
-            return value
+            return value.strip(b" \t")
     return None
 
 

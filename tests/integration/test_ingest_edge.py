@@ -51,6 +51,14 @@ def signed(body: bytes, secret: bytes = SECRETS[0]) -> dict[str, str]:
     return {"X-Hub-Signature-256": sign(body, secret)}
 
 
+async def test_white_space_around_a_signature_is_none_of_it(http: httpx.AsyncClient) -> None:
+    body = as_body(of_messages(a_message(now())))
+    for header in (" {} ", "\t{}", "{} \t "):
+        given = header.format(sign(body, SECRETS[0])).encode()
+        assert (await http.post(META, content=body, headers=[(b"x-hub-signature-256", given)])).status_code == 200
+    assert (await http.post(META, content=body, headers=signed(body + b" "))).status_code == 403
+
+
 @pytest.mark.parametrize("secret", SECRETS)
 async def test_each_app_secret_is_good(http: httpx.AsyncClient, secret: bytes) -> None:
     body = as_body(of_messages(a_message(now())))
