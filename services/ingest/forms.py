@@ -39,7 +39,8 @@ def known_fields(form: Mapping[str, str], shapes: Shapes) -> dict[str, str]:
 
 def without_unreadable(form: Mapping[str, str], shapes: Shapes, spare: Collection[str]) -> dict[str, str]:
     """The form without those of the ``spare`` fields that hold what they cannot hold. The rest counts without them."""
-    return {name: told for name, told in form.items() if name not in spare or shapes[name].fullmatch(told)}
+    unread = {name for name in spare if name in shapes and not shapes[name].fullmatch(form.get(name, ""))}
+    return {name: told for name, told in form.items() if name not in unread}
 
 
 def check_shapes(form: Mapping[str, str], shapes: Shapes, reason: str) -> None:

@@ -50,8 +50,6 @@ _STATUS: Shapes = {
     "price": re.compile(r"[0-9.]{0,20}"),
     "scts": re.compile(r"[0-9]{0,20}"),
 }
-_SPARE = ("err-code", "network-code", "price", "scts", "message-timestamp")
-"""Without these a receipt counts."""
 _SMS: Shapes = {
     **_COMMON,
     "type": re.compile(r"[a-z]{0,20}"),
@@ -61,6 +59,8 @@ _SMS: Shapes = {
     "concat-total": re.compile(r"[0-9]{0,3}"),
     "concat-part": re.compile(r"[0-9]{0,3}"),
 }
+_SPARE = ("message-timestamp", "err-code", "network-code", "price", "scts", "type", "concat")
+"""Without these a receipt or an SMS counts."""
 
 
 def status_record(form: Mapping[str, str], received_at: datetime, account: str) -> tuple[bytes, bytes]:
@@ -106,7 +106,7 @@ def parse_status(webhook: VonageStatusWebhook) -> ProviderStatus | Ignored:
 
 def parse_sms(webhook: VonageSmsWebhook) -> InboundSms:
     """The customer's SMS, or a part of it. Raises Undecodable."""
-    form = webhook.form
+    form = without_unreadable(webhook.form, _SMS, _SPARE)
     check_shapes(form, _SMS, "bad_sms")
     _check_account(form, webhook.verified_account, "bad_sms")
     message_id, to, sender = form.get("messageId"), form.get("to"), form.get("msisdn")

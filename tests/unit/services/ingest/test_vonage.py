@@ -111,6 +111,14 @@ def test_a_binary_message_has_no_text() -> None:
     assert one.text is None
 
 
+@pytest.mark.parametrize("field", ["type", "concat", "message-timestamp"])
+@pytest.mark.parametrize("told", ["Unicode", "\x00", "?" * 100_000])
+def test_a_text_counts_without_a_type_or_date_that_cannot_be_read(field: str, told: str) -> None:
+    one = sms(text="STOP", **{field: told})
+    assert isinstance(one, InboundSms)
+    assert (one.text, one.part, one.at) == ("STOP", None, SENT)
+
+
 @pytest.mark.parametrize("sender", ["78645", "AcmeMotors"])
 def test_a_sender_that_is_no_number_stays_as_it_is(sender: str) -> None:
     one = sms(msisdn=sender)
