@@ -51,7 +51,7 @@ from libs.common.kafka.topics import declare
 from libs.common.service import HARD_SECONDS
 from libs.common.settings import HttpSettings
 
-READY_SECONDS = 45.0
+READY_SECONDS = 180.0  # of processes that run: one that cannot start ends by itself
 _MORE_SECONDS = 1.0  # on top of the time that a service takes to stop
 _POLL = 0.1
 _HTTP_OK = 200

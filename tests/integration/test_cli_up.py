@@ -256,12 +256,18 @@ async def test_a_folder_without_a_name_is_not_the_current_one() -> None:
     assert "it is empty: name a folder, or '.' for this one" in ended.stderr
 
 
-async def demo(env: Mapping[str, str]) -> tuple[int | None, str]:
-    """Its exit code and what it told; it does not outlive the test."""
+async def demo(env: Mapping[str, str], *options: str) -> tuple[int | None, str]:
+    """Its exit code and what it told; it does not outlive the test. Where it is kept running, Ctrl-C ends it."""
     outputs = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.STDOUT}
-    command = (sys.executable, "-m", "deploy.local.demo")
-    async with running(*command, env={**env, "COLUMNS": "200"}, **outputs) as process:
-        told, _ = await asyncio.wait_for(process.communicate(), 110)
+    command = (sys.executable, "-m", "deploy.local.demo", *options)
+    told = b""
+    async with running(*command, env={**env, "COLUMNS": "200"}, **outputs) as process, asyncio.timeout(110):
+        assert process.stdout is not None
+        async for line in process.stdout:
+            if line.startswith(b"kept running until Ctrl-C") and line not in told:  # a print may be cut, and come twice
+                process.send_signal(signal.SIGINT)
+            told += line
+        await process.wait()
     return process.returncode, told.decode()
 
 
@@ -283,9 +289,11 @@ async def test_the_demo_tells_the_whole_story_on_given_servers_and_leaves_nothin
     before = set(await kafka_admin.list_topics())
     given = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "POSTGRES_DSN": database, "REDIS_URL": redis_url}
     env = environment(**given, SEND_LEASE_SECONDS="5")  # with which no sender would start: not meant for the demo
-    code, story = await demo(env | {"PATH": str(Path(sys.executable).parent)})  # no browser: pictures take their time
+    no_browser = {"PATH": str(Path(sys.executable).parent)}  # pictures take their time
+    code, story = await demo(env | no_browser, "--keep")
     assert code == 0, story
     assert "every step was observed" in story
+    assert "stopping; nothing is left behind" in story
     for step in (
         "session message, read",
         "one bridge SMS instead",

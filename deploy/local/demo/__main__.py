@@ -68,7 +68,7 @@ class Timeline:
 
 
 def main() -> int:
-    """0 if every step was observed, 1 if one was not, 2 if the system could not be started, 130 after Ctrl-C."""
+    """0 if every step was observed, 1 if one was not, 2 if the system could not be started, 130 if interrupted."""
     parser = argparse.ArgumentParser("python -m deploy.local.demo", description="Play the whole story on real servers.")
     parser.add_argument("--keep", action="store_true", help="leave the system running until Ctrl-C")
     keep = parser.parse_args().keep
@@ -175,11 +175,15 @@ def _what_runs(env: Mapping[str, str]) -> str:
 
 
 def _keep(console: Console, running: Running) -> None:
-    console.print(f"kept running until Ctrl-C; addresses are in {running.env_file} (source it):", soft_wrap=True)
-    for name, value in sorted(running.env.items()):
-        if name.endswith(("_URL", "_BOOTSTRAP", "_DSN")):
-            console.print(f"  {name}={without_password(value)}", soft_wrap=True, markup=False)
-    running.hold()
+    """Return after Ctrl-C, which is the end of it in order."""
+    try:
+        console.print(f"kept running until Ctrl-C; addresses are in {running.env_file} (source it):", soft_wrap=True)
+        for name, value in sorted(running.env.items()):
+            if name.endswith(("_URL", "_BOOTSTRAP", "_DSN")):
+                console.print(f"  {name}={without_password(value)}", soft_wrap=True, markup=False)
+        running.hold()
+    except KeyboardInterrupt:
+        console.print("stopping; nothing is left behind")
 
 
 def _show_logs(console: Console, folder: Path) -> None:

@@ -14,6 +14,7 @@ import jwt
 from deploy.local.demo.garage import Garage
 from deploy.local.environment import surroundings
 from deploy.local.process_logs import fresh_log, last_line
+from deploy.local.up import READY_SECONDS
 from deploy.local.watchdog import Watchdog, Watched, end
 from libs.common.clock import utc_now
 from libs.common.errors import ConfigurationError
@@ -23,7 +24,7 @@ CANNED = "Thank you for your message. A colleague will answer you as soon as pos
 """What it says where the credit is exhausted."""
 _LIFE = timedelta(minutes=55)
 _SETTINGS = ("TRANSOM_KAFKA_BOOTSTRAP", "TRANSOM_TOPIC_PREFIX", "TRANSOM_INBOX_URL")
-_READY_SECONDS, _STOP_SECONDS, _POLL = 20.0, 5.0, 0.1
+_STOP_SECONDS, _POLL = 5.0, 0.1
 
 RULES: Mapping[str, Sequence[tuple[str, str]]] = {
     "AcmeMotors": (("ready", "Your Golf is ready."), ("here I am", "No problem. The Golf waits for you.")),
@@ -51,7 +52,7 @@ def agent(
         base=surroundings(os.environ),
     )
     try:
-        deadline = time.monotonic() + _READY_SECONDS
+        deadline = time.monotonic() + READY_SECONDS
         while b"ready" not in log.read_bytes():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise ConfigurationError(f"the agent is not ready: {last_line(log)}")
