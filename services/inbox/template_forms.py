@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from libs.common.directory.template_parts import parameters_of, parts_of
 from libs.common.pages.entries import N_
 from libs.common.sanitize import sanitize
-from services.inbox.template_limits import FORMATS, Check, Content, Fault, Part, variables
+from services.inbox.template_limits import FORMATS, Check, Content, Fault, Part, by_number, variables
 
 QUICK_REPLIES = 3
 LANGUAGES = (
@@ -194,7 +194,7 @@ class TemplateForm:
         if self.parameter_format == "NAMED":
             listed = [{"param_name": name, "example": value} for name, value in values.items() if value]
             return {"example": {f"{part}_text_named_params": listed}} if listed else {}
-        row = [values[name] for name in sorted(values, key=lambda name: (len(name), name))]
+        row = [values[name] for name in by_number(names)]
         return {"example": {f"{part}_text": [row] if part == "body" else row}} if any(row) else {}
 
     def _buttons(self) -> Iterator[tuple[str, dict[str, Any]]]:

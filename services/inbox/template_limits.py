@@ -86,6 +86,11 @@ def variables(text: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in _VARIABLE.findall(text)))
 
 
+def by_number(names: Sequence[str]) -> list[str]:
+    """Variables in the order in which Meta takes the examples of numbered ones."""
+    return sorted(names, key=lambda name: (len(name), name))
+
+
 def _of_name(content: Content) -> Iterator[Fault]:
     if not _NAME.fullmatch(content.name):
         message = N_("A name has 1 to 512 small letters, digits and underscores.")
@@ -209,19 +214,16 @@ def _variables(
     if "{{" in (rest := _VARIABLE.sub("", text)) or "}}" in rest:
         message = N_("A placeholder is written {{name}}: these brackets do not match.")
         yield Fault(where, part, "placement", message)
-        return
     if parameter_format == "NAMED":
         if not all(_NAMED.fullmatch(name) for name in names):
             message = N_(
                 "The name of a placeholder has small letters, digits and underscores, and begins with a letter."
             )
             yield Fault(where, part, "placement", message)
-            return
     elif sorted(names) != sorted(str(n) for n in range(1, len(names) + 1)):
         message = N_("Numbered placeholders count from {{1}} without a gap.")
         yield Fault(where, part, "placement", message)
-        return
-    given = _examples(one, part, parameter_format)
+    given = _examples(one, names, part, parameter_format)
     for name in names:
         example = given.get(name, "")
         if not example.strip():
@@ -232,8 +234,10 @@ def _variables(
             yield Fault(f"{at}.example", part, "examples", message, {"name": name})
 
 
-def _examples(one: Mapping[str, Any], part: Literal["header", "body"], parameter_format: str) -> dict[str, str]:
-    """The texts given as examples, by name or number. Those of another shape are missing."""
+def _examples(
+    one: Mapping[str, Any], names: Sequence[str], part: Literal["header", "body"], parameter_format: str
+) -> dict[str, str]:
+    """The texts given as examples, by name. Numbered ones are in ``by_number``. Those of another shape are missing."""
     example = one.get("example")
     found = example if isinstance(example, Mapping) else {}
     if parameter_format == "NAMED":
@@ -250,7 +254,7 @@ def _examples(one: Mapping[str, Any], part: Literal["header", "body"], parameter
         values = values[0] if values and isinstance(values[0], list) else ()
     if not isinstance(values, list):
         return {}
-    return {str(n): value for n, value in enumerate(values, 1) if isinstance(value, str)}
+    return {name: value for name, value in zip(by_number(names), values, strict=False) if isinstance(value, str)}
 
 
 def _buttons(one: Mapping[str, Any], at: str, _content: Content) -> Iterator[Fault]:
@@ -314,7 +318,7 @@ def _url(button: Mapping[str, Any], at: str) -> Iterator[Fault]:
     if "{{" in url and (names != ["1"] or not url.endswith("{{1}}")):
         message = N_("The address of a button has at most one placeholder, {{1}}, at its end.")
         yield Fault(f"{at}.url", "buttons", "placement", message)
-    elif names and not _first(button.get("example")):
+    if names and not _first(button.get("example")):
         message = N_("The address of a button with a placeholder needs an example.")
         yield Fault(f"{at}.example", "buttons", "examples", message)
 

@@ -142,6 +142,31 @@ def test_what_meta_refuses_names_its_field_and_says_why(given_content: Content, 
     assert all(fault.text() and "%" not in fault.text() for fault in faults)
 
 
+WITHOUT_EXAMPLES: list[tuple[Content, list[str]]] = [
+    (content(body("Hi {{Name}}, your car is ready.")), ["placement", "examples"]),
+    (content(body("Hi {{Name}}, your car is ready.", Name="Kim")), ["placement"]),
+    (content(body("Hi {{name}}, your {{car is ready for you now.")), ["placement", "examples"]),
+    (
+        content(body("Hi {{1}}, your {{3}} is ready for you now.", "Kim"), parameter_format="POSITIONAL"),
+        ["placement", "examples"],
+    ),
+    (
+        content(body("Hi {{1}}, your {{3}} is ready for you now.", "Kim", "Golf"), parameter_format="POSITIONAL"),
+        ["placement"],
+    ),
+    (content(header("For {{Name}}"), GOOD), ["placement", "examples"]),
+    (content(GOOD, buttons(url("https://a.example/{{code}}"))), ["placement", "examples"]),
+    (content(GOOD, buttons(url("https://a.example/{{code}}", example=["x"]))), ["placement"]),
+]
+
+
+@pytest.mark.parametrize(("given_content", "checks"), WITHOUT_EXAMPLES)
+def test_whether_every_placeholder_has_an_example_does_not_hang_on_its_name(
+    given_content: Content, checks: list[str]
+) -> None:
+    assert [fault.check for fault in faults_of(given_content)] == checks
+
+
 def refused_by_meta(given_content: Content) -> Any:
     of_name = fault_of_name(given_content.name, given_content.language, given_content.category)
     return of_name or fault_of_parts(given_content.components, given_content.parameter_format)
