@@ -94,9 +94,10 @@ class Redis:
         """
         if self._probe is not None:
             return UNAVAILABLE
+        pipe = self._client.pipeline(transaction=False)
+        build(pipe)  # outside: what it raises is an error of ours
         try:
-            async with asyncio.timeout(CALL_SECONDS), self._client.pipeline(transaction=False) as pipe:
-                build(pipe)
+            async with asyncio.timeout(CALL_SECONDS), pipe:
                 replies: list[Any] = await pipe.execute()
         except _ERRORS as error:
             if _is_trouble(error):

@@ -53,6 +53,18 @@ async def test_a_refused_command_is_no_answer_and_is_told(redis_url: str, log_li
 
 
 @PATIENT
+async def test_an_error_of_the_caller_is_no_absence(redis_url: str) -> None:
+    def wrong(_pipe: Pipeline) -> None:
+        raise ValueError("ours")
+
+    async with open_redis(redis_url) as redis:
+        for _ in range(2):  # as many as open the breaker
+            with pytest.raises(ValueError, match="ours"):
+                await redis.pipeline(wrong)
+        assert await redis.pipeline(ask) == [None, "mine"]
+
+
+@PATIENT
 async def test_a_server_that_may_not_do_what_is_needed_is_told_at_the_start(own_valkey: ValkeyServer) -> None:
     client = Client.from_url(own_valkey.address)
     await client.acl_setuser("narrow", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-eval"])
