@@ -1,19 +1,24 @@
 """Three servers that speak TLS, and a service that uses them."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from deploy.local.servers.ports import LOOPBACK
 from deploy.local.servers.server import Server
+from libs.common.errors import ConfigurationError
 from libs.common.events.access import PRINCIPALS
 from libs.common.kafka.connection import KafkaConnection
+from libs.common.redact import scrub
 from libs.common.redis import UNAVAILABLE, Redis
 from tests.support.servers import RunServers
 from tests.support.service_process import ServiceProcess
 from tests.support.tls_servers import PASSWORD, Authority, Identity, TlsKafka, TlsPostgres, TlsRedis
 
+GUESS = "guessed-password"
 USERS = [f"transom-{one.name}" for one in PRINCIPALS]
 
 
@@ -98,3 +103,16 @@ async def a_service(
 async def answers(redis: Redis) -> bool:
     """A call waits for a quarter of a second and no more, and a machine under load may be later."""
     return await redis.pipeline(lambda pipe: pipe.ping()) is not UNAVAILABLE
+
+
+async def refused(opening: AbstractAsyncContextManager[object]) -> str:
+    """The one line with which it is refused."""
+    with pytest.raises(ConfigurationError) as caught:
+        async with opening:
+            pass
+    line = str(caught.value)
+    assert "\n" not in line
+    assert GUESS not in line
+    assert PASSWORD not in line
+    assert scrub(line) == line, "a service's log says the same"
+    return line
