@@ -120,7 +120,7 @@ class Run:
     """Records that may have been published, but are not known to be handled."""
     _ended: bool = False
     _more: list[str] = field(default_factory=list)
-    _fed: set[tuple[bytes | None, ...] | None] = field(default_factory=set)
+    _fed: set[tuple[object, ...] | None] = field(default_factory=set)
     """Of a topic that several services read: the origins of the letters that were fed through."""
 
     async def go(self) -> list[str]:
@@ -219,7 +219,7 @@ class Run:
             if not self.selection.in_time(found):
                 continue
             judged = self.selection.judge(found, self.connection, self.name, now)
-            origin = origin_of(found) if may_repeat else None
+            origin = origin_of(found, judged) if may_repeat and isinstance(judged, Feed) else None
             if isinstance(judged, Feed) and origin in self._fed:
                 summary.others["another service's letter of the same record"] += 1
             elif isinstance(judged, Feed):

@@ -193,11 +193,14 @@ def run_of(headers: Headers) -> str | None:
     return None if run is None else run.decode(errors="replace")
 
 
-def origin_of(letter: Found) -> tuple[bytes | None, ...] | None:
-    """Topic, partition and offset of the record that a dead letter is about, or None where it does not say so."""
+def origin_of(letter: Found, feed: Feed) -> tuple[object, ...] | None:
+    """Which record a dead letter is about, or None where it does not say so.
+
+    That is topic, partition, offset and a hash of the value: a topic that was created anew counts from 0 again.
+    """
     ours = dict(letter.headers)
     place = tuple(ours.get(f"source_{part}") for part in ("topic", "partition", "offset"))
-    return None if None in place else place
+    return None if None in place else (*place, hash(feed.record.value))
 
 
 def topic_named(name: str) -> Topic:
