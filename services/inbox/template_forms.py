@@ -179,7 +179,8 @@ class TemplateForm:
             return f"{fault.part}.{fault.values['name']}"
         if (button := _OF_A_BUTTON.fullmatch(fault.field)) is None:
             return None
-        field = [field for field, _button in self._buttons()][int(button[1])]
+        fields = dict(enumerate(field for field, _button in self._buttons()))
+        field = fields.get(int(button[1]), "kept")  # the fault may be of what somebody else wrote meanwhile
         return field if field.startswith("quick.") else _BUTTON_FIELDS.get((field, button[2]))
 
     @property

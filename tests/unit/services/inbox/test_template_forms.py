@@ -1,5 +1,6 @@
 """A template as a form shows and posts it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -130,6 +131,13 @@ def test_a_fault_of_all_buttons_is_shown_beside_none_of_them() -> None:
         kept_buttons=({"type": "QUICK_REPLY", "text": "No"},),
     )
     assert [(one.part, one.field) for one in shown_faults(faults_of(form.content), form)] == [("buttons", None)]
+
+
+def test_a_fault_of_a_button_that_the_form_does_not_have_is_shown_beside_none() -> None:
+    """Somebody else has written the draft meanwhile, and what stands is checked when it is submitted."""
+    theirs = TemplateForm(name="car_ready", body="Your car is ready for you.", quick=("Yes", "No", "N" * 26))
+    ours = replace(theirs, quick=("Yes",))
+    assert [(one.part, one.field) for one in shown_faults(faults_of(theirs.content), ours)] == [("buttons", None)]
 
 
 def test_a_preview_shows_every_place_filled_or_not() -> None:
