@@ -186,7 +186,7 @@ def log_line_problems(line: str) -> list[str]:
     partial = {name: value for name, value in log_schema().items() if name != "required"}
     found = jsonschema.Draft202012Validator(partial).iter_errors(fields)
     wrong = [f"{'.'.join(map(str, error.path)) or 'log line'}: {error.message[:120]}" for error in found]
-    if (calls := written().get(fields.pop("event"))) and not wrong:
+    if (calls := written().get(fields.pop("event", ""))) and not wrong:
         level, own = fields.pop("level", None), fields.keys() - {"service"}
         if not any(level in (None, at) or at is None for at, _names in calls):
             wrong.append(f"no call writes it as {level}")

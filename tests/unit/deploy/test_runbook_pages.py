@@ -102,6 +102,10 @@ def test_the_page_of_an_account_at_rest_says_what_each_code_of_a_resting_account
     }
 
 
+def test_a_line_of_a_log_may_be_shown_without_its_event() -> None:
+    assert runbook_checks.log_line_problems('{"partition": 0}') == []
+
+
 def test_a_sound_page_has_no_problem() -> None:
     # the rule's own page has another name, which is the one thing that is told
     assert problems(read_page("good.md", GOOD)) == [
