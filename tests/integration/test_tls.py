@@ -288,6 +288,8 @@ async def test_why_a_running_service_does_not_reach_kafka_is_known(secured: Secu
     why = str(await eventually_true(expired.cause, "the cause is found within its moment"))
     assert why.startswith(f"{expired.bootstrap}: its certificate has expired")
     assert await secured.as_user().cause() is None
+    gone = await replace(secured.as_user(), ssl_cafile="/nowhere/ca.crt").cause()
+    assert gone == "TRANSOM_KAFKA_SSL_CAFILE: /nowhere/ca.crt cannot be read (FileNotFoundError)"
 
 
 async def test_a_certificate_and_its_key_may_stand_in_one_file(secured: Secured) -> None:

@@ -91,6 +91,8 @@ class KafkaConnection:
                 failing = await self._failing()
         except TimeoutError:
             return None
+        except ConfigurationError as error:  # a file of TLS is gone meanwhile
+            return str(error)
         return None if failing is None else f"{failing[0]}: {failing[1].words}"
 
     def client_options(self) -> dict[str, Any]:
