@@ -11,7 +11,7 @@ from datetime import datetime
 from hashlib import sha256
 
 from libs.common.db.columns import as_columns
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 from libs.common.phone import canonical
 
 _KEEP = """
@@ -32,7 +32,6 @@ _PURGE = """
 delete from erased_identities
  where ctid = any (array(select e.ctid from erased_identities e
                           where e.at < $1 order by e.at limit $2 for update skip locked))
-returning 1
 """
 
 
@@ -59,4 +58,4 @@ async def over(db: Connection, asked: Sequence[tuple[str, str, datetime]]) -> se
 
 async def purge(db: Connection, erased_before: datetime, limit: int) -> int:
     """Delete up to ``limit`` of the identities that were erased before then; returns how many there were."""
-    return len(await db.fetch(_PURGE, erased_before, limit))
+    return await changed(db, _PURGE, erased_before, limit)
