@@ -23,6 +23,8 @@ def test_a_window_is_open_until_just_before_24_hours() -> None:
 def test_a_customer_who_never_wrote_has_no_open_window() -> None:
     assert not Window(None, DAY, DOUBT).is_open(T0)
     assert Window(None, DAY, DOUBT).closes_at is None
+    moved = Window(None, DAY, DOUBT, identity_changed_at=T0, first_refused_at=T0, last_refused_at=T0)
+    assert (moved.closed_early_at, moved.ends_at, moved.doubtful_since) == (None, None, None)
 
 
 def test_another_number_closes_the_window_until_the_next_message() -> None:
