@@ -196,7 +196,7 @@ async def test_a_record_with_letters_of_two_services_is_fed_through_once(
         )
     lines = await replayed(connection, Selection(DIRECTORY_CHANGES, "bad_fields"))
     assert lines[0] == "directory.changes.v1.dlq: 7 letters read, 4 fed through again"
-    assert "  3 left where they are: another service's letter of the same record" in lines
+    assert "  3 left where they are: another letter of the same record" in lines
 
 
 async def test_a_run_whose_letters_die_again_ends_before_it_stops_a_partition(

@@ -221,7 +221,7 @@ class Run:
             judged = self.selection.judge(found, self.connection, self.name, now)
             origin = origin_of(found, judged) if may_repeat and isinstance(judged, Feed) else None
             if isinstance(judged, Feed) and origin in self._fed:
-                summary.others["another service's letter of the same record"] += 1
+                summary.others["another letter of the same record"] += 1
             elif isinstance(judged, Feed):
                 if room is not None and len(feeds) >= room:
                     return feeds, done
