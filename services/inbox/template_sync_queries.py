@@ -32,12 +32,11 @@ class Account(NamedTuple):
     due_at: datetime | None
     synced_at: datetime | None
     error: str | None
-    failed_since: datetime | None
     rests_until: datetime | None
 
 
 _ACCOUNTS = """
-select w.waba_id, w.display_number, s.due_at, s.synced_at, s.error, s.failed_since, s.rests_until
+select w.waba_id, w.display_number, s.due_at, s.synced_at, s.error, s.rests_until
   from (select waba_id, min(display_number) as display_number from whatsapp_numbers
          where org_id = $1 and replaced_by is null group by waba_id) w
   left join template_syncs s on s.org_id = $1 and s.waba_id = w.waba_id
