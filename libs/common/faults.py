@@ -13,8 +13,8 @@ from libs.common.events.outbound import RefusalReason
 
 AccountScope = Literal["all", "templates"]
 ThrottleScope = Literal["pair", "account"]
-RecipientMark = Literal["unreachable", "no_phone", "sms_opted_out", "marketing_stopped"]
-"""What is stored about a recipient. The first three are marks on the address.
+RecipientMark = Literal["unreachable", "no_phone", "sms_opted_out", "marketing_limited", "marketing_stopped"]
+"""What is stored about a recipient. All but the last are marks on the address.
 
 ``marketing_stopped`` is a consent that was withdrawn.
 """

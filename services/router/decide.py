@@ -149,7 +149,8 @@ def _on_whatsapp(intent: Intent, facts: Facts, now: datetime) -> Decision:
         return Silent("whatsapp_consent_off")
     if intent.actor.kind == "ai" and facts.credit_exhausted:  # 10
         return Silent("credit_exhausted")
-    fallback = None if unreachable or facts.template_spent else intent.fallback_template
+    spent = unreachable or facts.template_spent or facts.marketing_limited(now)
+    fallback = None if spent else intent.fallback_template
     if fallback is not None and _fallback_fault(intent, fallback, facts) is None:  # 11
         return Template(fallback, "fallback_template")
     return _bridge(intent, facts, now)

@@ -38,7 +38,7 @@ select u.ord, d.decided is not null as decided, nextval('message_sequence') as s
        p.sms_consented_at is not null as sms_explicit, p.marketing_consent, p.transactional_consent,
        p.service_reminders_consent,
        t.status as template_status, t.category as template_category, t.parameter_format, t.body as template_body,
-       t.header as template_header, t.buttons as template_buttons, r.marks,
+       t.header as template_header, t.buttons as template_buttons, r.marks, r.limits,
        q.quoted, u.reply_to is not null and q.known is null as reply_unknown,
        (select h.until_at from conversation_holds h
          where h.org_id = u.org_id and h.conversation_id = c.conversation_id) as held_until,
@@ -90,9 +90,11 @@ select u.ord, d.decided is not null as decided, nextval('message_sequence') as s
        ) k on true
   left join lateral ({CONSENTS.format(org_id="u.org_id", customer_id="k.customer_id")}) p on true
   left join lateral ({SMS_MARKS.format(org_id="u.org_id", phone="coalesce(u.line, k.phone)")}) s on true
-  left join lateral ( -- which of the addresses it might go to are marked for WhatsApp
-       select array_agg(row (x.address, x.at, x.until)) as marks from address_marks x
-        where x.org_id = u.org_id and x.channel = 'whatsapp' and x.address = any (array[u.line, k.phone,
+  left join lateral ( -- which of the addresses it might go to are marked for WhatsApp, or for marketing by it
+       select array_agg(row (x.address, x.at, x.until)) filter (where x.channel = 'whatsapp') as marks,
+              array_agg(row (x.address, x.at, x.until)) filter (where x.channel = 'marketing') as limits
+         from address_marks x
+        where x.org_id = u.org_id and x.channel in ('whatsapp', 'marketing') and x.address = any (array[u.line, k.phone,
             '+' || c.wa_id, c.bsuid]) offset 0
        ) r on true
   left join lateral ( -- written to another number of the organisation, if not to this one
@@ -184,10 +186,12 @@ def _facts(row: Any, intent: Intent | BadIntent, number: int, rule: WindowRule, 
     phone, phone_at = row["phone"], row["phone_at"]
     if named is not None and (phone is None or not same_line(named, phone)):
         phone, phone_at = named, None
-    marked_at = marked_until = None
-    if row["marks"]:
+    marked_at = marked_until = limited_until = None
+    if row["marks"] or row["limits"]:
         known = KnownAddresses(phone, phone_at, row["wa_id"], row["wa_id_at"], row["bsuid"], row["bsuid_at"])
-        marked_at, marked_until = _mark(row["marks"], address_of(known, named))
+        address = address_of(known, named)
+        marked_at, marked_until = _mark(row["marks"] or (), address)
+        _, limited_until = _mark(row["limits"] or (), address)
     template = None
     if row["template_status"] is not None:
         template = TemplateFacts(
@@ -243,6 +247,7 @@ def _facts(row: Any, intent: Intent | BadIntent, number: int, rule: WindowRule, 
         id_taken=row["id_taken"] and number == 1,
         marked_at=marked_at,
         marked_until=marked_until,
+        marketing_limited_until=limited_until,
     )
 
 

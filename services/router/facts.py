@@ -149,6 +149,8 @@ class Facts(NamedTuple):
     marked_at: datetime | None = None
     """When the address of this message was marked as unreachable by WhatsApp."""
     marked_until: datetime | None = None
+    marketing_limited_until: datetime | None = None
+    """Until then Meta delivers no marketing template to the address of this message."""
     refusals: tuple[str, ...] = ()
     """Why this intent's attempts so far were refused, in their order; empty for the first."""
     first_decided_at: datetime | None = None
@@ -234,6 +236,11 @@ class Facts(NamedTuple):
         marked, first = self.marked_at, self.first_decided_at
         return marked is not None and first is not None and marked >= first
 
+    def marketing_limited(self, now: datetime) -> bool:
+        """Whether the template is one of marketing, of which Meta delivers none to the address for now."""
+        until = self.marketing_limited_until
+        return until is not None and now < until and self.template is not None and self.template.category == "MARKETING"
+
     @property
     def template_spent(self) -> bool:
         """Whether Meta refused this message as the template that it carries, or failed at it twice.
@@ -302,7 +309,7 @@ _DEFAULTS = tuple(Facts._field_defaults.get(name, _ALWAYS) for name in Facts._fi
 _INSTANTS = (
     *("last_customer_at", "identity_changed_at", "first_refused_at", "last_refused_at", "last_inbound_at"),
     *("wa_id_at", "bsuid_at", "phone_at", "no_phone_until", "sms_stopped_until"),
-    *("marked_at", "marked_until", "first_decided_at", "held_until"),
+    *("marked_at", "marked_until", "marketing_limited_until", "first_decided_at", "held_until"),
 )
 _IDS = ("conversation_id", "customer_id", "slot_holder")
 

@@ -254,14 +254,22 @@ async def test_a_receipt_is_a_sign_of_life_and_ends_the_mark(
 
 
 @pytest.mark.parametrize("code", ["131049", "130472"])
-async def test_a_limit_on_marketing_for_one_user_marks_nobody(
-    line: Line, garage: Garage, sandbox: SandboxClient, code: str
+@pytest.mark.parametrize("late", [True, False])
+async def test_a_limit_on_marketing_for_one_user_is_kept_for_a_day_and_marks_nothing_else(
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published, code: str, *, late: bool
 ) -> None:
-    _, command = await to_closed(garage, sandbox)
-    effects = await receives(garage, await sent(line, garage, command), failed(code))
-    assert [(r.reason, r.provider_code) for r in effects.refusals] == [("template_refused", code)]
-    assert await marks(garage) == []
+    to, command = await to_closed(garage, sandbox)
+    failing = fails_late(line, garage, command, code) if late else fails(line, sandbox, published, command, code)
+    assert await failing == ["template_refused"]
+    source = "status" if late else "answer"
+    assert await marks(garage) == [("marketing", command.to, "marketing_limited", code, source)]
+    [row] = await garage.fetch("select until - at as lasts from address_marks")
+    assert row["lasts"] == timedelta(days=1)
     assert await template_of(garage) == ("APPROVED", None)
+    # what is written meanwhile goes on reaching them
+    text = await garage.command(await kim(garage, sandbox))
+    await accept(line, text, await garage.command(to, template="car_ready"))
+    assert await line.claim_once() == 2
 
 
 @pytest.mark.parametrize("code", ["131051", "139999"])

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
@@ -28,21 +29,11 @@ async def decided(router: Router, garage: Garage, **changes: Any) -> dict[str, A
 
 async def unreachable(router: Router, garage: Garage) -> None:
     """What follows from a 131026."""
+    until = NOW + timedelta(days=3)
     async with router.pool.acquire() as db:
         await mark(
             db,
-            [
-                Mark(
-                    garage.org_id,
-                    "whatsapp",
-                    garage.phone or "",
-                    "unreachable",
-                    "131026",
-                    "status",
-                    NOW,
-                    NOW + timedelta(days=3),
-                )
-            ],
+            [Mark(garage.org_id, "whatsapp", garage.phone or "", "unreachable", "131026", "status", NOW, until)],
         )
 
 
@@ -113,6 +104,28 @@ async def test_a_fallback_that_meta_does_not_take_leaves_the_bridge(router: Rout
     intent = await decided(router, garage, fallback_template=FALLBACK)
     published = await router.refuse(garage.refusal(intent, reason="template_refused", provider_code=code))
     assert ways(published) == [(2, "bridge", "window_expired")]
+
+
+async def test_no_further_marketing_stands_in_for_a_text_within_a_day_of_metas_limit(router: Router) -> None:
+    garage = await stored(router, Garage.closed())
+    async with router.pool.acquire() as db:
+        await garage.store_template(db, category="MARKETING")
+        await garage.store_template(db, name="news_of_the_car")
+        asked = (
+            "insert into consents (org_id, customer_id, category, allowed, at) values ($1, $2, 'marketing', true, $3)"
+        )
+        await db.execute(asked, garage.org_id, garage.customer_id, NOW)
+        phone, until = garage.phone or "", NOW + DAY
+        await mark(db, [Mark(garage.org_id, "marketing", phone, "marketing_limited", "131049", "status", NOW, until)])
+    assert ways(await router.decide(garage.intent(content=TEMPLATE))) == [(1, "template", "template_requested")]
+    other = garage.intent(fallback_template=FALLBACK | {"name": "news_of_the_car"})
+    assert ways(await router.decide(other)) == [(1, "template", "fallback_template")]
+    limited = garage.intent(fallback_template=FALLBACK)
+    assert ways(await router.decide(limited)) == [(1, "bridge", "window_expired")]
+    [row] = await router.rows("select record, reason from decisions where intent_id = $1", UUID(limited["intent_id"]))
+    assert decide(*unpack(row["record"])).reason == row["reason"]
+    later = router.at(NOW + DAY)
+    assert ways(await later.decide(garage.intent(fallback_template=FALLBACK))) == [(1, "template", "fallback_template")]
 
 
 async def test_a_requested_template_that_meta_does_not_take_fails_with_the_code(router: Router) -> None:

@@ -6,6 +6,7 @@
 | sms | ``unreachable`` | switched off or out of reach, lately | the same, or an SMS from it, or one that arrived |
 | sms | ``no_phone`` | no SMS can arrive there: landline, no such number | an SMS that came from it or arrived there |
 | sms | ``sms_opted_out`` | it replied STOP | an explicit consent given later |
+| marketing | ``marketing_limited`` | Meta delivers no marketing template there for now | nothing |
 
 Rule 1: a mark is of one address of one organisation. Another number of the same customer is not concerned.
 Rule 2: every mark has its end (``until``); how long it lasts is said with the fault (``libs.common.providers``).
@@ -20,7 +21,7 @@ from datetime import datetime
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection, changed
-from libs.common.directory.reports import Mark, SignOfLife, Unreached
+from libs.common.directory.reports import Mark, MarkChannel, SignOfLife, Unreached
 from libs.common.phone import canonical, spellings
 from libs.common.thread.conversations import current_conversation, lock_against_merge
 
@@ -170,7 +171,8 @@ async def record_unreached(db: Connection, failures: Iterable[Unreached]) -> Non
         reason, lasts = one.fault.mark, one.fault.lasts
         if reason is None or reason == "marketing_stopped" or lasts is None:
             continue
-        marks.append(Mark(one.org_id, one.channel, one.address, reason, one.code, one.source, one.at, one.at + lasts))
+        channel: MarkChannel = "marketing" if reason == "marketing_limited" else one.channel
+        marks.append(Mark(one.org_id, channel, one.address, reason, one.code, one.source, one.at, one.at + lasts))
         if reason == "sms_opted_out":
             line = canonical(one.address)
             outs += [(one.org_id, one.conversation_id, a, line, one.code, one.at) for a in addresses_of(one.address)]

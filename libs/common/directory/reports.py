@@ -8,7 +8,8 @@ from uuid import UUID
 from libs.common.faults import RecipientFault
 from libs.common.providers import ProviderChannel
 
-MarkReason = Literal["unreachable", "no_phone", "sms_opted_out"]
+MarkReason = Literal["unreachable", "no_phone", "sms_opted_out", "marketing_limited"]
+MarkChannel = ProviderChannel | Literal["marketing"]
 MarkSource = Literal["answer", "status", "list", "message"]
 
 
@@ -19,7 +20,7 @@ class Mark(NamedTuple):
     """
 
     org_id: str
-    channel: ProviderChannel
+    channel: MarkChannel
     address: str
     reason: MarkReason
     code: str | None

@@ -31,6 +31,8 @@ _UNREACHABLE = RecipientFault("unreachable", timedelta(days=3))
 """Meta sometimes returns 131026 for a customer who is reached an hour later: days, not weeks."""
 _BLOCKED = RecipientFault("unreachable", timedelta(days=30))
 _NOT_AS_TEMPLATE = RecipientFault()
+_LIMITED = RecipientFault("marketing_limited", timedelta(days=1))
+"""Meta asks for no retry within a day, and holds many of them against the whole account."""
 
 _ACCOUNT = (
     *(0, 3, 10, 102, 104, 190, *range(200, 300), 131005),  # token and permission
@@ -62,8 +64,8 @@ FAULTS: Final[dict[int, Fault]] = {
     130403: _BLOCKED,  # the business blocked the user
     130497: _BLOCKED,  # this WABA may not write to the recipient's country
     131050: RecipientFault("marketing_stopped"),  # the user stopped marketing: a consent, withdrawn
-    131049: _NOT_AS_TEMPLATE,  # the user had enough marketing of any business for a day
-    130472: _NOT_AS_TEMPLATE,  # the user is part of an experiment: no marketing outside the window
+    131049: _LIMITED,  # the user had enough marketing of any business for a day
+    130472: _LIMITED,  # the user is part of an experiment: no marketing outside the window
     131062: _NOT_AS_TEMPLATE,  # such a template needs a phone number, and only the user id is known
     131063: _NOT_AS_TEMPLATE,  # marketing templates are disabled on this API
     131056: Throttled("pair"),

@@ -190,9 +190,9 @@ create index erased_identities_by_age on erased_identities (at);
 -- A line may be known under several spellings. Each spelling is a row, so that any of them finds it by the key.
 create table address_marks (
     org_id  text        not null,
-    channel text        not null check (channel in ('whatsapp', 'sms')),
+    channel text        not null check (channel in ('whatsapp', 'sms', 'marketing')), -- the last: by WhatsApp
     address text        not null,                           -- E.164 or a BSUID; a wa_id stands here with a plus
-    reason  text        not null check (reason in ('unreachable', 'no_phone', 'sms_opted_out')),
+    reason  text        not null check (reason in ('unreachable', 'no_phone', 'sms_opted_out', 'marketing_limited')),
     code    text,                                           -- the provider's code, where it gave one
     source  text        not null check (source in ('answer', 'status', 'list', 'message')), -- message: a STOP by SMS
     at      timestamptz not null,                           -- when the provider or the customer said it

@@ -248,6 +248,7 @@ FACTS = st.builds(
     id_taken=st.sampled_from([False, False, False, False, True]),
     marked_at=st.none() | INSTANTS,
     marked_until=st.none() | INSTANTS,
+    marketing_limited_until=st.none() | INSTANTS,
     refusals=st.lists(
         st.sampled_from(
             ["window_closed", "unreachable", "template_refused", "transient", "throttled", "account", "portal_unread"]

@@ -85,6 +85,9 @@ class View:
         fallback = self.intent["fallback_template"]
         if self.marked() or "template_refused" in self.f.refusals or self.f.refusals.count("transient") > 1:
             return False
+        limited = self.later(self.f.marketing_limited_until)
+        if limited and self.f.template is not None and self.f.template.category == "MARKETING":
+            return False
         return fallback is not None and self.template_fault(fallback) is None and self.consent_fault() is None
 
     def sms_trouble(self, parts: int | None = None) -> str | None:
