@@ -5,9 +5,9 @@ defaults. An error names the field and the expected value, never the value that 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise, takewhile
-from typing import Any, ClassVar, Literal, Self, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 from uuid import UUID
 
 import orjson
@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from libs.common.errors import Undecodable, Unreadable
+
+ReadT = TypeVar("ReadT")
 
 _declared: set[str] = set()  # names of fields and kinds in any event: the words of a payload that may be logged
 
@@ -99,6 +101,28 @@ def read_json_object(value: bytes | None) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Unreadable("not_an_object", "the value is JSON, but not an object")
     return found
+
+
+def without_nulls(validate: Callable[[bytes], ReadT], value: bytes | None) -> ReadT:
+    """What ``validate`` reads in a record's value. Raises its ValidationError.
+
+    Many producers write null for a field that they leave out. Where nothing but nulls does not fit, the value is read
+    without those of its own fields and of its parts' fields.
+    """
+    try:
+        return validate(value or b"")
+    except ValidationError as error:
+        if any(fault["input"] is not None for fault in error.errors(include_url=False, include_context=False)):
+            raise
+        try:
+            given = _given(read_json_object(value))
+        except Unreadable:  # a number beyond any float, in a field that is not known here
+            raise error from None
+    return validate(orjson.dumps({name: _given(v) if isinstance(v, dict) else v for name, v in given.items()}))
+
+
+def _given(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def undecodable(value: bytes | None, error: ValidationError) -> Undecodable:

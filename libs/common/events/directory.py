@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from libs.common import phone
 from libs.common.errors import Undecodable
-from libs.common.events.base import Event, Part, event_type, misfit, read_json_object
+from libs.common.events.base import Event, Part, event_type, misfit, read_json_object, without_nulls
 from libs.common.events.content import at_most, passable
 from libs.common.events.fields import MAX_USER_ID, Instant, MetaId, OrgId
 from libs.common.portal_host import organisation_host
@@ -187,6 +187,6 @@ def decode_directory_change(value: bytes | None) -> DirectoryChange:
     if event_type(found) not in _TYPES:
         raise Undecodable("unknown_type", "field type names no directory change that is known here")
     try:
-        return _ADAPTER.validate_json(value or b"")
+        return without_nulls(_ADAPTER.validate_json, value)
     except ValidationError as error:
         raise misfit(error) from None

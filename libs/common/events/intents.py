@@ -13,7 +13,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from libs.common.errors import Undecodable
-from libs.common.events.base import Event, Part, event_type, faults, misfit, no_type, read_json_object
+from libs.common.events.base import Event, Part, event_type, faults, misfit, no_type, read_json_object, without_nulls
 from libs.common.events.content import MAX_ID, OUT_KINDS, IntentContent, TemplateFields
 from libs.common.events.fields import EARLIEST, MAX_USER_ID, ConsentPurpose, OrgId
 from libs.common.nesting import DEEPEST, text_is_deeper
@@ -118,7 +118,7 @@ class _Envelope(Part):
 def decode_intent(value: bytes | None) -> Intent | BadIntent:
     """The intent in a record's value. Raises Undecodable when no producer can be answered."""
     try:
-        intent = Intent.model_validate_json(value or b"")
+        intent = without_nulls(Intent.model_validate_json, value)
     except ValidationError as error:
         return _bad(_object(value), error)
     if "type" not in intent.model_fields_set:

@@ -58,6 +58,45 @@ def nested(levels: int) -> dict[str, Any]:
     return found
 
 
+NAMED = {"name": "car_ready", "language": "en_GB", "parameters": None, "header": None, "buttons": None}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"channel": None, "fallback_template": None, "reply_to": None, "purpose": None, "expires_at": None, "to": None},
+        {"actor": {"kind": "ai", "user_id": None, "capabilities": None}},
+        {"content": {"kind": "text", "text": "Hi", "preview_url": None}},
+        {"content": NAMED | {"kind": "template"}},
+        {"fallback_template": NAMED, "channel": None, "extra": nested(150)},
+    ],
+)
+def test_null_stands_for_a_field_that_is_left_out(change: dict[str, Any]) -> None:
+    def left_out(fields: dict[str, Any]) -> dict[str, Any]:
+        return {name: left_out(v) if isinstance(v, dict) else v for name, v in fields.items() if v is not None}
+
+    intent = decode_intent(orjson.dumps(VALID | change))
+    assert isinstance(intent, Intent)
+    assert intent == decode_intent(orjson.dumps(left_out(VALID | change)))
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ({"created_at": None}, "created_at: Field required"),
+        ({"content": {"kind": "text", "text": None}}, "content.text: Field required"),
+        ({"channel": None, "to": {"phone_number_id": "1064", "phone": "+447700900999"}}, "value: exactly one of"),
+        ({"content": NAMED | {"kind": "template", "parameters": {"name": None}}}, "content.parameters: Input should"),
+        ({"channel": None, "extra": "1e400"}, "channel: Input should"),
+        ({"channel": None, "content": {"kind": "interactive", "interactive": {"x": 10**30}}}, "channel: Input should"),
+    ],
+)
+def test_null_stands_for_nothing_that_is_needed(change: dict[str, Any], detail: str) -> None:
+    bad = decode_intent(json.dumps(VALID | change).replace('"1e400"', "1e400").encode())
+    assert isinstance(bad, BadIntent)
+    assert detail in bad.detail
+
+
 def media(**more: Any) -> dict[str, Any]:
     return {"content": {"kind": "document", "link": "https://x.example/invoice.pdf"} | more}
 

@@ -164,3 +164,13 @@ def test_a_fault_inside_a_messages_content_is_named_down_to_its_field() -> None:
     assert "Bob" not in found.detail
     assert "content.parameters: " in found.detail
     assert "content.buttons.1: " in found.detail
+
+
+def test_null_stands_for_a_field_of_a_change_that_is_left_out() -> None:
+    org = {"type": "org.upserted.v1", "org_id": "acme", "at": "2026-11-22T10:00:00Z", "name": "AcmeMotors"}
+    nulls = dict.fromkeys(("sms_number", "sms_active", "sms_provider", "portal_host", "country", "sign_in", "policy"))
+    assert decode_directory_change(orjson.dumps(org | nulls)) == decode_directory_change(orjson.dumps(org))
+    unknown = {"type": "org.credit.v1", "org_id": "acme", "at": "2026-11-22T10:00:00Z", "exhausted": None}
+    assert getattr(decode_directory_change(orjson.dumps(unknown)), "exhausted", True) is None
+    with pytest.raises(Undecodable, match="name: Field required"):
+        decode_directory_change(orjson.dumps(org | {"name": None, "policy": None}))
