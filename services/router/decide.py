@@ -149,9 +149,8 @@ def _on_whatsapp(intent: Intent, facts: Facts, now: datetime) -> Decision:
         return Silent("whatsapp_consent_off")
     if intent.actor.kind == "ai" and facts.credit_exhausted:  # 10
         return Silent("credit_exhausted")
-    spent = unreachable or facts.template_spent or facts.marketing_limited(now)
-    fallback = None if spent else intent.fallback_template
-    if fallback is not None and _fallback_fault(intent, fallback, facts) is None:  # 11
+    fallback = None if unreachable or facts.template_spent else intent.fallback_template
+    if fallback is not None and _fallback_fault(intent, fallback, facts, now) is None:  # 11
         return Template(fallback, "fallback_template")
     return _bridge(intent, facts, now)
 
@@ -232,11 +231,11 @@ def _wrong_address(intent: Intent, facts: Facts) -> str | None:
     return "to.phone: format" if intent.to is not None and normalise(intent.to.phone) is None else None
 
 
-def unusable_fallback(intent: Intent | BadIntent, facts: Facts) -> str | None:
+def unusable_fallback(intent: Intent | BadIntent, facts: Facts, now: datetime) -> str | None:
     """Why the fallback template of an intent cannot be sent, with the fields that are wrong; never their values."""
     if isinstance(intent, BadIntent) or intent.fallback_template is None or isinstance(intent.content, OutTemplate):
         return None
-    fault = _fallback_fault(intent, intent.fallback_template, facts)
+    fault = _fallback_fault(intent, intent.fallback_template, facts, now)
     if fault == "template_parameters":
         return _told("fallback_template", _parameter_faults(intent.fallback_template, facts))
     return None if fault is None else f"fallback_template: {fault}"
@@ -246,8 +245,11 @@ def _told(part: str, found: Iterable[Fault | content_limits.Fault]) -> str:
     return "; ".join(f"{part}.{fault.field}: {fault.code}" for fault in found)
 
 
-def _fallback_fault(intent: Intent, fallback: TemplateFields, facts: Facts) -> TemplateFault | ConsentFault | None:
-    return _template_fault(fallback, facts) or _consent_fault(intent, facts)
+def _fallback_fault(
+    intent: Intent, fallback: TemplateFields, facts: Facts, now: datetime
+) -> TemplateFault | ConsentFault | Literal["marketing_limited"] | None:
+    fault = _template_fault(fallback, facts) or _consent_fault(intent, facts)
+    return "marketing_limited" if fault is None and facts.marketing_limited(now) else fault
 
 
 def _template_fault(template: TemplateFields, facts: Facts) -> TemplateFault | None:

@@ -106,10 +106,10 @@ class RecordedDecision(NamedTuple):
         if not is_rejected and (self.route not in ("bridge", "silent") or _FALLBACK not in self.record):
             return None
         try:
-            intent, facts, _ = unpack(orjson.loads(self.record))
+            intent, facts, now = unpack(orjson.loads(self.record))
         except Permanent:  # a later release recorded it
             return None
-        found = wrong_fields(intent, facts, self.reason) if is_rejected else unusable_fallback(intent, facts)
+        found = wrong_fields(intent, facts, self.reason) if is_rejected else unusable_fallback(intent, facts, now)
         return None if found is None else found[:_MOST_DETAIL]
 
     def decision_event(self, detail: str | None) -> bytes:

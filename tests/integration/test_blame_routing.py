@@ -121,7 +121,9 @@ async def test_no_further_marketing_stands_in_for_a_text_within_a_day_of_metas_l
     other = garage.intent(fallback_template=FALLBACK | {"name": "news_of_the_car"})
     assert ways(await router.decide(other)) == [(1, "template", "fallback_template")]
     limited = garage.intent(fallback_template=FALLBACK)
-    assert ways(await router.decide(limited)) == [(1, "bridge", "window_expired")]
+    told = await router.decide(limited)
+    assert ways(told) == [(1, "bridge", "window_expired")]
+    assert told["outbound.decisions.v1"][0]["detail"] == "fallback_template: marketing_limited"
     [row] = await router.rows("select record, reason from decisions where intent_id = $1", UUID(limited["intent_id"]))
     assert decide(*unpack(row["record"])).reason == row["reason"]
     later = router.at(NOW + DAY)
