@@ -1,7 +1,8 @@
 """The waits before a send to WhatsApp is tried again, by cause. Pure.
 
 Sources: Meta's pair limit asks for 4^n seconds; its throughput limit (130429) clears within seconds; call limits (80007
-and the Graph's own) name their end in ``X-Business-Use-Case-Usage``. Meta documents no time for the others.
+and the Graph's own) name their end in ``X-Business-Use-Case-Usage`` or ``X-App-Usage``. Meta documents no time for the
+others.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,25 +26,28 @@ STRAY = BackoffPolicy(timedelta(seconds=5), 3, timedelta(minutes=5))
 UNREACHABLE = BackoffPolicy(timedelta(milliseconds=500), 2, timedelta(seconds=30))
 
 
+_USAGES = ("X-Business-Use-Case-Usage", "X-App-Usage")
+
+
 def asked_wait(headers: Mapping[str, str], now: Callable[[], datetime]) -> timedelta | None:
     """The wait that an answer asks for: ``Retry-After`` (seconds or a date), or the time that a call limit names.
 
     None when it asks for none, or for none at all ("0"): then the row waits by its own curve.
     """
-    usage = headers.get("X-Business-Use-Case-Usage")
     found = retry_after(headers, now()) if "Retry-After" in headers else None
-    found = found or (_usage(usage) if usage else None)
+    for name in _USAGES:
+        found = found or (_usage(headers[name]) if name in headers else None)
     return None if found is None else min(found, LONGEST_ASKED)
 
 
 def _usage(value: str) -> timedelta | None:
-    """The longest ``estimated_time_to_regain_access``, in minutes, of any account it speaks of."""
+    """The longest ``estimated_time_to_regain_access``, in minutes, of any account it speaks of, or of the app."""
     try:
         usage: Any = orjson.loads(value)
     except orjson.JSONDecodeError:
         return None
     entries = (
-        [entry for group in usage.values() if isinstance(group, list) for entry in group]
+        [usage, *(entry for group in usage.values() if isinstance(group, list) for entry in group)]
         if isinstance(usage, dict)
         else []
     )

@@ -278,6 +278,15 @@ def waits(cases: Iterable[tuple[dict[str, str], timedelta | None]]) -> list[Any]
             ({"Retry-After": "²"}, None),
             ({"Retry-After": "Sun, 22 Nov 2026 12:00:45 GMT"}, timedelta(seconds=45)),
             ({"Retry-After": "Sun, 22 Nov 2026 11:00:45 GMT"}, None),
+            ({"X-App-Usage": '{"call_count": 100, "total_time": 7}'}, None),
+            ({"X-App-Usage": '{"call_count": 100, "estimated_time_to_regain_access": 3}'}, timedelta(minutes=3)),
+            (
+                {
+                    "X-App-Usage": '{"estimated_time_to_regain_access": 3}',
+                    "X-Business-Use-Case-Usage": '{"1": [{"estimated_time_to_regain_access": 0}]}',
+                },
+                timedelta(minutes=3),
+            ),
             ({"X-Business-Use-Case-Usage": "not json"}, None),
             ({"X-Business-Use-Case-Usage": "[]"}, None),
             ({"X-Business-Use-Case-Usage": '{"1": [{"estimated_time_to_regain_access": 0}]}'}, None),
@@ -293,7 +302,7 @@ def test_the_wait_that_an_answer_asks_for_is_heeded_within_reason(
     assert asked_wait(headers, lambda: NOW) == wait
 
 
-@given(st.dictionaries(st.sampled_from(["Retry-After", "X-Business-Use-Case-Usage"]), st.text()))
+@given(st.dictionaries(st.sampled_from(["Retry-After", "X-Business-Use-Case-Usage", "X-App-Usage"]), st.text()))
 def test_no_header_breaks_the_reading_of_the_wait(headers: dict[str, str]) -> None:
     wait = asked_wait(headers, lambda: NOW)
     assert wait is None or timedelta(0) < wait <= timedelta(hours=1)
