@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from libs.common.db.pool import Connection
+from libs.common.db.pool import Connection, changed
 
 _SEQUENCE = "select last_value from message_sequence"
 
@@ -17,27 +17,36 @@ select m.org_id, m.user_id,
 
 # Whoever has left one message unread for long keeps their rows: nothing is deleted then, and few rows are read.
 # "offset 0": each conversation is looked up by its key, and not among all that the member has read.
-_FOLD = """
+_MOVE = """
 with goal as (
     select m.org_id, m.user_id, least($3, coalesce(
-           (select h.inbound_sequence - 1 from conversation_heads h
-             where h.org_id = m.org_id and h.inbound_sequence > m.read_below
-               and not exists (select from member_reads r
+           (select h.inbound_sequence - 1
+              from (select h.org_id, h.conversation_id, h.inbound_sequence from conversation_heads h
+                     where h.org_id = m.org_id and h.inbound_sequence > m.read_below
+                     order by h.inbound_sequence limit $4) h
+             where not exists (select from member_reads r
                                 where r.org_id = m.org_id and r.user_id = m.user_id
                                   and r.conversation_id = h.conversation_id and r.read_sequence >= h.inbound_sequence
                                offset 0)
-             order by h.inbound_sequence limit 1), $3)) as below
+             order by h.inbound_sequence limit 1),
+           (select h.inbound_sequence from conversation_heads h
+             where h.org_id = m.org_id and h.inbound_sequence > m.read_below
+             order by h.inbound_sequence limit 1 offset $4 - 1), $3)) as below
       from members m
      where m.org_id = $1 and m.user_id = $2
-), folded as (
-    update members m
-       set read_below = g.below
-      from goal g
-     where m.org_id = g.org_id and m.user_id = g.user_id and m.read_below < g.below
- returning m.org_id, m.user_id, m.read_below
 )
-delete from member_reads r using folded f
- where r.org_id = f.org_id and r.user_id = f.user_id and r.read_sequence <= f.read_below
+update members m
+   set read_below = g.below
+  from goal g
+ where m.org_id = g.org_id and m.user_id = g.user_id and m.read_below < g.below
+"""
+
+_DROP = """
+delete from member_reads
+ where ctid = any (array(select r.ctid from members m
+                           join member_reads r on r.org_id = m.org_id and r.user_id = m.user_id
+                                              and r.read_sequence <= m.read_below
+                          where m.org_id = $1 and m.user_id = $2 limit $3))
 """
 
 
@@ -74,9 +83,17 @@ async def members_after(db: Connection, after: tuple[str, str], members: int, ro
     return [MemberRows(**row) for row in await db.fetch(_MEMBERS, *after, members, rows)]
 
 
-async def fold(db: Connection, org_id: str, user_id: str, settled: int) -> None:
-    """Move ``read_below`` up to the first message that the member has not read, at most to ``settled``."""
-    await db.execute(_FOLD, org_id, user_id, settled)
+async def move(db: Connection, org_id: str, user_id: str, settled: int, limit: int) -> bool:
+    """Move ``read_below`` up to the first message that the member has not read, at most to ``settled``.
+
+    It passes ``limit`` conversations at most. Returns whether it moved.
+    """
+    return bool(await changed(db, _MOVE, org_id, user_id, settled, limit))
+
+
+async def drop(db: Connection, org_id: str, user_id: str, limit: int) -> int:
+    """Delete up to ``limit`` of the member's rows that ``read_below`` says as well; returns how many."""
+    return await changed(db, _DROP, org_id, user_id, limit)
 
 
 async def read_what_was_old(db: Connection, org_id: str) -> None:

@@ -208,7 +208,7 @@ async def _touched(db: Any) -> None:
 async def _read_marks(db: Any) -> None:
     (kim,) = await read_queries.members_after(db, ("", ""), TAKEN, TAKEN)
     assert kim.crowded
-    await read_queries.fold(db, ORG, "kim", 0)
+    await read_queries.move(db, ORG, "kim", 0, TAKEN)
 
 
 async def _unanswered(db: Any) -> None:

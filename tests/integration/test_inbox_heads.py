@@ -18,7 +18,6 @@ from libs.common.kafka.records import RawRecord, Received
 from services.inbox.conversation_queries import mark_read, one
 from services.inbox.heads import refresh
 from services.inbox.notices import Notices
-from services.inbox.read_marks import ReadMarks
 from services.inbox.reading import Reads
 from services.inbox.touched import tell_touched
 from services.inbox.worker import WorkerDeps, on_changes, on_updates
@@ -256,36 +255,6 @@ async def test_of_several_threads_that_become_one_all_must_have_been_read(garage
             await merge_customers(db, [Merge(garage.org, first, third), Merge(garage.org, second, third)])
         rows = {user: await one(db, garage.org, id_, kept, garage.now) for user, id_ in readers.items()}
     assert {user: row is not None and row.unread for user, row in rows.items()} == {"all": False, "most": True}
-
-
-async def test_what_a_member_has_read_is_kept_in_few_rows(garage: InboxWorld) -> None:
-    """Below the first message that they have not read no row is needed."""
-    async with garage.pool.acquire() as db:
-        await db.execute(
-            "insert into orgs (org_id, name, upserted_at) values ('rows', 'Rows', now()) on conflict do nothing"
-        )
-        await db.execute(
-            "insert into members (org_id, user_id, first_seen_at, seen_at) values ('rows', 'kim', now(), now())"
-        )
-        await db.execute(
-            "insert into conversation_heads (conversation_id, org_id, last_at, channel, last_sequence,"
-            " inbound_sequence) select ('00000000-0000-7000-9000-' || lpad(i::text, 12, '0'))::uuid, 'rows',"
-            " now(), 'whatsapp', 1000000 + i, 1000000 + i from generate_series(1, 300) i"
-        )
-        await db.execute("select setval('message_sequence', 1000400)")
-        await db.execute(
-            "insert into member_reads (org_id, user_id, conversation_id, read_sequence) select 'rows', 'kim',"
-            " conversation_id, inbound_sequence from conversation_heads"
-            " where org_id = 'rows' and inbound_sequence <> 1000250"
-        )
-    marks, unread = ReadMarks(garage.pool), "select read_below from members where org_id = 'rows'"
-    await marks.fold()  # the first round only notes how far messages are
-    async with garage.pool.acquire() as db:
-        assert await db.fetchval(unread) == 0
-    await marks.fold()
-    async with garage.pool.acquire() as db:
-        assert await db.fetchval(unread) == 1_000_249
-        assert await db.fetchval("select count(*) from member_reads where org_id = 'rows'") == 50
 
 
 async def test_a_changed_name_is_found_also_before_ingest_has_stored_it(garage: InboxWorld) -> None:
