@@ -8,7 +8,8 @@ Rule 2: an unread episode begins with the oldest message of the customer that no
 Rule 3: before a conversation is told, its head is computed anew behind its lock. So nothing is told that was read or
         answered while the worker was away.
 Rule 4: a round looks at some organisations and goes on behind them the next time, and each has the same share of it. So
-        a flood in one delays no other for long, and a round costs the same however many conversations wait.
+        a flood in one delays no other for long, and a round costs the same however many conversations wait. A step that
+        is too slow for a statement is followed by smaller ones.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import assert_never
 
+from libs.common.bisection import AdaptiveBatchSize
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.events.notices import ConversationUnread, DeliveryFailed
@@ -46,7 +48,7 @@ NEWEST = 2**63 - 1
 """Above the number of every notice."""
 _ORGANISATIONS = 100
 _AT_ONCE = 200
-"""Conversations of one step, and notices that are published at once."""
+"""Conversations of one step at most, and notices that are published at once."""
 _STEPS = 20
 """Steps of one round."""
 
@@ -64,7 +66,7 @@ class Bell:
 class Notices:
     """``rule`` is how windows are judged. ``reads`` are the connections for what people read.
 
-    ``_after``: the organisation behind which the next step looks.
+    ``_after``: the organisation behind which the next step looks. ``_portion``: how many conversations it takes.
     """
 
     pool: Pool
@@ -73,6 +75,7 @@ class Notices:
     rule: WindowRule
     reads: Reads
     _after: str = field(default="")
+    _portion: AdaptiveBatchSize = field(default_factory=lambda: AdaptiveBatchSize(_AT_ONCE))
 
     @property
     def tasks(self) -> Mapping[str, Task]:
@@ -93,13 +96,19 @@ class Notices:
 
     async def escalate(self) -> None:
         """Tell of conversations that have been unread for longer than their organisations' policies say."""
-        told = 0
-        for _step in range(_STEPS):
-            told += await self._step()
+        told = steps = 0
+
+        async def step(size: int) -> int:
+            nonlocal told, steps
+            steps += 1
+            told += await self._step(size)
             if not self._after:  # all organisations were looked at
                 if not told:
-                    return
+                    return 0
                 told = 0
+            return size if steps < _STEPS else 0
+
+        await self._portion.until_done(step)
 
     async def publish_left(self) -> None:
         """Publish what was stored and is not known to be published."""
@@ -134,18 +143,18 @@ class Notices:
         async with self.pool.acquire() as db:
             await queries.switch(db, org_id, user_id, failures=failures)
 
-    async def _step(self) -> int:
-        """Look at the next organisations; how many conversations were told."""
-        now = self.now()
+    async def _step(self, size: int) -> int:
+        """Look at the next organisations, about ``size`` conversations; how many were told."""
+        now, organisations = self.now(), min(size, _ORGANISATIONS)
         async with self.pool.acquire() as db:
-            found = await queries.organisations_after(db, self._after, _ORGANISATIONS)
-        self._after = found[-1].org_id if len(found) == _ORGANISATIONS else ""
+            found = await queries.organisations_after(db, self._after, organisations)
+        self._after = found[-1].org_id if len(found) == organisations else ""
         latest = {one.org_id: now - inbox_policy_of(one.policy).escalate_after for one in found}
         before = {one.org_id: latest[one.org_id] for one in found if one.unread_since <= latest[one.org_id]}
         if not before:
             return 0
         async with self.pool.acquire() as db, db.transaction():
-            heads = await refresh(db, await queries.overdue(db, before, max(1, _AT_ONCE // len(before))), self.rule)
+            heads = await refresh(db, await queries.overdue(db, before, max(1, size // len(before))), self.rule)
             due = [
                 (head.org_id, head.conversation_id, head.unread_since)
                 for head in heads

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 from uuid import UUID
 
+from libs.common.bisection import AdaptiveBatchSize
 from libs.common.db.pool import Pool
 from libs.common.directory import touched
 from services.inbox import feed_queries
@@ -28,20 +29,26 @@ async def tell_touched(
 ) -> None:
     """Tell of the conversations of all touched customers, by organisation, in turn. Replicas share the work.
 
+    A portion that is too slow for a statement is halved.
+
     ``send_open`` sends by policy what waits in these conversations (``ParkedTexts``). At rest this is one round trip.
     """
     async with pool.acquire() as db:
         if not await touched.any_touched(db):
             return
     after = ""
-    while True:
+
+    async def some(share: int) -> int:
+        nonlocal after
         async with pool.acquire() as db, db.transaction():
-            found = await touched.take(db, after, _ORGANISATIONS, _SHARE)
+            found = await touched.take(db, after, _ORGANISATIONS, share)
             if keys := [(org_id, id_) for org_id, id_ in found if id_ is not None]:
                 await send_open(keys)  # on a connection of its own, before heads are locked
                 await refresh(db, keys, rule)
                 await write_customers(db, keys)
                 await feed_queries.add(db, [Change(*key, None, "conversation") for key in keys])
-        if not found and not after:
-            return
+        over = not found and not after
         after = found[-1][0] if found else ""
+        return 0 if over else share
+
+    await AdaptiveBatchSize(_SHARE).until_done(some)

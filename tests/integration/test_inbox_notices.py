@@ -23,6 +23,10 @@ from tests.support.notices import Served, Told, a_garage, many_unread, rows
 from tests.support.published import published_on
 from tests.support.topics import OwnTopics
 
+_SLOW = """
+create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.006); return new; end $$;
+create trigger slow before update on conversation_heads for each row execute function slow()
+"""
 STEPS = 6
 """More than a round on one conversation has."""
 
@@ -216,11 +220,28 @@ async def test_a_flood_in_one_organisation_does_not_delay_another(served: Served
     await many_unread(flooded, 400)
     _, thread = await quiet.customer()
     await quiet.hears(thread, ago=31 * MINUTE)
-    await quiet.notices()._step()
+    await quiet.notices()._step(200)
     assert len(await quiet.events()) == 1
     assert len(await quiet.events(flooded.org)) < 400
     await quiet.round()
     assert len(await quiet.events(flooded.org)) == 400
+
+
+async def test_conversations_are_told_in_smaller_steps_where_one_is_too_slow_for_a_statement(
+    served: Served, database: str
+) -> None:
+    """The same step was tried in each round: no organisation's staff were told anything any more."""
+    async with open_pool(database, application_name="test", size=2, command_seconds=0.5) as pool:
+        slow = Served(pool, served.producer, served.published)
+        garages = [await a_garage(slow, f"{name}-{uuid4().hex[:8]}") for name in "abcd"]
+        for garage in garages:
+            await many_unread(garage, 50)
+        async with pool.acquire() as db:
+            await db.execute(_SLOW)
+        notices = garages[0].notices()
+        for _round in range(2):
+            await notices.escalate()
+        assert [len(await garage.events()) for garage in garages] == [50] * 4
 
 
 @pytest.mark.proof

@@ -20,6 +20,12 @@ from tests.support.ingest import now
 
 KIM, LEE = (uuid4() for _ in range(2))
 NUMBER = "106400000000001"
+_CUSTOMERS = "insert into customers (org_id, origin) select $1, 'inbound' from generate_series(1, 50)"
+_CONVERSATIONS = "insert into conversations (org_id, customer_id) select org_id, customer_id from customers"
+_SLOW = """
+create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.006); return new; end $$;
+create trigger slow before update on conversation_heads for each row execute function slow()
+"""
 
 
 @pytest_asyncio.fixture
@@ -119,6 +125,22 @@ async def test_customers_without_a_conversation_delay_nobody(pool: Pool) -> None
         assert await db.fetchval("select count(*) from touched_customers") == 0
         told = [row["conversation_id"] for row in await db.fetch("select conversation_id from inbox_changes")]
     assert told == [KIM]
+
+
+async def test_changes_go_in_smaller_portions_where_one_is_too_slow_for_a_statement(database: str) -> None:
+    """The same portion was tried in each round: nobody was told anything any more."""
+    async with open_pool(database, application_name="test", size=2, command_seconds=0.5) as pool:
+        async with pool.acquire() as db, db.transaction():
+            for org_id, number in (("acme", NUMBER), ("bolt", "106400000000002")):
+                await world.an_org(db, org_id, number, sms_number=None, portal_host=None)
+                await db.execute(_CUSTOMERS, org_id)
+            await db.execute(_CONVERSATIONS)
+            await db.execute(_SLOW)
+            await touch(db, [tuple(row) for row in await db.fetch("select org_id, customer_id from customers")])
+        await tell_touched(pool, RULE, nothing_waits)
+        async with pool.acquire() as db:
+            assert await db.fetchval("select count(*) from touched_customers") == 0
+            assert await db.fetchval("select count(*) from inbox_changes") == 100
 
 
 async def test_a_change_stays_where_what_waits_for_it_could_not_be_sent(pool: Pool) -> None:
