@@ -177,6 +177,27 @@ async def test_twilio_may_count_whole_days_and_what_is_still_coming_is_left(twil
         await runner.cleanup()
 
 
+async def test_what_was_received_is_read_no_further_than_it_is_asked_for(twilio: MakeTwilio) -> None:
+    """A filter by whole days lists all of a busy day, which has more pages than are read."""
+    since, asked = utc_now().replace(microsecond=0), 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        at = format_datetime(since + timedelta(seconds=3 - asked))
+        shown = {"sid": f"SM{asked}", "direction": "inbound", "status": "received", "from": CUSTOMER, "to": SENDER}
+        more = f"{request.path}?Page={asked}"
+        return web.json_response({"messages": [shown | {"date_sent": at}], "next_page_uri": more})
+
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", answer)
+    async with TestServer(app) as server:
+        provider = twilio(base_url=f"http://{server.host}:{server.port}", page_size=1)
+        found = await provider.list_received(to=SENDER, since=since)
+    assert [sms.provider_id for sms in found] == ["SM1", "SM2", "SM3"]
+    assert asked == 4
+
+
 @pytest.mark.parametrize("mode", ["server_error", "stall", "drop_answer", "reset"])
 async def test_what_may_have_been_sent_is_never_called_unsent(
     twilio: MakeTwilio, sandbox: SandboxClient, mode: Any

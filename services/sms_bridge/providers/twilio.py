@@ -221,11 +221,15 @@ class Twilio:
     async def list_received(self, *, to: str, since: datetime) -> Sequence[ReceivedSms]:
         """See ``SmsLookup.list_received``. What was received has its date from the beginning, so Twilio can filter.
 
-        Twilio documents days alone for the filter: what is older than the time of ``since`` is left out here.
+        Twilio documents days alone for the filter: what is older than the time of ``since`` is left out here, and the
+        first page of nothing else is the last one read.
         """
         found: list[ReceivedSms] = []
         async for body in self._bodies({"To": to, "DateSent>": since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}):
-            found += [sms for sms in read_received(body, to) if sms.at >= since]
+            page = read_received(body, to)
+            found += [sms for sms in page if sms.at >= since]
+            if page and all(sms.at < since for sms in page):
+                break
         return found
 
     async def callback_of(self, sms: ReceivedSms, received_at: datetime) -> tuple[bytes, bytes]:
