@@ -139,7 +139,7 @@ HEADERS = st.sampled_from(
 )
 TRACK_BUTTONS = '[{"type": "QUICK_REPLY"}, {"type": "URL", "url": "https://acme.example/{{1}}"}]'
 BUTTONS = st.sampled_from([None, "null", "null", "null", TRACK_BUTTONS, '[{"type": "COPY_CODE"}]'])
-TEMPLATES = st.builds(
+TEMPLATES = st.just(FALLBACK) | st.builds(
     lambda parameters, header, buttons: FALLBACK | {"parameters": parameters, "header": header, "buttons": buttons},
     PARAMETERS,
     HEADER_VALUES,
@@ -155,31 +155,51 @@ CONTENTS = st.one_of(
     TEMPLATES.map(lambda fields: fields | {"kind": "template"}),
     st.just(BRIDGE),
 )
-INTENTS = st.one_of(
-    st.builds(
-        lambda first, changes: (a_first_contact if first else an_intent)(**changes),
-        st.booleans(),
-        st.fixed_dictionaries(
-            {
-                "actor": ACTORS,
-                "content": CONTENTS,
-                "channel": st.sampled_from(["auto", "whatsapp", "sms", "portal"]),
-                "fallback_template": st.none() | TEMPLATES,
-                "expires_at": st.none() | INSTANTS,
-                "purpose": PURPOSES,
-                "reply_to": st.sampled_from([None, OTHER]),
-            }
-        ),
+
+
+def _a_few_of(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """Values of at most four of the fields: where all are drawn, one of them ends nearly every decision early."""
+    names = st.lists(st.sampled_from(sorted(fields)), max_size=4, unique=True)
+    return names.flatmap(lambda some: st.fixed_dictionaries({name: fields[name] for name in some}))
+
+
+USUAL_INTENTS: list[dict[str, Any]] = [
+    {},
+    {"fallback_template": FALLBACK},
+    {"channel": "sms"},
+    {"channel": "sms", "content": IMAGE},
+    {"channel": "sms", "content": FOUR_SEGMENTS},
+    {"content": TEMPLATE},
+    {"content": TEMPLATE, "purpose": "transactional"},
+    {"content": BRIDGE, "actor": {"kind": "staff", "user_id": "u1", "capabilities": ["messages.send"]}},
+]
+WELL_FORMED = st.builds(
+    lambda make, usual, changes: make(**usual | changes),
+    st.sampled_from([an_intent, an_intent, a_first_contact]),
+    st.sampled_from(USUAL_INTENTS),
+    _a_few_of(
+        {
+            "actor": ACTORS,
+            "content": CONTENTS,
+            "channel": st.sampled_from(["auto", "whatsapp", "sms", "portal"]),
+            "fallback_template": st.none() | TEMPLATES,
+            "expires_at": st.none() | INSTANTS,
+            "purpose": PURPOSES,
+            "reply_to": st.sampled_from([None, OTHER]),
+        }
     ),
-    st.builds(
-        lambda phone: a_first_contact(to={"phone_number_id": "1", "phone": phone}),
-        st.sampled_from(["07700", "00447700900999", "x"]),
-    ),
-    st.builds(
-        lambda reason, created_at: a_bad_intent(reason=reason, created_at=created_at),
-        st.sampled_from(["invalid_intent", "unsupported_content"]),
-        st.none() | INSTANTS,
-    ),
+)
+ODD_PHONE = st.builds(
+    lambda phone: a_first_contact(to={"phone_number_id": "1", "phone": phone}),
+    st.sampled_from(["07700", "00447700900999", "x"]),
+)
+BAD = st.builds(
+    lambda reason, created_at: a_bad_intent(reason=reason, created_at=created_at),
+    st.sampled_from(["invalid_intent", "unsupported_content"]),
+    st.none() | INSTANTS,
+)
+INTENTS: st.SearchStrategy[Intent | BadIntent] = st.sampled_from([*[WELL_FORMED] * 16, ODD_PHONE, BAD]).flatmap(
+    lambda kind: kind
 )
 PHONES = st.sampled_from(
     [
@@ -187,54 +207,53 @@ PHONES = st.sampled_from(
         *("+88213000001", "+870772001234", "+449098790000"),
     ]
 )
-FACTS = st.builds(
-    Facts,
-    window_length=st.sampled_from([DAY, timedelta(seconds=8)]),
-    margin=st.sampled_from([timedelta(0), MARGIN]),
-    org_name=st.sampled_from([None, "AcmeMotors", "AcmeMotors"]),
-    credit_exhausted=st.sampled_from([None, True, False]),
-    sms_number=st.sampled_from([None, "+447700900001", "+447700900001"]),
-    sms_active=st.booleans(),
-    sms_countries=st.sampled_from([None, ("GB",), ("GB",), ("JE",), ("IE", "US"), ()]),
-    sms_spent=st.sampled_from([None, 0, 0, 497, 498, 499, 500, 501]),
-    sms_daily_segments=st.sampled_from([None, 500, 500, 0]),
-    sms_answers_hour=st.sampled_from([0, 0, 5, 6]),
-    sms_answers_day=st.sampled_from([0, 0, 19, 20]),
-    sms_hourly_answers=st.sampled_from([None, 6, 6, 0]),
-    sms_segments=st.sampled_from([None, 1, 3]),
-    sms_estimate=st.sampled_from([None, "0.04 GBP"]),
-    portal_host=st.sampled_from([None, "tflow.link"]),
-    phone_number_id=st.sampled_from([None, "106400000000001", "106400000000001", "106400000000001"]),
-    display_number=st.just("+447700900123"),
-    conversation_id=st.sampled_from([None, CONVERSATION, CONVERSATION, CONVERSATION]),
-    wa_id=st.sampled_from([None, "447700900999"]),
-    bsuid=st.sampled_from([None, "GB.1"]),
-    wa_id_at=st.none() | INSTANTS,
-    bsuid_at=st.none() | INSTANTS,
-    phone_at=st.none() | INSTANTS,
-    last_customer_at=st.none() | INSTANTS,
-    identity_changed_at=st.none() | INSTANTS,
-    doubt=st.sampled_from([timedelta(0), DOUBT, DOUBT]),
-    first_refused_at=st.none() | INSTANTS,
-    last_refused_at=st.none() | INSTANTS,
-    last_inbound_channel=st.sampled_from([None, "whatsapp", "sms", "portal"]),
-    last_inbound_at=st.none() | INSTANTS,
-    customer_id=st.sampled_from([None, OTHER]),
-    erased=st.sampled_from([False] * 9 + [True]),
-    phone=PHONES,
-    no_phone_until=st.none() | INSTANTS,
-    sms_stopped_until=st.none() | INSTANTS,
-    contacted=st.booleans(),
-    sms_explicit=st.booleans(),
-    whatsapp_consent=st.sampled_from([True, True, False]),
-    sms_consent=st.booleans(),
-    marketing_consent=st.booleans(),
-    transactional_consent=st.sampled_from([True, True, False]),
-    service_reminders_consent=st.sampled_from([True, True, False]),
-    held_until=st.none() | INSTANTS,
-    quoted=st.sampled_from([None, "wamid.1"]),
-    reply_unknown=st.sampled_from([False, False, False, False, True]),
-    template=st.none()
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "window_length": st.sampled_from([DAY, timedelta(seconds=8)]),
+    "margin": st.sampled_from([timedelta(0), MARGIN]),
+    "org_name": st.sampled_from([None, "AcmeMotors", "AcmeMotors"]),
+    "credit_exhausted": st.sampled_from([None, True, False]),
+    "sms_number": st.sampled_from([None, "+447700900001", "+447700900001"]),
+    "sms_active": st.booleans(),
+    "sms_countries": st.sampled_from([None, ("GB",), ("GB",), ("JE",), ("IE", "US"), ()]),
+    "sms_spent": st.sampled_from([None, 0, 0, 497, 498, 499, 500, 501]),
+    "sms_daily_segments": st.sampled_from([None, 500, 500, 0]),
+    "sms_answers_hour": st.sampled_from([0, 0, 5, 6]),
+    "sms_answers_day": st.sampled_from([0, 0, 19, 20]),
+    "sms_hourly_answers": st.sampled_from([None, 6, 6, 0]),
+    "sms_segments": st.sampled_from([None, 1, 3]),
+    "sms_estimate": st.sampled_from([None, "0.04 GBP"]),
+    "portal_host": st.sampled_from([None, "tflow.link"]),
+    "phone_number_id": st.sampled_from([None, "106400000000001", "106400000000001", "106400000000001"]),
+    "display_number": st.just("+447700900123"),
+    "conversation_id": st.sampled_from([None, CONVERSATION, CONVERSATION, CONVERSATION]),
+    "wa_id": st.sampled_from([None, "447700900999"]),
+    "bsuid": st.sampled_from([None, "GB.1"]),
+    "wa_id_at": st.none() | INSTANTS,
+    "bsuid_at": st.none() | INSTANTS,
+    "phone_at": st.none() | INSTANTS,
+    "last_customer_at": st.none() | INSTANTS,
+    "identity_changed_at": st.none() | INSTANTS,
+    "doubt": st.sampled_from([timedelta(0), DOUBT, DOUBT]),
+    "first_refused_at": st.none() | INSTANTS,
+    "last_refused_at": st.none() | INSTANTS,
+    "last_inbound_channel": st.sampled_from([None, "whatsapp", "sms", "portal"]),
+    "last_inbound_at": st.none() | INSTANTS,
+    "customer_id": st.sampled_from([None, OTHER]),
+    "erased": st.sampled_from([False] * 9 + [True]),
+    "phone": PHONES,
+    "no_phone_until": st.none() | INSTANTS,
+    "sms_stopped_until": st.none() | INSTANTS,
+    "contacted": st.booleans(),
+    "sms_explicit": st.booleans(),
+    "whatsapp_consent": st.sampled_from([True, True, False]),
+    "sms_consent": st.booleans(),
+    "marketing_consent": st.booleans(),
+    "transactional_consent": st.sampled_from([True, True, False]),
+    "service_reminders_consent": st.sampled_from([True, True, False]),
+    "held_until": st.none() | INSTANTS,
+    "quoted": st.sampled_from([None, "wamid.1"]),
+    "reply_unknown": st.sampled_from([False, False, False, False, True]),
+    "template": st.none()
     | st.builds(
         TemplateFacts,
         st.sampled_from(["APPROVED", "APPROVED", "PAUSED"]),
@@ -244,16 +263,34 @@ FACTS = st.builds(
         st.none() | HEADERS,
         st.none() | BUTTONS,
     ).map(lambda found: found if found.header and found.buttons else replace(found, header=None, buttons=None)),
-    slot_holder=st.sampled_from([None, INTENT_ID, OTHER]),
-    id_taken=st.sampled_from([False, False, False, False, True]),
-    marked_at=st.none() | INSTANTS,
-    marked_until=st.none() | INSTANTS,
-    marketing_limited_until=st.none() | INSTANTS,
-    refusals=st.lists(
+    "slot_holder": st.sampled_from([None, INTENT_ID, OTHER]),
+    "id_taken": st.sampled_from([False, False, False, False, True]),
+    "marked_at": st.none() | INSTANTS,
+    "marked_until": st.none() | INSTANTS,
+    "marketing_limited_until": st.none() | INSTANTS,
+    "refusals": st.lists(
         st.sampled_from(
             ["window_closed", "unreachable", "template_refused", "transient", "throttled", "account", "portal_unread"]
         ),
         max_size=2,
     ).map(tuple),
-    first_decided_at=st.none() | INSTANTS,
+    "first_decided_at": st.none() | INSTANTS,
+}
+MARKED: dict[str, Any] = {"marked_at": NOW - timedelta(hours=1), "marked_until": NOW + DAY}
+USUAL_FACTS: list[dict[str, Any]] = [
+    *({}, {}, {}, MARKED, MARKED | {"first_decided_at": NOW - timedelta(hours=2)}),
+    {"whatsapp_consent": False},
+    {"transactional_consent": False, "template": replace(CAR_READY, category="MARKETING")},
+    {"sms_consent": False},
+    {"credit_exhausted": True},
+    {"held_until": NOW + DAY},
+    {"slot_holder": OTHER},
+    {"reply_unknown": True},
+]
+NEARLY_USUAL = st.builds(
+    lambda make, usual, changes: make(**usual | changes),
+    st.sampled_from([some_facts, closed_facts]),
+    st.sampled_from(USUAL_FACTS),
+    _a_few_of(FIELDS),
 )
+FACTS = st.sampled_from([*[NEARLY_USUAL] * 9, st.builds(Facts, **FIELDS)]).flatmap(lambda kind: kind)
