@@ -126,7 +126,7 @@ def advance(state: MessageState, event: Reached | Failed) -> MessageState:
     times = {"sent": sent_at, "delivered": delivered_at, "read": read_at}
     if not moves and times[status] is not None:
         return state
-    times[status] = times[status] or event.at
+    times[status] = event.at
     return MessageState(
         status if moves else state.status,
         attempt,

@@ -5,9 +5,10 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.thread.message_status import Failed, MessageState, Reached, advance
+from libs.common.thread.message_status import Failed, MessageState, ProviderStatus, Reached, advance
 
 T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)
+NUMBER = "106400000000001"
 Event = Reached | Failed
 HEIGHT = {"pending": 0, "sent": 1, "delivered": 2, "read": 3}
 
@@ -80,6 +81,11 @@ def test_proof_wins_over_a_failure_that_the_provider_told_and_the_failure_stays_
     assert (read.reason, read.provider_code, read.failed_at) == ("provider_refused", "131000", T0)
 
 
+def test_a_sent_message_may_still_fail() -> None:
+    last = walk([Reached(1, "sent", T0), Failed(1, "provider_refused", "131026", T0)])[-1]
+    assert (last.status, last.seq, last.provider_code) == ("failed", 2, "131026")
+
+
 def test_a_sent_that_comes_after_a_failure_proves_nothing() -> None:
     assert walk([Failed(1, "provider_refused", "131000", T0), Reached(1, "sent", T0)])[-1].status == "failed"
 
@@ -88,6 +94,12 @@ def test_a_local_failure_is_overwritten_by_read_alone() -> None:
     bridged = Failed(1, "window_expired_bridge_sent", None, T0)
     assert walk([bridged, Reached(1, "delivered", T0)])[-1].status == "failed"
     assert walk([bridged, Reached(1, "read", T0)])[-1].status == "read"
+
+
+def test_what_an_earlier_attempt_left_in_the_times_stops_no_later_one() -> None:
+    second = MessageState("pending", 2, delivered_at=T0)
+    later = advance(second, Reached(2, "delivered", T0 + timedelta(1)))
+    assert (later.status, later.at) == ("delivered", T0 + timedelta(1))
 
 
 def test_an_earlier_attempt_that_reached_the_customer_is_proof_for_the_message() -> None:
@@ -115,6 +127,14 @@ def test_seq_grows_by_one_exactly_when_the_status_moves(events: Sequence[Event])
         assert after.seq - before.seq == (before.status != after.status)
 
 
+@given(histories)
+def test_a_status_has_the_time_of_the_event_that_moved_the_message_to_it(events: Sequence[Event]) -> None:
+    states = walk(events)
+    assert states[0].at is None
+    for event, (before, after) in zip(events, pairwise(states), strict=True):
+        assert after.at == (before.at if after.status == before.status else event.at)
+
+
 @given(histories, st.one_of(reached, failed))
 def test_a_repeated_event_leaves_the_very_state(events: Sequence[Event], event: Event) -> None:
     once = advance(walk(events)[-1], event)
@@ -137,3 +157,18 @@ def test_what_was_read_stays_read_whatever_fails_later_and_was_refused_before(
     assert (read.status, read.seq) == ("read", state.seq + (state.status != "read"))
     for event in after:
         assert advance(read, event) == read
+
+
+def a_provider_status(status: str, at: datetime = T0) -> ProviderStatus:
+    return ProviderStatus("whatsapp", "meta", NUMBER, "wamid.1", status, at)
+
+
+@given(st.permutations(["sent", "delivered", "read", "failed"]))
+def test_statuses_of_one_second_are_taken_in_the_order_in_which_a_message_moves(words: Sequence[str]) -> None:
+    taken = sorted(map(a_provider_status, words), key=lambda one: one.order)
+    assert [one.status for one in taken] == ["sent", "delivered", "read", "failed"]
+    assert a_provider_status("failed").order < a_provider_status("sent", T0 + timedelta(seconds=1)).order
+
+
+def test_a_status_is_of_the_message_that_its_provider_knows_by_this_account_and_id() -> None:
+    assert a_provider_status("sent").id == a_provider_status("read").id == ("meta", NUMBER, "wamid.1")
