@@ -112,7 +112,7 @@ class UnknownFault:
     """
 
 
-Fault = (
+KnownFault = (
     AccountFault
     | TemplateGone
     | TemplateNeedsSync
@@ -122,8 +122,8 @@ Fault = (
     | TransientFault
     | WindowClosed
     | Throttled
-    | UnknownFault
 )
+Fault = KnownFault | UnknownFault
 
 
 def reroute_reason(fault: Fault, *, template: bool) -> RefusalReason | None:  # noqa: PLR0911 -- one return per class

@@ -14,6 +14,7 @@ Source: https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-co
 ``tests/data/graph``.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
@@ -25,6 +26,7 @@ from libs.common.faults import (
     ContentFault,
     CountryClosed,
     Fault,
+    KnownFault,
     RecipientFault,
     TemplateGone,
     TemplateNeedsSync,
@@ -60,9 +62,10 @@ def classify(account: str, status: int, body: object, after: timedelta | None = 
 
     ``after`` is the wait that the answer asked for. ``template``: a template was sent.
     """
-    if _is_success(status) and (wamid := _wamid(body)) is not None:
-        return Accepted(account, wamid, *_recipient(body))
-    error = body.get("error") if isinstance(body, dict) else None
+    fields = body if isinstance(body, dict) else {}
+    if _is_success(status) and (wamid := _wamid(fields)) is not None:
+        return Accepted(account, wamid, *_recipient(fields))
+    error = fields.get("error")
     if not isinstance(error, dict):
         return _by_status(status, after, answered=False)
     code = _code(error.get("code"))
@@ -71,14 +74,12 @@ def classify(account: str, status: int, body: object, after: timedelta | None = 
     if code == INVALID_PARAMETER and _code(error.get("error_subcode")) == WRONG_NUMBER_ID:
         return RetryLater("account", MENDING, code, after, fault=True)
     fault = fault_of(code)
-    return (
-        _unlisted(status, code, error, after, template)
-        if isinstance(fault, UnknownFault)
-        else _of(fault, code, after, template)
-    )
+    if isinstance(fault, UnknownFault):
+        return _unlisted(status, code, error, after, template)
+    return _of(fault, code, after, template)
 
 
-def _of(fault: Fault, code: str, after: timedelta | None, template: bool) -> SendOutcome:  # noqa: FBT001, PLR0911 -- one return per class
+def _of(fault: KnownFault, code: str, after: timedelta | None, template: bool) -> SendOutcome:  # noqa: FBT001, PLR0911 -- one return per class
     match fault:
         case AccountFault("templates"):
             return RetryLater("templates", backoff_policies.SPAM, code, after, fault=True)
@@ -94,8 +95,6 @@ def _of(fault: Fault, code: str, after: timedelta | None, template: bool) -> Sen
             return replace(later, reroute="template_refused") if template else later
         case TransientFault(outage=outage):
             return Unknown(code, answered=template and not outage)
-        case UnknownFault():
-            return Unknown(code, answered=True)
         case (
             WindowClosed() | TemplateGone() | TemplateNeedsSync() | RecipientFault() | ContentFault() | CountryClosed()
         ):
@@ -136,19 +135,19 @@ def _by_status(status: int, after: timedelta | None, *, answered: bool) -> SendO
     return Unknown(said)
 
 
-def _wamid(body: object) -> str | None:
-    sent = body.get("messages") if isinstance(body, dict) else None
+def _wamid(fields: Mapping[str, object]) -> str | None:
+    sent = fields.get("messages")
     first = sent[0] if isinstance(sent, list) and sent else None
     wamid = first.get("id") if isinstance(first, dict) else None
     return wamid if isinstance(wamid, str) and wamid else None
 
 
-def _recipient(body: object) -> tuple[str | None, str | None]:
+def _recipient(fields: Mapping[str, object]) -> tuple[str | None, str | None]:
     """wa_id (digits) and BSUID of the one contact in the answer.
 
     They are Meta's own and may differ from the address that the message was sent to.
     """
-    contacts = body.get("contacts") if isinstance(body, dict) else None
+    contacts = fields.get("contacts")
     if not isinstance(contacts, list) or len(contacts) != 1 or not isinstance(contact := contacts[0], dict):
         return None, None
     number, bsuid = from_wa_id(contact.get("wa_id")), contact.get("user_id")

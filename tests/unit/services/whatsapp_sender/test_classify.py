@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.common.events.content import MAX_ID
 from libs.common.sending.outcomes import MENDING, Accepted, Refused, Rerouted, RetryLater, SendOutcome, Unknown
 from services.whatsapp_sender import backoff_policies
 from services.whatsapp_sender.backoff_policies import asked_wait
@@ -215,18 +216,60 @@ def test_a_template_whose_media_cannot_be_fetched_is_decided_again_after_its_tri
     assert (outcome.limit, outcome.reroute) == (backoff_policies.MEDIA_TRIES, "template_refused")
 
 
+@pytest.mark.parametrize("code", [True, "", "\u00b2", "-5", "1.5", "x", "9" * 5000, 1.5, None, [131047]])
+def test_what_is_no_number_is_no_code(code: object) -> None:
+    assert classify(NUMBER, 400, {"error": {"code": code}}, template=False) == RetryLater(
+        "message", backoff_policies.STRAY, "400"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "outcome"),
+    [
+        (400, {"code": 32}, busy("32")),
+        (400, {"code": 131009, "error_subcode": 33}, Refused("131009")),
+        (408, {"code": 139999}, Unknown("139999")),
+        (429, {"code": 139999}, RetryLater("account", backoff_policies.THROUGHPUT, "139999")),
+    ],
+)
+def test_an_answer_that_nobody_has_seen_yet_is_read_by_the_same_rules(
+    status: int, error: dict[str, int], outcome: SendOutcome
+) -> None:
+    assert classify(NUMBER, status, {"error": error}, template=False) == outcome
+
+
+def test_without_a_code_the_status_says_whether_the_message_was_processed() -> None:
+    def read(status: int) -> SendOutcome:
+        return classify(NUMBER, status, None, template=False)
+
+    assert read(429) == RetryLater("account", backoff_policies.THROUGHPUT, "429")
+    refused = set(range(300, 500)) - {408, 429}
+    assert [read(status) for status in refused] == [stray(str(status)) for status in refused]
+    unclear = set(range(100, 600)) - refused - {429}
+    assert [read(status) for status in unclear] == [Unknown(str(status)) for status in unclear]
+
+
+@pytest.mark.parametrize("status", [199, 300, 400, 500])
+def test_an_id_beside_another_status_than_success_is_no_acceptance(status: int) -> None:
+    assert not isinstance(classify(NUMBER, status, {"messages": [{"id": WAMID}]}, template=False), Accepted)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["error", "messages", "id", "code", "x"]), inner),
 )
 
 
-@given(st.integers(100, 599), JSON)
+ANSWERS = JSON | JSON.map(lambda id_: {"messages": [{"id": id_}]}) | JSON.map(lambda code: {"error": {"code": code}})
+
+
+@given(st.integers(100, 599) | st.just(200), ANSWERS)
 def test_no_answer_breaks_the_reading(status: int, body: Any) -> None:
     outcome = classify(NUMBER, status, body, template=False)
     assert isinstance(outcome, Accepted | RetryLater | Rerouted | Refused | Unknown)
     if isinstance(outcome, Accepted):
         assert 200 <= status < 300
+        assert isinstance(outcome.provider_id, str)
         assert outcome.provider_id
 
 
@@ -245,6 +288,8 @@ def test_success_and_server_errors_without_a_known_code_are_never_called_unproce
         ([{"wa_id": "447700900999", "user_id": "GB.1"}], ("447700900999", "GB.1")),
         ([{"wa_id": "447700900998"}, {"wa_id": "447700900999"}], (None, None)),
         ([{"wa_id": 5, "user_id": ""}], (None, None)),
+        ([{"user_id": "a" * MAX_ID}], (None, "a" * MAX_ID)),
+        ([{"user_id": "a" * (MAX_ID + 1)}], (None, None)),
         (["447700900999"], (None, None)),
         ([], (None, None)),
         ({"wa_id": "447700900999"}, (None, None)),
