@@ -98,10 +98,12 @@ def test_a_character_outside_the_alphabet_has_no_price_and_is_not_named() -> Non
         ("€" * 80, 1),
         ("€" * 81, 2),
         ("a" * 152 + "€" + "a" * 152, 3),  # 306 septets, but the escape pair moves to the second part
+        ("a" * 151 + "€" + "a" * 153, 2),  # two parts that are full
         ("ç" * 70, 1),
         ("ç" * 71, 2),
         ("🚗" * 35, 1),
         ("🚗" * 36, 2),
+        ("🚗" * 33 + "ç" + "🚗" * 33 + "ç", 2),  # two parts that are full
         ("🚗" * 67, 3),  # 134 units, but 33 pairs are all that 67 units hold
     ],
 )

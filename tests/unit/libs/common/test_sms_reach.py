@@ -2,7 +2,8 @@
 
 import pytest
 
-from libs.common.sms_reach import may_be_personal, takes_sms
+from libs.common.sms_reach import is_allowed, may_be_personal, obstacle, takes_sms
+from tests.unit.services.router.builders import NOW, closed_facts
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,39 @@ def test_a_number_that_forwards_a_pager_and_a_number_of_a_service_are_no_persons
 @pytest.mark.parametrize("phone", ["+447700900999", "+12025550123", "+447911123456"])
 def test_a_mobile_phone_may_be_a_persons(phone: str) -> None:
     assert may_be_personal(phone)
+
+
+@pytest.mark.parametrize(
+    ("phone", "countries", "found"),
+    [
+        ("+447700900999", ("GB",), None),
+        ("+442071838750", ("GB",), "no_phone"),
+        ("+447", ("GB",), "no_phone"),
+        ("+353851234567", ("GB",), "country_not_allowed"),
+        ("+353851234567", ("GB", "IE"), None),
+        ("+353851234567", (), "country_not_allowed"),
+        ("+442071838750", None, None),  # facts of a release before the rule
+    ],
+)
+def test_an_sms_goes_to_phones_in_the_countries_of_the_policy_alone(
+    phone: str, countries: tuple[str, ...] | None, found: str | None
+) -> None:
+    assert obstacle(closed_facts(phone=phone, sms_countries=countries).sms, NOW) == found
+
+
+@pytest.mark.parametrize(
+    ("consent", "stopped", "phone", "allowed"),
+    [
+        (True, None, "+447700900999", True),
+        (True, None, None, True),
+        (False, None, "+447700900999", False),
+        (False, "+447700900999", "+447700900999", False),
+        (False, "+541123456789", "+5491123456789", False),  # another spelling of the line
+        (False, "+447700900999", "+447700900998", True),  # the customer's number of today
+        (False, "+447700900999", None, False),
+    ],
+)
+def test_a_stop_by_sms_holds_for_the_line_that_it_came_from(
+    *, consent: bool, stopped: str | None, phone: str | None, allowed: bool
+) -> None:
+    assert is_allowed(phone, consent=consent, stopped=stopped) is allowed

@@ -44,6 +44,12 @@ def test_every_wrong_parameter_of_the_body_is_named() -> None:
         Fault("parameters.1", "empty"),
         Fault("parameters.3", "unexpected"),
     ]
+    assert faults(asked, []) == [
+        Fault("parameters.customer_name", "missing"),
+        Fault("parameters.appointment_time", "missing"),
+    ]
+    assert faults(asked, ["Kim"]) == [Fault("parameters", "format")]
+    assert faults(asked_by("NAMED", "Hi.", None, None), {"private": "a"}) == [Fault("parameters", "unexpected")]
 
 
 PICTURE = {"type": "HEADER", "format": "IMAGE"}
@@ -80,6 +86,28 @@ HEADERS: list[tuple[Any, str, Any, str | None]] = [
     (MAP, "POSITIONAL", {"type": "location", "location": {"latitude": 51.5}}, "missing"),
     (MAP, "POSITIONAL", {"type": "location", "location": GARAGE | {"latitude": 91}}, "format"),
     (MAP, "POSITIONAL", {"type": "location", "location": GARAGE | {"latitude": "north"}}, "format"),
+    (MAP, "POSITIONAL", {"type": "location", "location": GARAGE | {"latitude": -90, "longitude": 180}}, None),
+    (MAP, "POSITIONAL", {"type": "location", "location": GARAGE | {"latitude": 90, "longitude": -180}}, None),
+    *(
+        (MAP, "POSITIONAL", {"type": "location", "location": GARAGE | beyond}, "format")
+        for beyond in ({"latitude": 90.1}, {"latitude": -90.1}, {"longitude": 180.1}, {"longitude": -180.1})
+    ),
+    (MAP, "POSITIONAL", {"type": "text", "location": GARAGE}, "format"),
+    (MAP, "POSITIONAL", {"type": "location", "location": "51.5, -0.1"}, "format"),
+    (PICTURE, "POSITIONAL", {"type": "video", "image": {"id": "1"}}, "format"),
+    (PICTURE, "POSITIONAL", {"type": "image", "image": "https://a.example/b"}, "format"),
+    (PICTURE, "POSITIONAL", {"type": "image", "image": {"id": 7}}, "empty"),
+    (PICTURE, "POSITIONAL", {"type": "image", "image": {"link": 7}}, "format"),
+    (TITLE, "POSITIONAL", {"type": "currency"}, "format"),
+    (TITLE, "POSITIONAL", {"type": "image", "image": {"id": "1"}}, "format"),
+    (TITLE, "POSITIONAL", {"type": "date_time", "date_time": {"fallback_value": "Monday"}}, None),
+    ("Order {{1}}", "POSITIONAL", None, "missing"),
+    ("Order {{1}}", "POSITIONAL", {"type": "text", "text": "A-7"}, None),
+    ({"text": "Order {{1}}"}, "POSITIONAL", None, "missing"),
+    ({"format": "TEXT", "text": "{{1}} of {{2}}"}, "POSITIONAL", {"type": "text", "text": "A-7"}, "format"),
+    *(({"format": form}, "POSITIONAL", None, "missing") for form in ("VIDEO", "DOCUMENT")),
+    ({"format": "VIDEO"}, "POSITIONAL", {"type": "video", "video": {"id": "1"}}, None),
+    ({"format": "DOCUMENT"}, "POSITIONAL", {"type": "document", "document": {"id": "1"}}, None),
     ({"type": "HEADER", "format": "HOLOGRAM"}, "POSITIONAL", {"type": "hologram"}, None),
     ({"type": "HEADER", "format": "HOLOGRAM"}, "POSITIONAL", None, None),
 ]
@@ -100,6 +128,8 @@ CALL = {"type": "PHONE_NUMBER", "text": "Call", "phone_number": "+447700900001"}
 COUPON = {"type": "COPY_CODE", "example": "10OFF"}
 YES = {"type": "QUICK_REPLY", "text": "Yes"}
 SHOP = {"type": "CATALOG", "text": "Shop"}
+OTP = {"type": "OTP", "otp_type": "COPY_CODE"}
+FLOW = {"type": "FLOW", "text": "Book"}
 
 
 def url(text: Any, **more: Any) -> dict[str, Any]:
@@ -126,6 +156,8 @@ BUTTONS: list[tuple[Any, Any, list[tuple[str, str]]]] = [
     ([TRACK], [url("a\nb")], [("buttons.0", "layout")]),
     ([TRACK], [{"sub_type": "url", "parameters": []}], [("buttons.0", "missing")]),
     ([TRACK], [{"sub_type": "url"}], [("buttons.0", "format")]),
+    ([TRACK], [url(7)], [("buttons.0", "format")]),
+    ([TRACK], [url(None)], [("buttons.0", "empty")]),
     ([TRACK], [code("a7")], [("buttons.0", "format")]),
     ([YES, TRACK], [url("a7", index="1")], []),
     ([YES, TRACK], [url("a7")], [("buttons.0", "format"), ("buttons.1", "missing")]),
@@ -137,7 +169,14 @@ BUTTONS: list[tuple[Any, Any, list[tuple[str, str]]]] = [
     ([COUPON], [code("10OFF")], []),
     ([COUPON], [code("1" * 21)], [("buttons.0", "too_long")]),
     ([COUPON], None, [("buttons.0", "missing")]),
-    ([{"type": "OTP", "otp_type": "COPY_CODE"}], [url("123456")], []),
+    ([COUPON], [code("1" * 20)], []),
+    ([OTP], [url("123456")], []),
+    ([OTP], None, [("buttons.0", "missing")]),
+    ([CALL], [payload("yes")], [("buttons.0", "unexpected")]),
+    ([FLOW], None, []),
+    ([FLOW], [{"sub_type": "flow", "parameters": [{"type": "action"}]}], []),
+    ([FLOW], [url("a7")], [("buttons.0", "format")]),
+    ([TRACK], [{"sub_type": "url", "parameters": [{"type": "payload", "text": "a7"}]}], [("buttons.0", "format")]),
     ([SHOP, TRACK], [{"sub_type": "catalog", "parameters": [{"type": "action"}]}, url("a")], []),
     ([SHOP], None, []),
 ]
@@ -157,6 +196,30 @@ def test_a_form_asks_in_the_order_of_the_message() -> None:
         *("header", "parameters.customer_name", "parameters.appointment_time", "buttons.0", "buttons.1")
     ]
     assert asked.places[0] == Place("header", "order_id", "text")
+
+
+def test_positional_values_are_sent_by_their_numbers_wherever_they_stand_in_the_text() -> None:
+    asked = asked_by("POSITIONAL", " ".join(f"{{{{{n}}}}}" for n in range(12, 0, -1)), None, None)
+    values = {f"parameters.{n}": f"value {n}" for n in range(1, 13)}
+    assert fill(asked, values).parameters == [f"value {n}" for n in range(1, 13)]
+
+
+def test_a_button_that_needs_no_value_is_sent_with_one_alone() -> None:
+    asked = asked_by("POSITIONAL", "Hi.", None, [YES, FLOW, TRACK])
+    assert fill(asked, {"buttons.1": "x", "buttons.2": "a7"}).buttons == [url("a7", index="2")]
+    assert fill(asked, {"buttons.0": "yes"}).buttons == [payload("yes", index="0"), url("", index="2")]
+    assert fill(asked_by("POSITIONAL", "Hi.", None, [YES]), {}).buttons is None
+
+
+def test_a_header_is_sent_as_what_was_typed() -> None:
+    def typed(value: str, header: Any = PICTURE) -> Any:
+        return fill(asked_by("POSITIONAL", "Hi.", header, None), {"header": value}).header
+
+    assert typed("https://a.example/b") == {"type": "image", "image": {"link": "https://a.example/b"}}
+    assert typed(" 123 ") == {"type": "image", "image": {"id": "123"}}
+    assert typed("") == {"type": "image", "image": {}}
+    assert typed("51.5, -0.1", MAP) == {"type": "location", "location": {"latitude": "51.5", "longitude": "-0.1"}}
+    assert typed("51.5", MAP) == {"type": "location", "location": {"latitude": "51.5"}}
 
 
 TEXTS = st.text("ab7 -äß漢", min_size=1).filter(str.strip)

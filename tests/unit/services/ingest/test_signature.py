@@ -1,10 +1,20 @@
 """Signatures: the documented vectors, and that nothing in a header ever raises."""
 
+import hmac
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.signature import same_token, signed_by_meta, signed_by_twilio, signed_by_vonage, twilio_urls
+from services.ingest.signature import (
+    is_meta_signature,
+    is_twilio_signature,
+    same_token,
+    signed_by_meta,
+    signed_by_twilio,
+    signed_by_vonage,
+    twilio_urls,
+)
 
 HELLO = b"sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
 SECRET = b"It's a Secret to Everybody"
@@ -65,6 +75,14 @@ def test_values_of_one_field_are_signed_once_each_and_sorted() -> None:
         ("https://a.example:8443", "", {"https://a.example:8443/x"}),
         (
             "https://a.example",
+            "ref=m%3a1",
+            {
+                *("https://a.example/x?ref=m%3a1", "https://a.example:443/x?ref=m%3a1"),
+                *("https://a.example/x?ref=m:1", "https://a.example:443/x?ref=m:1"),
+            },
+        ),
+        (
+            "https://a.example",
             "ref=m%3A1",
             {
                 *("https://a.example/x?ref=m%3A1", "https://a.example:443/x?ref=m%3A1"),
@@ -94,6 +112,46 @@ def test_vonages_example_is_good_in_either_case() -> None:
         assert signed_by_vonage(VONAGE | {"sig": sig}, [b"old", VONAGE_SECRET])
         assert not signed_by_vonage(VONAGE | {"sig": sig}, [b"old"])
         assert not signed_by_vonage(VONAGE | {"sig": sig, "param1": "value2"}, [VONAGE_SECRET])
+
+
+def vonage_form(secret: bytes, digest: str, **fields: str) -> dict[str, str]:
+    """Signed over ``&name=value`` of the fields as they stand."""
+    signed = "".join(f"&{name}={value}" for name, value in sorted(fields.items()))
+    return fields | {"sig": hmac.new(secret, signed.encode(), digest).hexdigest()}
+
+
+@pytest.mark.parametrize(("digest", "good"), [("sha256", True), ("sha512", True), ("sha1", False), ("md5", False)])
+def test_vonage_signs_by_one_of_two_digests(digest: str, *, good: bool) -> None:
+    assert signed_by_vonage(vonage_form(VONAGE_SECRET, digest, **VONAGE), [VONAGE_SECRET]) is good
+
+
+@pytest.mark.parametrize("name", ["text&to", "text=STOP&to", "a="])
+def test_no_name_divides_the_fields_of_vonage_anew(name: str) -> None:
+    assert not signed_by_vonage(vonage_form(VONAGE_SECRET, "sha256", **{name: "1"}), [VONAGE_SECRET])
+
+
+def test_another_scheme_before_the_right_digest_is_no_signature_of_meta() -> None:
+    for scheme in (b"sha512=", b"sha256:", b"SHA256="):
+        assert not signed_by_meta(b"Hello, World!", scheme + HELLO.removeprefix(b"sha256="), [SECRET])
+        assert not is_meta_signature(scheme + HELLO.removeprefix(b"sha256="))
+    assert is_meta_signature(HELLO)
+    assert not is_meta_signature(HELLO[:-1])
+    assert not is_meta_signature(None)
+
+
+@pytest.mark.parametrize(
+    ("header", "good"),
+    [(b"RSOYDt4T1cUTdK1PDd93/VVr8B8=", True), (b"RSOYDt4T1cUTdK1PDd93/VVr8B8", False), (None, False)],
+)
+def test_a_header_of_another_form_is_no_signature_of_twilio(header: bytes | None, *, good: bool) -> None:
+    assert is_twilio_signature(header) is good
+
+
+def test_half_a_character_pair_is_no_reason_to_fail() -> None:
+    assert not signed_by_twilio([URL], CALL | {"Body": ["\ud83d"]}, b"RSOYDt4T1cUTdK1PDd93/VVr8B8=", [b"12345"])
+    assert not signed_by_vonage(VONAGE | {"text": "\ud83d", "sig": VONAGE_SIG}, [VONAGE_SECRET])
+    assert not signed_by_vonage(VONAGE | {"sig": "\ud83d" * 21 + "a"}, [VONAGE_SECRET])
+    assert not same_token("\ud83d", b"the-token")
 
 
 @given(st.dictionaries(st.text(), st.text(), max_size=4), st.text())

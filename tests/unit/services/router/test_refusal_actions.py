@@ -57,10 +57,16 @@ CASES = [
     ("the third", a_refusal(), a_message(refusals=("unreachable", "window_closed")), "end"),
     ("the third again", a_refusal(), a_message(refusals=("unreachable", "window_closed"), **ENDED), "end"),
     ("the third of one delivered", a_refusal(), a_message(refusals=("unreachable",) * 2, status="read"), "ignore"),
+    ("the third of one that ended otherwise", a_refusal(), a_message(refusals=("unreachable",) * 2, **EXPIRED),
+     "ignore"),
+    ("the third of one that failed and arrived", a_refusal(),
+     a_message(refusals=("unreachable",) * 2, status="delivered", reason=ENDED["reason"]), "ignore"),
     ("the third slot", a_refusal("slot_freed"), a_message(refusals=("slot_freed",) * 2, **SILENCED), "ignore"),
-    ("others used up no attempt", a_refusal(), a_message(refusals=("account", "throttled", *["portal_unread"] * 2)),
+    ("others used up no attempt", a_refusal(), a_message(refusals=("account", "throttled", "portal_unread") * 3),
      "decide"),
     ("throttled for hours", a_refusal("throttled"), a_message(refusals=("throttled",) * 9), "decide"),
+    ("throttled for nearly a day", a_refusal("throttled"), a_message(first_decided_at=NOW - timedelta(hours=23.9)),
+     "decide"),
     ("throttled for a day", a_refusal("throttled"), a_message(first_decided_at=NOW - LIFETIME), "end"),
     ("an account for a day", a_refusal("account"), a_message(first_decided_at=NOW - LIFETIME), "end"),
     ("another reason after a day", a_refusal(), a_message(first_decided_at=NOW - LIFETIME), "decide"),
@@ -81,11 +87,17 @@ def test_a_refusal_causes(refusal: OutboundRefused, message: RefusedMessage, act
     assert action_for(refusal, message, NOW) == action
 
 
-@given(REASONS, st.lists(REASONS, max_size=5), st.sampled_from(["delivered", "read"]))
+@given(
+    st.sampled_from(get_args(RefusalReason)),
+    st.lists(REASONS, max_size=5),
+    st.sampled_from(["delivered", "read"]),
+    st.sampled_from([None, SILENCED["reason"], ENDED["reason"]]),
+)
 def test_what_reached_the_customer_is_neither_decided_again_nor_ended(
-    reason: str, before: list[str], status: str
+    reason: str, before: list[str], status: str, failure: str | None
 ) -> None:
-    assert action_for(a_refusal(reason), a_message(refusals=before, status=status), NOW) == "ignore"
+    """``failure``: what it failed with before, which stays with the message."""
+    assert action_for(a_refusal(reason), a_message(refusals=before, status=status, reason=failure), NOW) == "ignore"
 
 
 @given(REASONS, st.lists(REASONS, max_size=5))

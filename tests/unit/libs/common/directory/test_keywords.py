@@ -32,6 +32,7 @@ from libs.common.directory.keywords import keyword_of
         "Abmelden",
         "baja",
         "SAIR",
+        "stop" + " " * 60,
     ],
 )  # fmt: skip -- a list
 def test_these_ask_to_stop(text: str) -> None:
@@ -64,7 +65,7 @@ def test_these_ask_to_start(text: str) -> None:
         "bus stop",
         "Startseite",
         "☎",
-        "stop" + " " * 80,
+        "stop" + " " * 61,
     ],
 )  # fmt: skip -- a list
 def test_these_are_words_like_any_others(text: str) -> None:

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.common.countries import ANYWHERE
 from libs.common.sending.whatsapp_prices import (
     SERVICE_BILLED_FROM,
     MetaWords,
+    country_on_whatsapp,
     counts_towards_free,
     is_free,
     rate_categories,
@@ -74,6 +76,23 @@ def test_a_category_is_priced_by_its_own_name_first_and_never_by_a_guess(
     category: str | None, asked: tuple[str, ...]
 ) -> None:
     assert rate_categories(category) == asked
+
+
+@pytest.mark.parametrize(
+    ("number", "bsuid", "country"),
+    [
+        ("+447700900999", None, "GB"),
+        ("+447700900999", "BR.1", "GB"),
+        ("", "BR.1", "BR"),
+        (None, "BR.1", "BR"),
+        (None, "BR.ENT.1", "BR"),
+        *((None, bsuid, ANYWHERE) for bsuid in (None, "", "1", "B.1", "BRA.1", "44.1", ".BR")),
+    ],
+)
+def test_a_customer_is_billed_by_their_number_else_by_what_their_id_begins_with(
+    number: str | None, bsuid: str | None, country: str
+) -> None:
+    assert country_on_whatsapp(number, bsuid) == country
 
 
 @given(st.builds(MetaWords, st.none() | st.text(), st.none() | st.text(), st.none() | st.booleans(), st.dates()))
