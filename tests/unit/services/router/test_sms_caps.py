@@ -71,10 +71,10 @@ def test_the_seventh_answer_of_an_hour_is_silent_and_so_is_the_bridge_beside_it(
 
 
 def test_the_twenty_first_answer_of_a_day_is_silent_whatever_the_policy_says() -> None:
-    attempt = an_attempt(policy=SmsPolicy(("GB",), 500, 1000), channel="sms")
-    conversation = attempt.facts.conversation_id
-    assert conversation is not None
-    assert capped([attempt], answers={conversation: Answers(0, 20)})[0] == [CAPPED]
+    conversation = uuid4()
+    attempts = [an_attempt(conversation, SmsPolicy(("GB",), 500, 1000), channel="sms") for _ in range(3)]
+    decisions, _ = capped(attempts, answers={conversation: Answers(0, 18)})
+    assert decisions == [*[Session("sms", "live_channel")] * 2, CAPPED]
 
 
 def test_a_bridge_whose_slot_is_known_to_be_held_asks_nothing() -> None:
@@ -82,12 +82,28 @@ def test_a_bridge_whose_slot_is_known_to_be_held_asks_nothing() -> None:
     conversation = attempt.facts.conversation_id
     assert conversation is not None
     assert asking([attempt], [Bridge()], {conversation}) == []
+    assert asking([attempt], [Session("whatsapp", "window_open")], ()) == []
+    assert asking([attempt], [Session("sms", "live_channel")], {conversation}) == [(0, attempt)]
+
+
+def test_an_answer_beside_a_bridge_takes_what_the_bridge_has_left() -> None:
+    conversation = uuid4()
+    attempts = [an_attempt(conversation), an_attempt(conversation, channel="sms")]
+    assert capped(attempts, 498)[0] == [Bridge(), Session("sms", "live_channel")]
+    assert capped(attempts, 499)[0] == [Bridge(), CAPPED]
 
 
 def test_segments_and_price_are_known_before_anything_is_sent() -> None:
     attempts = [an_attempt(), an_attempt(channel="sms", content=THREE_SEGMENTS)]
-    capped(attempts)
+    _, use = capped(attempts)
+    assert list(use.taken.values()) == [Taken("acme", NOW.date(), 1, 1), Taken("acme", NOW.date(), 3, 0)]
     assert [(one.facts.sms_segments, one.facts.sms_estimate) for one in attempts] == [(1, "0.04 GBP"), (3, "0.12 GBP")]
+
+
+def test_a_bridge_is_one_segment_however_long_the_text_is_that_it_stands_for() -> None:
+    attempt = an_attempt(content=THREE_SEGMENTS)
+    assert capped([attempt], 499)[0] == [Bridge()]
+    assert (attempt.facts.sms_segments, attempt.facts.sms_estimate) == (1, "0.04 GBP")
 
 
 def test_a_cap_counts_the_segments_of_the_text() -> None:

@@ -62,12 +62,25 @@ def test_a_sentence_or_another_mark_is_none(text: str) -> None:
         ("СТОП", "UA"),
         ("Leiratkozás", "HU"),
         ("הסר", "IL"),
+        *(("Abbestellen", "LU"), ("Arrêter", "LU"), ("Austragen", "CH"), ("Ferma", "CH")),
+        *(("Arrêt", "BE"), ("Abmelden", "BE"), ("Afmelden", "NL"), ("Unsubscribe", "MT"), ("Cancel", "CA")),
+        *(("Alto", "MX"), ("Detener", "AR"), ("Sair", "BR"), ("Pare", "PT"), ("Parar", "AO"), ("Disiscrivi", "IT")),
+        *(("Avregistrera", "SE"), ("Afmeld", "DK"), ("Avmeld", "NO"), ("Lopeta", "FI"), ("Avregistrera", "FI")),
+        *(("Rezygnuję", "PL"), ("Odhlásit", "CZ"), ("Dezabonare", "RO"), ("Oprire", "MD")),
+        *(("Odjava", "HR"), ("Odjava", "SI"), ("Odjavi", "RS"), ("Стоп", "BG"), ("СТОП", "RU"), ("Стоп", "KZ")),
+        *(("ΔΙΑΚΟΠΉ", "GR"), ("ΔΙΑΚΟΠΗ", "CY"), ("Iptal", "CY"), ("Cancel", "CY")),
+        *(("수신거부", "KR"), ("TD", "CN"), ("退訂", "TW")),
     ],
 )
 def test_a_word_counts_in_the_countries_of_its_language(text: str, country: str) -> None:
     assert sms_word_of(text, country, "vonage") == "stop"
     assert sms_word_of(unicodedata.normalize("NFD", text), country, "vonage") == "stop"
     assert sms_word_of(text, "JP", "vonage") is None
+
+
+def test_japanese_counts_in_japan() -> None:
+    assert sms_word_of("配信停止", "JP", "vonage") == "stop"
+    assert sms_word_of("配信停止", "CN", "vonage") is None
 
 
 @pytest.mark.parametrize(("text", "country"), [("Отказ", "BG"), ("nein danke", "DE"), ("ok.", "RO"), ("да", "BG")])
