@@ -17,7 +17,9 @@ JSON = st.recursive(
 def test_without_a_policy_an_organisation_writes_to_its_own_country() -> None:
     assert read_policy({}, country="DE", sms_number="+447700900001") == ((("DE",), DAILY_SEGMENTS, HOURLY_ANSWERS), ())
     assert read_policy({}, country=None, sms_number="+447700900001")[0].countries == ("GB",)
-    assert read_policy({}, country=None, sms_number=None)[0].countries == ()
+    assert read_policy({}, country="UK", sms_number="+447700900001")[0].countries == ("GB",)
+    for nowhere in (None, "+88213000001", "+999123456789", "AcmeMotors"):
+        assert read_policy({}, country=None, sms_number=nowhere)[0].countries == ()
 
 
 def test_a_policy_is_taken_as_it_stands() -> None:

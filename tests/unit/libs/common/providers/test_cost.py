@@ -21,6 +21,13 @@ from libs.common.providers.cost import Cost, read_cost, total
         (("x" * 99, "1" * 99, "EUROS"), None),
         ((3, "-2550", "VND"), Cost(3, Decimal(2550), "VND")),
         ((-1, 1_000_000, "EUR"), None),
+        (("\u00b2", "0.05", "USD"), Cost(None, Decimal("0.05"), "USD")),
+        (("100", None, None), Cost(100, None, None)),
+        (("101", None, None), None),
+        *(((1, "0.05", said), Cost(1, Decimal("0.05"), None)) for said in ("US", "U$D", "\u00dcSD", 840)),
+        *(((1, said, "USD"), Cost(1, None, None)) for said in (True, ["0.05"], "0." + "0" * 28 + "1")),
+        ((1, "100000", "VND"), Cost(1, Decimal(100_000), "VND")),
+        ((1, "100000.01", "VND"), Cost(1, None, None)),
     ],
 )
 def test_a_cost_is_read_as_far_as_it_is_one(said: tuple[object, object, object], cost: Cost | None) -> None:
@@ -31,6 +38,14 @@ def test_a_cost_is_read_as_far_as_it_is_one(said: tuple[object, object, object],
 def test_nothing_that_is_said_stops_anything(said: tuple[object, object, object]) -> None:
     cost = read_cost(*said)
     assert cost is None or cost.amount is None or 0 <= cost.amount <= 100_000
+
+
+def test_lists_in_lists_are_no_price_and_stop_nothing() -> None:
+    deep: list[object] = []
+    for _ in range(5000):
+        deep = [deep]
+    assert read_cost(deep, "0.05", "USD") == Cost(None, Decimal("0.05"), "USD")
+    assert read_cost(1, deep, deep) == Cost(1, None, None)
 
 
 def test_parts_have_a_sum_only_where_each_has_a_price() -> None:
