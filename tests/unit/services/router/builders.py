@@ -166,6 +166,7 @@ def _a_few_of(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[di
 USUAL_INTENTS: list[dict[str, Any]] = [
     {},
     {"fallback_template": FALLBACK},
+    {"channel": "portal"},
     {"channel": "sms"},
     {"channel": "sms", "content": IMAGE},
     {"channel": "sms", "content": FOUR_SEGMENTS},
@@ -281,9 +282,11 @@ USUAL_FACTS: list[dict[str, Any]] = [
     *({}, {}, {}, MARKED, MARKED | {"first_decided_at": NOW - timedelta(hours=2)}),
     {"whatsapp_consent": False},
     {"transactional_consent": False, "template": replace(CAR_READY, category="MARKETING")},
+    {"marketing_limited_until": NOW + DAY, "template": replace(CAR_READY, category="MARKETING")},
     {"sms_consent": False},
     {"credit_exhausted": True},
     {"held_until": NOW + DAY},
+    {"last_inbound_channel": "portal", "last_inbound_at": NOW - timedelta(minutes=1)},
     {"slot_holder": OTHER},
     {"reply_unknown": True},
 ]

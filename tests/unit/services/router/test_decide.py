@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.common.events.content import TemplateFields
 from libs.common.events.intents import LINK_WANTED, BadIntent, Intent
 from services.router import decide as decide_module
 from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template, decide
@@ -31,6 +30,7 @@ from tests.unit.services.router.builders import (
     INTENT_ID,
     INTENTS,
     MARGIN,
+    MARKED,
     NOW,
     OTHER,
     PICTURE,
@@ -47,14 +47,7 @@ from tests.unit.services.router.builders import (
 from tests.unit.services.router.oracle import TABLE, verdict
 
 NOWHERE: dict[str, Any] = {"phone": None, "wa_id": None, "bsuid": None}
-MARKED: dict[str, Any] = {"marked_at": NOW - timedelta(hours=1), "marked_until": NOW + DAY}
-LIMITED: dict[str, Any] = {
-    "template": TemplateFacts("APPROVED", "MARKETING", "NAMED", CAR_READY.body),
-    "marketing_consent": True,
-    "marketing_limited_until": NOW + DAY,
-}
 OPEN = Session("whatsapp", "window_open")
-AS_FALLBACK = Template(TemplateFields.model_validate(FALLBACK), "fallback_template")
 HELD: dict[str, Any] = {"held_until": NOW + timedelta(minutes=1)}
 NEVER_WROTE: dict[str, Any] = {"last_customer_at": None, "last_inbound_at": None}
 _REPLY = {"type": "reply", "reply": {"id": "1", "title": "A title of 22 letters!"}}
@@ -213,13 +206,6 @@ CASES: list[tuple[str, Intent | BadIntent, Facts, Decision]] = [
                 last_refused_at=NOW, refusals=("window_closed",)),
      Bridge()),
     ("11 marked", an_intent(fallback_template=FALLBACK), closed_facts(**MARKED), Bridge()),
-    ("11 marketing limited", an_intent(fallback_template=FALLBACK), closed_facts(**LIMITED), Bridge()),
-    ("11 marketing limited, another category", an_intent(fallback_template=FALLBACK),
-     closed_facts(marketing_limited_until=NOW + DAY), AS_FALLBACK),
-    ("11 marketing limited until now", an_intent(fallback_template=FALLBACK),
-     closed_facts(**LIMITED | {"marketing_limited_until": NOW}), AS_FALLBACK),
-    ("6 marketing limited", an_intent(content=TEMPLATE), some_facts(**LIMITED),
-     Template(an_intent(content=TEMPLATE).content, "template_requested")),  # type: ignore[arg-type]  # an OutTemplate
     ("11 failed twice as this template", an_intent(fallback_template=FALLBACK),
      closed_facts(refusals=("transient", "transient")), Bridge()),
     ("11 refused as this template", an_intent(fallback_template=FALLBACK), closed_facts(refusals=("template_refused",)),
