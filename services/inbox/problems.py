@@ -59,6 +59,11 @@ def report_away(error: Exception) -> None:
     )
 
 
+def report_refused(why: str) -> None:
+    """Log that somebody brought no token or sign-in that counts: each reason once a second at most, with its count."""
+    _throttle.report(why, lambda times: log.warning("token.refused", reason=why, times=times))
+
+
 def not_found() -> Problem:
     """There is no such thing in the organisation: it never was, or it is another one's. Both look alike."""
     return Problem(HTTPStatus.NOT_FOUND)

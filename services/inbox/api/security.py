@@ -16,16 +16,11 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from libs.common.log_throttle import LogThrottle
-from libs.common.logging import get_logger
 from libs.common.printable import printable
 from services.inbox.deps import Deps
 from services.inbox.people import Capability, Person
-from services.inbox.problems import FieldFault, Problem, invalid
+from services.inbox.problems import FieldFault, Problem, invalid, report_refused
 from services.inbox.tokens import TokenRefused
-
-log = get_logger()
-_throttle = LogThrottle()
 
 _BEARER = HTTPBearer(
     auto_error=False,
@@ -62,7 +57,7 @@ async def person_of(request: Request) -> Person:
 
 def unauthorized(refused: TokenRefused) -> Problem:
     """The answer to a token that does not count, which is logged."""
-    _throttle.report(refused.why, lambda times: log.warning("token.refused", reason=refused.why, times=times))
+    report_refused(refused.why)
     challenge = "Bearer" if refused.why == "missing" else 'Bearer error="invalid_token"'
     if refused.said is not None and refused.why != "missing":
         challenge += f', error_description="{refused.said}"'

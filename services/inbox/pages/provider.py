@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from libs.common.logging import get_logger
 from libs.common.pages.cookies import cookie_in, cookie_name, set_cookie
 from services.inbox.admission import has_full_access
 from services.inbox.deps import Deps
@@ -23,13 +22,11 @@ from services.inbox.oidc import CALLBACK, Attempt, Provider, SignInRefused
 from services.inbox.org_queries import names_of
 from services.inbox.pages.sign_in import Trouble, begin, good_form, safe_path, sign_in_page
 from services.inbox.people import CAPABILITIES, EVERYTHING, Person
-from services.inbox.problems import Problem
+from services.inbox.problems import Problem, report_refused
 from services.inbox.sealed import LIFE
 from services.inbox.sessions import LONGEST
 from services.inbox.tokens import TokenRefused, capabilities_of, name_of, user_of
 from services.inbox.visits import available, origin_of
-
-log = get_logger()
 
 _MOST_HINT = 500
 
@@ -122,7 +119,7 @@ class _Door:
         return answer
 
     def _refused(self, request: Request, trouble: Trouble, why: str, leads_to: str = "/inbox") -> Response:
-        log.warning("token.refused", reason=why, times=1)
+        report_refused(why)
         answer = sign_in_page(self._deps, request, leads_to, HTTPStatus.UNAUTHORIZED, trouble)
         if why != "state":  # else the browser keeps the sign-in of another tab, which is still good
             answer.headers.append("set-cookie", set_cookie("attempt", "", origin_of(request), max_age=0))

@@ -17,7 +17,7 @@ from libs.common.pages.cookies import as_text, set_cookie
 from libs.common.pages.forms import FEW_BYTES, form_of, fresh_id
 from services.inbox.deps import Deps
 from services.inbox.people import Person
-from services.inbox.problems import Problem
+from services.inbox.problems import Problem, report_refused
 from services.inbox.tokens import MAX_TOKEN, TokenRefused
 from services.inbox.visits import Visit, available, cookie, is_on_our_page, origin_of, page, signed_in
 
@@ -123,7 +123,7 @@ async def _by_token(deps: Deps, request: Request) -> Response:
     try:
         person = await deps.access.admission.person(form.get("development_token", "").strip())
     except TokenRefused as refused:
-        log.warning("token.refused", reason=refused.why, times=1)
+        report_refused(refused.why)
         return sign_in_page(deps, request, leads_to, HTTPStatus.UNAUTHORIZED, "token", refused.said)
     return await begin(deps, request, person, leads_to)
 
