@@ -112,7 +112,9 @@ def trouble(deps: Deps, request: Request, problem: Problem) -> Response:
         return problem.response()
     said = {"code": int(problem.status), "text": request.scope.get(UNSENT, "")}
     said["is_tried_again"] = problem.status == HTTPStatus.SERVICE_UNAVAILABLE and request.method == "GET"
-    return page(deps, request, "trouble.html", problem.status, **said)
+    answer = page(deps, request, "trouble.html", problem.status, **said)
+    answer.headers.update(problem.headers or {})
+    return answer
 
 
 def signed_in(

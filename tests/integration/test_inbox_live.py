@@ -336,6 +336,16 @@ async def test_another_sites_page_gets_no_stream(inbox: RunningInbox, producer: 
     assert (await staff.client.get("/v1/events")).status_code == 401
 
 
+async def test_who_asks_for_the_head_of_a_pages_stream_takes_no_place(inbox: RunningInbox, producer: Producer) -> None:
+    kim = await a_thread(inbox, producer)
+    staff = await inbox.staff(kim.org_id)
+    for _ in range(OF_A_PERSON + 1):
+        head = await staff.client.head("/inbox/events")
+        assert (head.status_code, head.headers["allow"]) == (405, "GET")
+    async with reading(staff.client, path="/inbox/events"):
+        pass
+
+
 @pytest.mark.proof
 async def test_a_stream_ends_first_as_its_process_stops_and_goes_on_at_another(
     inbox: RunningInbox, producer: Producer
