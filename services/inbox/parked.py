@@ -69,9 +69,9 @@ _AT_ONCE = 500
 _ROUNDS = 20
 _CONTENT: TypeAdapter[IntentContent] = TypeAdapter(IntentContent)
 
-Refusal = Literal["unknown", "dropped", "expired", "arrived", "too_many", "differs"]
+Refusal = Literal["unknown", "dropped", "expired", "arrived", "too_many", "differs", "erased"]
 """Why nothing was done: there is no such text, or it was dropped, or its time is over, or the customer has it already,
-or as many wait as may, or the id is that of another text.
+or as many wait as may, or the id is that of another text, or the customer was erased.
 """
 
 
@@ -178,6 +178,8 @@ class ParkedTexts:
             place = await queries.lock_conversation(db, org_id, conversation_id)
             if place is None:
                 return "unknown"
+            if await queries.is_erased(db, org_id, place):
+                return "erased"
             if await queries.park(db, [text]):
                 await _tell(db, {(org_id, place)})
             else:

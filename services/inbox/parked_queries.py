@@ -102,6 +102,13 @@ select c.conversation_id
    for key share of c
 """  # noqa: S608 -- a constant
 
+_IS_ERASED = """
+select k.erased
+  from conversations c
+  join customers k on k.org_id = c.org_id and k.customer_id = c.customer_id
+ where c.org_id = $1 and c.conversation_id = $2
+"""
+
 # Of a conversation without parked messages this is one look at an index ("offset 0": at its own).
 _OPENINGS = f"""
 select c.org_id, c.conversation_id, c.last_customer_at, c.identity_changed_at, c.first_refused_at, c.last_refused_at,
@@ -288,6 +295,11 @@ async def lock_conversation(db: Connection, org_id: str, conversation_id: UUID) 
     """The standing conversation, kept from being merged away until the transaction ends; None: there is none."""
     found: UUID | None = await db.fetchval(_PLACE, org_id, conversation_id)
     return found
+
+
+async def is_erased(db: Connection, org_id: str, conversation_id: UUID) -> bool:
+    """Whether the customer was erased. Of a locked conversation it stays so: an erasure locks it too."""
+    return bool(await db.fetchval(_IS_ERASED, org_id, conversation_id))
 
 
 async def lock_ones(

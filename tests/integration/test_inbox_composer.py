@@ -292,6 +292,13 @@ async def test_nobody_writes_to_a_customer_who_was_erased(inbox: RunningInbox, p
     assert "This customer was erased, and nothing can be sent to them." in page.text
     assert "<textarea" not in page.text
     assert 'id="take-over"' not in page.text
+    form = desk.form | {"token": token_of(page), "text": "See you on Monday?"}
+    kept = await desk.staff.post(f"{desk.path}/parked", form)  # of a page that was open before
+    assert kept.status_code == 409
+    assert "This customer was erased, and nothing can be sent to them." in kept.text
+    async with inbox.pool.acquire() as db:
+        place = desk.thread.conversation_id
+        assert not await db.fetch("select from parked_messages where conversation_id = $1", place)
 
 
 async def test_who_may_not_send_has_no_form_and_another_garage_finds_nothing(

@@ -8,11 +8,15 @@ from uuid import UUID, uuid4
 import pytest
 
 from libs.common.clock import utc_now
+from libs.common.directory import erasure
+from libs.common.events.content import ERASED
 from libs.common.events.inbound import InboundMessage
 from libs.common.events.outbound import DeliveryUpdate, WindowState
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, INBOX_NOTICES, OUTBOUND_INTENTS, Topic
 from libs.common.kafka.producer import Producer, Record
 from tests.support import world
+from tests.support.databases import somebody_waits
+from tests.support.erased import whom
 from tests.support.inbox import ADVISOR, TECHNICIAN, RunningInbox
 from tests.support.published import published_on
 from tests.support.waiting import DEADLINE_SECONDS
@@ -143,6 +147,29 @@ async def test_what_postgresql_cannot_store_is_replaced_in_a_kept_text(inbox: Ru
     assert waiting["content"]["text"] == "Half\ufffdway"
     edited = {"action": "send", "content": TEXT | {"text": "Ready\x00"}}
     assert (await api.post(f"{path}/{kept[0].json()['message_id']}", json=edited)).status_code == 202
+
+
+async def test_no_text_is_kept_for_a_customer_who_was_erased(inbox: RunningInbox) -> None:
+    org_id = await inbox.an_org()
+    api, conversation = inbox.api(org_id), await a_conversation(inbox, org_id)
+
+    async def keeps(key: str) -> tuple[int, str | None]:
+        answer = await api.post(
+            f"/v1/conversations/{conversation}/parked", json={"content": TEXT}, headers={"idempotency-key": key}
+        )
+        return answer.status_code, answer.json().get("detail")
+
+    assert await keeps("before") == (201, None)
+    found = await whom(inbox.pool, org_id, conversation)
+    async with inbox.pool.acquire() as db:
+        async with db.transaction():
+            await erasure.forget_person(db, found, utc_now())
+            meanwhile = asyncio.create_task(keeps("meanwhile"))
+            await somebody_waits(db)
+        refused = 409, "the customer was erased, and nothing can be sent to them"
+        assert [await meanwhile, await keeps("before"), await keeps("after")] == [refused] * 3
+        kept = await db.fetch("select content from parked_messages where conversation_id = $1", conversation)
+    assert [row["content"] for row in kept] == [ERASED]
 
 
 async def test_a_text_is_dropped_and_stays_so(inbox: RunningInbox) -> None:

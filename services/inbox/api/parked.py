@@ -39,6 +39,7 @@ _CONFLICTS: dict[Refusal, str] = {
     "expired": "the time of the text is over",
     "arrived": "the customer has the text already",
     "too_many": f"{MOST_KEPT} texts wait in the conversation already",
+    "erased": "the customer was erased, and nothing can be sent to them",
 }
 _TEXT: JsonDict = {"kind": "text", "text": "The part came in. See you on Monday?"}
 _ID = "0193a5b0-7c1e-7000-8000-000000000005"
@@ -148,7 +149,9 @@ async def list_parked(conversation_id: UUID, person: Viewer, deps: DepsOf) -> Pa
     "/conversations/{conversation_id}/parked",
     status_code=HTTPStatus.CREATED,
     summary="Keep a text for the window's next opening",
-    responses={409: {"description": f"{MOST_KEPT} texts wait in the conversation already."}},
+    responses={
+        409: {"description": f"{MOST_KEPT} texts wait in the conversation already, or the customer was erased."}
+    },
 )
 async def keep(conversation_id: UUID, body: ToKeep, person: Sender, deps: DepsOf, key: Key = None) -> Kept:
     """Nothing is attempted now. The text is offered when the window opens, or sent then, as the policy says."""

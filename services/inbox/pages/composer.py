@@ -340,7 +340,7 @@ def _said(refusal: ParkedRefusal) -> Refusal:
     match refusal:
         case "too_many":
             return "too_many_kept"
-        case "unknown" | "dropped" | "expired" | "arrived" | "differs":
+        case "unknown" | "dropped" | "expired" | "arrived" | "differs" | "erased":
             return "gone"
 
 
