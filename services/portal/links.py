@@ -7,7 +7,8 @@ Rule 2: POST needs the token of the page and the cookie that came with it, from 
 Rule 3: unknown, used, expired and revoked codes, and codes of another host, get one and the same page after the same
         work. It names the organisation by the host alone, never by the code, and leads on where a session lives in the
         browser.
-Rule 4: only codes that miss are counted. Over the budget they get 429; a code that opens is never refused.
+Rule 4: only codes that miss are counted. Over the budget they get 429; a code that opens is never refused. What can be
+        no code, such as ``favicon.ico``, is no miss: browsers ask for it by themselves, and many share an address.
 Rule 5: a wish for a fresh SMS (``again=sms``) is answered before anything is done about it. The answer tells nothing,
         and no request waits for Kafka. While Kafka is known to be away, every code gets 503.
 """
@@ -19,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from libs.common import metrics
+from libs.common.bridge.link_codes import is_code
 from libs.common.events.portal import PortalLinkWanted, PortalSignedIn
 from libs.common.logging import get_logger
 from libs.common.pages.cookies import as_text, set_cookie
@@ -141,7 +143,7 @@ class Links:
         return answer
 
     async def _missed(self, browser: Browser, visit: bytes, thread: Thread | None) -> Response:
-        if await self._is_over_budget(browser):
+        if is_code(browser.request.path_params["code"]) and await self._is_over_budget(browser):
             return self._trouble(browser, TroublePage("too_many"), HTTPStatus.TOO_MANY_REQUESTS)
         page = GonePage(browser.site.garage, self._token(browser, visit), is_inside=thread is not None)
         answer = page_response(self._deps.html, browser.request, page, HTTPStatus.NOT_FOUND)

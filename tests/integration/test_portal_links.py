@@ -123,6 +123,17 @@ async def test_misses_are_refused_over_the_budget_and_a_good_code_never(site: Po
     assert (await browser.open(code)).status_code == 303
 
 
+async def test_what_a_browser_asks_for_by_itself_is_no_miss(site: PortalSite) -> None:
+    """Browsers that show no SVG icon ask for these on each visit, and many phones share an address."""
+    paths = ("/favicon.ico", "/apple-touch-icon.png", "/apple-touch-icon-precomposed.png", "/robots.txt")
+    await site.a_person()
+    browser = site.browser()
+    statuses = [(await browser.get(path)).status_code for path in paths * 5]
+    assert statuses == [404] * 20
+    misses = [(await browser.get(f"/{n:011}")).status_code for n in range(11)]
+    assert misses == [404] * 10 + [429]
+
+
 async def test_a_second_link_asks_before_it_replaces_a_session(site: PortalSite) -> None:
     kim = await site.a_person()
     lee = await site.a_person(phone="+447700900888")

@@ -8,6 +8,7 @@ The thread keeps the text around the code with the code masked. The fingerprint 
 a key of its own: it finds the text again in the provider's list, and confirms no guess.
 """
 
+import re
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,12 @@ ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 CODE_LENGTH = 11
 MASKED_CODE = "*" * CODE_LENGTH
 """What the thread shows in place of a code."""
+_CODE = re.compile(f"[{ALPHABET}]{{{CODE_LENGTH}}}")
+
+
+def is_code(text: str) -> bool:
+    """Whether this may be a code."""
+    return _CODE.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
