@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool, open_pool
 from libs.common.db.schema import schema_check
+from libs.common.db.shares import Shares
 from libs.common.db.stalls import outlast_stalls
 from libs.common.open_service import OpenService, open_service
 from libs.common.pages.static_files import StaticFiles
@@ -41,7 +42,6 @@ from services.inbox.pages import bell, composer, events, inbox, provider, sign_i
 from services.inbox.pages import media as media_pages
 from services.inbox.parked import ParkedTexts
 from services.inbox.read_marks import ReadMarks
-from services.inbox.reading import Reads
 from services.inbox.request_budget import RequestBudget
 from services.inbox.sending import PUBLISH_EVERY, Sending
 from services.inbox.sessions import Members, Sessions
@@ -105,7 +105,7 @@ async def run(settings: InboxServiceSettings, service: Service) -> None:
 
 
 @asynccontextmanager
-async def _reads(settings: InboxServiceSettings, service: Service) -> AsyncIterator[Reads]:
+async def _reads(settings: InboxServiceSettings, service: Service) -> AsyncIterator[Shares]:
     """What people read has connections of its own: a backlog of the worker keeps nobody waiting."""
     size = settings.postgres_pool_size
     async with AsyncExitStack() as opened:
@@ -120,7 +120,7 @@ async def _reads(settings: InboxServiceSettings, service: Service) -> AsyncItera
                 )
             )
         )
-        yield Reads(pool, max(1, size // _SHARES))
+        yield Shares(pool, max(1, size // _SHARES))
 
 
 def _provider_client() -> httpx2.AsyncClient:
@@ -164,7 +164,7 @@ async def _keys(pool: Pool) -> Keys:
 async def _deps(
     settings: InboxServiceSettings,
     opened: OpenService,
-    reads: Reads,
+    reads: Shares,
     static: StaticFiles,
     access: Access,
     *,

@@ -16,6 +16,7 @@ from uuid import UUID
 import asyncpg
 
 from libs.common.db.pool import Connection
+from libs.common.db.shares import Shares
 from libs.common.events.outbound import Channel
 from libs.common.pages.entries import entry_of
 from libs.common.pages.languages import Language
@@ -30,7 +31,7 @@ from services.inbox.feed import Change
 from services.inbox.masking import masked_number, masked_text, shown_content
 from services.inbox.people import Capability, Person
 from services.inbox.problems import FieldFault, Problem, invalid, not_found
-from services.inbox.reading import OneAtATime, Reads
+from services.inbox.reading import OneAtATime
 from services.inbox.windows import ShownWindow, WindowFacts, WindowRule, shown
 from services.inbox.words import LONGEST_QUERY, SHORTEST_QUERY, asks_for_number, number_query, text_query
 
@@ -150,7 +151,7 @@ class Wanted:
 class Conversations:
     """The read model of lists and single conversations."""
 
-    def __init__(self, reads: Reads, rule: WindowRule, cursors: Cursors) -> None:
+    def __init__(self, reads: Shares, rule: WindowRule, cursors: Cursors) -> None:
         self._reads = reads
         self._rule = rule
         self._cursors = cursors

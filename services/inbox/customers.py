@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Literal, get_args
 from uuid import UUID
 
+from libs.common.db.shares import Shares
 from libs.common.events.directory import ConsentCategory
 from libs.common.events.outbound import Channel
 from libs.common.pages.languages import Language, zone_of
@@ -28,7 +29,6 @@ from services.inbox.messages import Cost
 from services.inbox.people import Person
 from services.inbox.problems import not_found
 from services.inbox.reach import Reach, reach_of
-from services.inbox.reading import Reads
 from services.inbox.reasons import Failure, explain, obstacle_text
 from services.inbox.windows import ShownWindow, WindowFacts, WindowRule, shown
 
@@ -117,7 +117,7 @@ class CustomerPanel:
 class Customers:
     """The read model of the panel beside a thread."""
 
-    def __init__(self, reads: Reads, rule: WindowRule) -> None:
+    def __init__(self, reads: Shares, rule: WindowRule) -> None:
         self._reads = reads
         self._rule = rule
         self._log = ContactLog()

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from libs.common.bridge.portal_keys import PurposeKeys
 from libs.common.clock import steady
 from libs.common.db.pool import Pool
+from libs.common.db.shares import Shares
 from libs.common.kafka.producer import Producer
 from libs.common.pages.cookies import FormTokens
 from services.inbox.admission import Admission
@@ -22,7 +23,6 @@ from services.inbox.organisations import Organisations
 from services.inbox.parked import ParkedTexts
 from services.inbox.people import Person
 from services.inbox.problems import Problem
-from services.inbox.reading import Reads
 from services.inbox.request_budget import RequestBudget
 from services.inbox.sealed import Seal
 from services.inbox.sending import Sending
@@ -86,7 +86,7 @@ class Deps:
     live: Live
     sending: Sending
     rule: WindowRule
-    reads: Reads
+    reads: Shares
     conversations: Conversations
     messages: Messages
     media: Media

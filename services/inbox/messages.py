@@ -13,6 +13,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from libs.common.db.pool import Connection
+from libs.common.db.shares import Shares
 from libs.common.ids import bridge_message_id
 from libs.common.pages.entries import N_
 from libs.common.pages.languages import Language, zone_of
@@ -26,7 +27,6 @@ from services.inbox.masking import masked_number, masked_text, shown_content
 from services.inbox.message_queries import NEWEST, MessageRow, ThreadFacts
 from services.inbox.people import Person
 from services.inbox.problems import FieldFault, invalid, not_found
-from services.inbox.reading import Reads
 from services.inbox.reasons import ASKED, READ_LATER, THROTTLED, Explanation, Failure, explain
 
 PHONE_APP = N_("Phone app")
@@ -116,7 +116,7 @@ class MessagePage:
 class Messages:
     """The read model of threads."""
 
-    def __init__(self, reads: Reads, cursors: Cursors) -> None:
+    def __init__(self, reads: Shares, cursors: Cursors) -> None:
         self._reads = reads
         self._cursors = cursors
 

@@ -20,6 +20,7 @@ from typing import assert_never
 from libs.common.bisection import AdaptiveBatchSize
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
+from libs.common.db.shares import Shares
 from libs.common.events.notices import ConversationUnread, DeliveryFailed
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.events.topics import INBOX_NOTICES
@@ -34,7 +35,6 @@ from services.inbox.feed import Change
 from services.inbox.heads import refresh
 from services.inbox.masking import masked_text
 from services.inbox.notice_queries import BellNotice, StoredNotice
-from services.inbox.reading import Reads
 from services.inbox.windows import WindowRule
 
 log = get_logger()
@@ -73,7 +73,7 @@ class Notices:
     producer: Producer
     now: Clock
     rule: WindowRule
-    reads: Reads
+    reads: Shares
     _after: str = field(default="")
     _portion: AdaptiveBatchSize = field(default_factory=lambda: AdaptiveBatchSize(_AT_ONCE))
 

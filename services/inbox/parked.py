@@ -29,6 +29,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from libs.common.clock import Clock
 from libs.common.db.pool import Connection, Pool
+from libs.common.db.shares import Shares
 from libs.common.directory.holds import Said
 from libs.common.errors import Transient
 from libs.common.events.content import IntentContent
@@ -53,7 +54,6 @@ from services.inbox.parked_queries import ConversationKey, FailedMessage, NewPar
 from services.inbox.parking import KEPT_FOR, Parcel, ParkedText, parcels, waits
 from services.inbox.people import Person
 from services.inbox.problems import not_found
-from services.inbox.reading import Reads
 from services.inbox.sending import Sending
 from services.inbox.windows import WindowRule
 
@@ -91,7 +91,7 @@ class ParkedTexts:
     now: Clock
     rule: WindowRule
     sending: Sending
-    reads: Reads
+    reads: Shares
 
     @property
     def tasks(self) -> Mapping[str, Task]:

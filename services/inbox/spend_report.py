@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from libs.common.db.pool import Pool
+from libs.common.db.shares import Shares
 from libs.common.directory.organisations import AuditLine, add_lines
 from services.inbox import spend_queries
 from services.inbox.org_queries import org_of
 from services.inbox.people import Person
-from services.inbox.reading import Reads
 from services.inbox.spend import SpendQuery, SpendRow
 
 
@@ -21,7 +21,7 @@ class Report:
     currency: str | None
 
 
-async def report(reads: Reads, person: Person, query: SpendQuery) -> Report:
+async def report(reads: Shares, person: Person, query: SpendQuery) -> Report:
     """The groups of the person's organisation. Raises SpendError when there are too many."""
     async with reads.of(person.org_id) as db:
         rows = await spend_queries.spend(db, person.org_id, query)

@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from libs.common.db.shares import Shares
 from services.inbox import conversation_queries, sse
 from services.inbox.conversations import CONTACT, Conversation, Conversations
 from services.inbox.messages import Messages
 from services.inbox.people import Person
 from services.inbox.problems import Problem
-from services.inbox.reading import Reads
 from services.inbox.shapes import conversation_json, message_json
 from services.inbox.streams import Stream
 
@@ -29,7 +29,7 @@ class Told(NamedTuple):
 class Teller:
     """Asks the read model for all streams of an organisation at once."""
 
-    def __init__(self, reads: Reads, conversations: Conversations, messages: Messages) -> None:
+    def __init__(self, reads: Shares, conversations: Conversations, messages: Messages) -> None:
         self._reads = reads
         self._conversations = conversations
         self._messages = messages

@@ -11,6 +11,7 @@ from starlette.routing import Route
 from libs.common import metrics
 from libs.common.bridge.link_codes import LinkCodes
 from libs.common.bridge.portal_keys import PurposeKeys
+from libs.common.db.shares import Shares
 from libs.common.open_service import open_service
 from libs.common.pages.cookies import FormTokens
 from libs.common.pages.static_files import StaticFiles
@@ -31,6 +32,8 @@ from services.portal.settings import PortalServiceSettings
 from services.portal.sites import Sites
 from services.portal.streams import Streams
 
+_SHARES = 4
+"""An address has a fourth of the connections at most."""
 ROLE = "transom_portal"
 """The role of the database that every connection takes: see libs/common/db/portal_rights.sql."""
 
@@ -47,6 +50,7 @@ async def run(settings: PortalServiceSettings, service: Service) -> None:
         streams = Streams(opened.pool, outbox, html, Seats(redis))
         deps = Deps(
             pool=opened.pool,
+            shares=Shares(opened.pool, max(1, settings.postgres_pool_size // _SHARES)),
             producer=opened.producer,
             keys=Keys(LinkCodes(masters, secrets.choice), PurposeKeys(masters, "sessions"), FormTokens(masters)),
             outbox=outbox,

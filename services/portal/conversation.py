@@ -102,7 +102,7 @@ class Conversation:
     async def _send(self, browser: Browser, text: str, client_id: str) -> Refusal | None:
         """Publish the message. None: it is taken. A session that has ended has no turn."""
         deps, sessions = self._deps, browser.session_hashes(self._deps.keys)
-        async with queries.scope(deps.pool, browser.host, sessions=sessions) as db:
+        async with deps.scope(browser, sessions=sessions) as db:
             now = deps.pool.now()
             thread = await queries.thread_of(db, sessions, browser.host, now)
             if thread is None or not await queries.take_turn(db, thread.session_hash, now):
@@ -118,7 +118,7 @@ class Conversation:
         try:
             await publish(deps.producer, [event])
         except Transient:
-            async with queries.scope(deps.pool, browser.host, sessions=sessions) as db:
+            async with deps.scope(browser, sessions=sessions) as db:
                 await queries.not_posted(db, thread.session_hash)
             return "not_sent"
         return None
@@ -129,7 +129,7 @@ class Conversation:
         if not browser.is_on_our_page:
             return Response(status_code=HTTPStatus.FORBIDDEN)
         sessions = browser.session_hashes(self._deps.keys)
-        async with queries.scope(self._deps.pool, browser.host, sessions=sessions) as db:
+        async with self._deps.scope(browser, sessions=sessions) as db:
             thread = await queries.thread_of(db, sessions, browser.host, self._deps.pool.now())
         if thread is None:
             return Response(status_code=HTTPStatus.UNAUTHORIZED)
@@ -149,7 +149,7 @@ class Conversation:
         deps, sessions = self._deps, browser.session_hashes(self._deps.keys)
         if not sessions:
             return None, [], False
-        async with queries.scope(deps.pool, browser.host, sessions=sessions) as db:
+        async with deps.scope(browser, sessions=sessions) as db:
             now = deps.pool.now()
             thread = await queries.thread_of(db, sessions, browser.host, now)
             if thread is None:

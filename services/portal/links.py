@@ -90,7 +90,7 @@ class Links:
         deps = self._deps
         codes = self._codes(browser)
         sessions = (*browser.session_hashes(deps.keys), *map(deps.keys.sessions.hash, begun))
-        async with queries.scope(deps.pool, browser.host, codes=codes, sessions=sessions) as db:
+        async with deps.scope(browser, codes=codes, sessions=sessions) as db:
             link = await queries.link_of(db, codes, browser.host, deps.pool.now())
             thread = await queries.thread_of(db, sessions, browser.host, deps.pool.now())
         return link, thread
@@ -100,7 +100,7 @@ class Links:
         deps, now = self._deps, self._deps.pool.now()
         codes, before = self._codes(browser), browser.session_hashes(deps.keys)
         stored = deps.keys.sessions.hash(session)
-        async with queries.scope(deps.pool, browser.host, codes=codes, sessions=(stored, *before)) as db:
+        async with deps.scope(browser, codes=codes, sessions=(stored, *before)) as db:
             place = await queries.redeem(db, codes, browser.host, stored, now)
             if place is not None:
                 await queries.end_sessions(db, before)

@@ -161,9 +161,18 @@ async def scope(
 
     Raises Transient when PostgreSQL is away.
     """
-    async with pool.acquire() as db, db.transaction():
-        await db.execute(_SCOPE, host, _array(codes), _array(sessions))
+    async with pool.acquire() as db, visible(db, host, codes, sessions):
         yield db
+
+
+@asynccontextmanager
+async def visible(
+    db: Connection, host: str, codes: Collection[bytes], sessions: Collection[bytes]
+) -> AsyncIterator[None]:
+    """The transaction of ``scope`` on a connection that the caller has."""
+    async with db.transaction():
+        await db.execute(_SCOPE, host, _array(codes), _array(sessions))
+        yield
 
 
 async def owner_of(db: Connection, host: str) -> Owner | None:

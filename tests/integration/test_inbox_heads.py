@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 import pytest_asyncio
 
+from libs.common.db.shares import Shares
 from libs.common.directory import holds
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.events.directory import ConversationHeld, CustomerUpserted
@@ -18,7 +19,6 @@ from libs.common.kafka.records import RawRecord, Received
 from services.inbox.conversation_queries import mark_read, one
 from services.inbox.heads import refresh
 from services.inbox.notices import Notices
-from services.inbox.reading import Reads
 from services.inbox.touched import tell_touched
 from services.inbox.worker import WorkerDeps, on_changes, on_updates
 from tests.support import databases
@@ -37,7 +37,7 @@ def _deps(garage: InboxWorld) -> WorkerDeps:
     producer = Producer(KafkaConnection("localhost:9"))  # nothing here is published
     parked = parked_texts(garage.pool, producer, garage.pool.now)
     return WorkerDeps(
-        garage.pool, RULE, parked, Notices(garage.pool, producer, garage.pool.now, RULE, Reads(garage.pool, 2))
+        garage.pool, RULE, parked, Notices(garage.pool, producer, garage.pool.now, RULE, Shares(garage.pool, 2))
     )
 
 

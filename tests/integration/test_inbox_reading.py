@@ -7,25 +7,26 @@ import pytest
 import pytest_asyncio
 
 from libs.common.db.pool import open_pool
+from libs.common.db.shares import Shares
 from libs.common.errors import Transient
-from services.inbox.reading import OneAtATime, Reads
+from services.inbox.reading import OneAtATime
 
 SLOW = "select pg_sleep(0.5)"
 
 
 @pytest_asyncio.fixture
-async def reads(postgres_dsn: str) -> AsyncIterator[Reads]:
+async def reads(postgres_dsn: str) -> AsyncIterator[Shares]:
     """Four connections, of which an organisation has one."""
     async with open_pool(postgres_dsn, application_name="test", size=4, command_seconds=5) as pool:
-        yield Reads(pool, 1)
+        yield Shares(pool, 1)
 
 
-async def _slow(reads: Reads, org_id: str) -> None:
+async def _slow(reads: Shares, org_id: str) -> None:
     async with reads.of(org_id) as db:
         await db.execute(SLOW)
 
 
-async def test_slow_reads_of_one_organisation_keep_no_other_one_waiting(reads: Reads) -> None:
+async def test_slow_reads_of_one_organisation_keep_no_other_one_waiting(reads: Shares) -> None:
     reading, over = asyncio.Event(), asyncio.Event()
 
     async def reads_long() -> None:
@@ -41,7 +42,7 @@ async def test_slow_reads_of_one_organisation_keep_no_other_one_waiting(reads: R
     await asyncio.gather(*flood, return_exceptions=True)
 
 
-async def test_a_read_beyond_the_share_is_told_so_in_time(reads: Reads) -> None:
+async def test_a_read_beyond_the_share_is_told_so_in_time(reads: Shares) -> None:
     flood = [asyncio.create_task(_slow(reads, "flood")) for _ in range(8)]
     ends = await asyncio.gather(*flood, return_exceptions=True)
     refused = [one for one in ends if isinstance(one, Transient)]
@@ -50,7 +51,7 @@ async def test_a_read_beyond_the_share_is_told_so_in_time(reads: Reads) -> None:
     await _slow(reads, "flood")  # the share is free again
 
 
-async def test_a_reader_who_went_away_gives_the_share_back(reads: Reads) -> None:
+async def test_a_reader_who_went_away_gives_the_share_back(reads: Shares) -> None:
     task = asyncio.create_task(_slow(reads, "flood"))
     await asyncio.sleep(0.05)
     task.cancel()

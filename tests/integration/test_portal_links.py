@@ -7,6 +7,7 @@ import pytest
 
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.pages.headers import HEADERS
+from tests.support.databases import somebody_waits
 from tests.support.form_browser import token_of
 from tests.support.logs import LogLines
 from tests.support.portal_site import HOST, PLATFORM, PortalSite, a_portal_site
@@ -121,6 +122,20 @@ async def test_misses_are_refused_over_the_budget_and_a_good_code_never(site: Po
     assert statuses == [404] * 10 + [429] * 20
     assert (await site.browser(address="192.0.2.2").get("/00000000000")).status_code == 404
     assert (await browser.open(code)).status_code == 303
+
+
+async def test_a_flood_from_one_address_keeps_no_other_one_waiting(site: PortalSite) -> None:
+    browser = await site.signed_in(await site.a_person())
+    code = await site.a_link(await site.a_person(phone="+447700900888"))
+    flood = site.browser(address="192.0.2.2")
+    form = {"token": token_of(await flood.get(f"/{code}"))}
+    async with site.pool.acquire() as db:
+        async with db.transaction():
+            await db.execute("select from portal_links for update")
+            asked = [asyncio.create_task(flood.post(f"/{code}", form)) for _ in range(50)]
+            await somebody_waits(db)
+            assert (await browser.get("/conversation")).status_code == 200
+        assert {answer.status_code for answer in await asyncio.gather(*asked)} <= {303, 503}
 
 
 async def test_what_a_browser_asks_for_by_itself_is_no_miss(site: PortalSite) -> None:

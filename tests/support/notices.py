@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from libs.common.bridge.portal_keys import PurposeKeys
 from libs.common.clock import utc_now
 from libs.common.db.pool import Pool
+from libs.common.db.shares import Shares
 from libs.common.events.directory import OrgUpserted
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.events.topics import INBOX_NOTICES
@@ -16,7 +17,6 @@ from services.inbox.cursors import Cursors
 from services.inbox.heads import refresh
 from services.inbox.notices import Notices
 from services.inbox.people import Person
-from services.inbox.reading import Reads
 from tests.support import world
 from tests.support.inbox_world import HOUR, MINUTE, RULE, InboxWorld
 from tests.support.mortal import Life, MortalPool, MortalProducer
@@ -34,7 +34,7 @@ class Told(InboxWorld):
         """As a process sees them that lives as long as ``life`` says."""
         self.producer.life = life or Life()
         pool: Pool = MortalPool(self.pool, self.producer.life)
-        return Notices(pool, self.producer, lambda: self.now, RULE, Reads(pool, 2))
+        return Notices(pool, self.producer, lambda: self.now, RULE, Shares(pool, 2))
 
     async def policy(self, **policy: Any) -> None:
         async with self.pool.acquire() as db:
@@ -74,7 +74,7 @@ class Told(InboxWorld):
 
     async def is_read(self, conversation: UUID) -> None:
         """A member reads all that is there."""
-        reads, cursors = Reads(self.pool, 2), Cursors(PurposeKeys([b"k" * 32], "cursors"))
+        reads, cursors = Shares(self.pool, 2), Cursors(PurposeKeys([b"k" * 32], "cursors"))
         reader = Person(self.org, await self.member(f"reader-{uuid4().hex}"), frozenset({"*"}), self.now)
         await Conversations(reads, RULE, cursors).mark_read(reader, conversation)
 

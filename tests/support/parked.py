@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
+from libs.common.db.shares import Shares
 from libs.common.events.directory import OrgUpserted
 from libs.common.events.topics import DIRECTORY_CHANGES, OUTBOUND_INTENTS
 from libs.common.kafka.connection import KafkaConnection
@@ -21,7 +22,6 @@ from libs.common.redis import open_redis
 from services.inbox.parked import ParkedTexts
 from services.inbox.parking import ParkedText
 from services.inbox.people import Person
-from services.inbox.reading import Reads
 from services.inbox.sending import Sending
 from services.inbox.windows import WindowRule
 from services.router.worker import on_intents, read_intent
@@ -40,7 +40,7 @@ STAFF = {"kind": "staff", "user_id": "priya", "capabilities": ["messages.send"]}
 
 
 def parked_texts(pool: Pool, producer: Producer, now: Clock) -> ParkedTexts:
-    return ParkedTexts(pool, producer, now, RULE, Sending(pool, producer, now), Reads(pool, 2))
+    return ParkedTexts(pool, producer, now, RULE, Sending(pool, producer, now), Shares(pool, 2))
 
 
 def a_person(org_id: str, user_id: str = "priya") -> Person:

@@ -16,6 +16,7 @@ from redis.asyncio.client import Pipeline
 from libs.common.bridge.link_codes import LinkCodes
 from libs.common.bridge.portal_keys import PurposeKeys
 from libs.common.db.pool import Pool, open_pool
+from libs.common.db.shares import Shares
 from libs.common.events.topics import PORTAL_MESSAGES
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
@@ -191,6 +192,7 @@ async def a_portal_site(
         html, outbox = Html(static), Outbox(producer)
         deps = Deps(
             pool=portal_pool,
+            shares=Shares(portal_pool, 2),
             producer=producer,
             keys=Keys(LinkCodes([MASTER], secrets.choice), PurposeKeys([MASTER], "sessions"), FormTokens([MASTER])),
             outbox=outbox,
