@@ -63,7 +63,7 @@ _META_SECONDS = 10.0
 _PURGE_PERIOD = timedelta(minutes=10)
 _HEADS_PERIOD = timedelta(minutes=1)
 _SHARES = 4
-"""An organisation reads over a fourth of the connections at most."""
+"""An organisation reads over a fourth of the connections at most, and an address asks for sessions over one."""
 
 
 async def run(settings: InboxServiceSettings, service: Service) -> None:
@@ -173,7 +173,7 @@ async def _deps(
 ) -> Deps:
     pool = opened.pool
     keys = await outlast_stalls(partial(_keys, pool))
-    sessions = Sessions(reads.pool, keys.sessions)
+    sessions = Sessions(reads.pool, keys.sessions, max(1, settings.postgres_pool_size // _SHARES))
     cursors = Cursors(keys.cursors)
     rule = WindowRule(settings.window_length, settings.window_doubt, settings.closing_soon, settings.window_margin)
     conversations, messages = Conversations(reads, rule, cursors), Messages(reads, cursors)

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from libs.common.bridge.portal_keys import PurposeKeys
 from libs.common.db.pool import Pool
+from libs.common.db.shares import Shares
 from libs.common.forgetting import forget_all
 from libs.common.pages.forms import fresh_id
 from services.inbox import session_queries as queries
@@ -30,9 +31,11 @@ _MOST_MEMBERS = 10_000
 class Sessions:
     """Begins, finds and ends sessions."""
 
-    def __init__(self, pool: Pool, keys: PurposeKeys) -> None:
+    def __init__(self, pool: Pool, keys: PurposeKeys, share: int) -> None:
+        """``share``: connections that one address takes at most to ask for sessions, which anybody may invent."""
         self._pool = pool
         self._keys = keys
+        self._shares = Shares(pool, share)
 
     async def begin(self, person: Person, before: bytes | None) -> bytes:
         """The id of a fresh session, which ends with ``person.ends_at`` at the latest. ``before`` is over."""
@@ -51,10 +54,13 @@ class Sessions:
             await queries.begin_session(db, self._keys.hash(fresh), row)
         return fresh
 
-    async def of(self, session: bytes, *, is_used: bool = True) -> Person | None:
-        """Whose session it is. None: there is none, or it is over. ``is_used``: it counts as used, to the minute."""
+    async def of(self, session: bytes, address: str, *, is_used: bool = True) -> Person | None:
+        """Whose session it is. None: there is none, or it is over. ``is_used``: it counts as used, to the minute.
+
+        ``address``: the client's.
+        """
         now, stored = self._pool.now(), self._keys.hash(session)
-        async with self._pool.acquire() as db:
+        async with self._shares.of(address) as db:
             row = await queries.session(db, stored, now, now - IDLE)
             if is_used and row is not None and row.seen_at < now - _SEEN_EVERY:
                 await queries.session_seen(db, stored, now)

@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from libs.common.pages.cookies import Kind, as_bytes, cookie_in, cookie_name
 from libs.common.pages.forms import FEW_BYTES, FEW_FIELDS, form_of
 from libs.common.pages.languages import Language
-from libs.common.pages.origins import from_our_page
+from libs.common.pages.origins import client_address, from_our_page
 from libs.common.portal_host import PortalOrigin
 from libs.common.retryable import is_retryable
 from services.inbox.deps import Deps
@@ -136,7 +136,8 @@ def signed_in(
             form = await form_of(request, most_bytes, most_fields)
             request.scope[UNSENT] = "" if form is None else form.get("text", "")
         session = cookie(request, "inbox")
-        person = None if session is None else await deps.sessions.of(session, is_used=not _is_by_itself(request))
+        is_used, address = not _is_by_itself(request), _address(deps, request)
+        person = None if session is None else await deps.sessions.of(session, address, is_used=is_used)
         if session is None or person is None:
             return _to_sign_in(deps, request)
         deps.access.let_through(person)
@@ -146,6 +147,11 @@ def signed_in(
         return await handler(Visit(request, deps, person, session, good))
 
     return available(deps, answer)
+
+
+def _address(deps: Deps, request: Request) -> str:
+    peer = request.client.host if request.client else ""
+    return client_address(peer, request.headers.getlist("x-forwarded-for"), deps.trusted_proxies)
 
 
 def _is_by_itself(request: Request) -> bool:

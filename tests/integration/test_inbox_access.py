@@ -1,5 +1,6 @@
 """Who gets into the inbox: by a token or a session, on its own host, and with what every answer says."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +14,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
 from libs.common.clock import utc_now
+from libs.common.pages.cookies import as_text
+from libs.common.pages.forms import fresh_id
 from libs.common.pages.headers import HEADERS
+from tests.support.databases import somebody_waits
 from tests.support.inbox import ADVISOR, RunningInbox, a_token, an_inbox_of_its_own
 from tests.support.logs import LogLines
 from tests.support.waiting import eventually
@@ -122,6 +126,19 @@ async def test_why_a_token_does_not_count_is_said_to_its_holder_and_never_to_a_f
     # of one reason the service tells at most once a second
     await eventually(lambda: why in [line["reason"] for line in log_lines.of("token.refused")], every=0.05)
     assert made not in log_lines.raw
+
+
+async def test_a_flood_of_invented_sessions_keeps_nobody_else_waiting(inbox: RunningInbox) -> None:
+    program, flood = inbox.api(await inbox.an_org()), inbox.client(accept="text/html")
+    assert (await program.get(CONVERSATIONS)).status_code == 200
+    async with inbox.pool.acquire() as db:
+        async with db.transaction():
+            await db.execute("lock table inbox_sessions")
+            cookies = [f"transom-inbox={as_text(fresh_id())}" for _ in range(50)]
+            asked = [asyncio.create_task(flood.get("/inbox", headers={"cookie": one})) for one in cookies]
+            await somebody_waits(db)
+            assert (await program.get(CONVERSATIONS)).status_code == 200
+        assert {answer.status_code for answer in await asyncio.gather(*asked)} <= {303, 503}
 
 
 @dataclass
