@@ -33,6 +33,7 @@ from libs.common.logging import get_logger
 from libs.common.periodic import Task, log_set_aside
 from libs.common.sending import conversation_order, refusals, sms_caps
 from libs.common.sending.sms_caps import Unsent
+from libs.common.thread.conversations import lock_known_against_merge
 from libs.common.thread.message_status import UNKNOWN_OUTCOME
 from libs.common.thread.messages import LocalFailure, delivery_update, fail_locally, lock_messages
 from services.router import reconcile_queries as queries
@@ -193,6 +194,7 @@ class Reconciler:
             ]
             kept = [slot for slot, what in held if what.reason == UNKNOWN_OUTCOME]  # the SMS may have arrived
             back = [slot for slot, what in held if what.reason != UNKNOWN_OUTCOME]
+            await lock_known_against_merge(db, {(slot.org_id, slot.conversation_id) for slot, _what in held})
             await slot_queries.accept(db, [(slot, now) for slot in kept], self.deps.redis_gate.hold)
             released = await slot_queries.release(db, back)
             await sms_caps.forget_unsent(db, [one for stale in unbought if (one := _answer(stale)) is not None])

@@ -93,7 +93,7 @@ select e.org_id, e.message_id, e.attempt, e.deadline,
   left join lateral (
        select true as holds from bridge_slots x
         where x.conversation_id = coalesce(a.conversation_id, m.conversation_id) and x.org_id = u.org_id
-            and x.intent_id = u.message_id
+            and u.message_id = any(x.intent_id || x.others)
        offset 0) b on true
   left join sends s on s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
 """

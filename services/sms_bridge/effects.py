@@ -35,7 +35,7 @@ from libs.common.sending.sms_charges import Charge, Figure, SpentByMessage
 from libs.common.sending.status_effects import store_provider_ids
 from libs.common.sending.statuses import ProviderId
 from libs.common.sms_reach import parts_of
-from libs.common.thread.conversations import lock_against_merge
+from libs.common.thread.conversations import lock_known_against_merge
 from libs.common.thread.failure_reasons import failure_reason
 from libs.common.thread.message_status import PROVIDER_REFUSED, UNKNOWN_OUTCOME
 from libs.common.thread.messages import LocalFailure, fail_locally
@@ -107,12 +107,14 @@ async def apply(
     await evidence_queries.add_unconfirmed(db, taken, now)
     updates = await fail_locally(db, [f for one in settled if (f := _failure(one, now)) is not None])
     unreached = [u for one in settled if (u := _unreached(one, now)) is not None]
-    await lock_against_merge(db, {(one.org_id, one.conversation_id) for one in unreached})
-
     outcomes = slot_outcomes(settled)
+    concerned: list[Slot | Unreached] = [*outcomes.held, *outcomes.released, *unreached]
+    await lock_known_against_merge(db, {(one.org_id, one.conversation_id) for one in concerned})
+
     await slot_queries.accept(db, [(slot, now) for slot in outcomes.held], config.hold)
     released = await slot_queries.release(db, outcomes.released)
-    freed = [slot for slot in released if slot in set(outcomes.retried)]
+    retried = {slot.intent_id for slot in outcomes.retried}
+    freed = [slot for slot in released if slot.intent_id in retried]
     silenced = await slot_queries.newest_silenced(db, freed)
     await sms_caps.forget_unsent(db, unsent_answers(settled))
     await record_unreached(db, unreached)

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from libs.common.bridge.slot import Slot
+from libs.common.directory.merge import Merge, merge_customers
 from libs.common.errors import Transient
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
@@ -154,6 +155,19 @@ async def test_the_slot_of_a_bridge_that_never_was_is_given_back_at_its_deadline
     [slot] = await router.rows("select intent_id from bridge_slots")
     assert slot["intent_id"] == UUID(silenced["intent_id"])
     assert await router.rows("select * from refusals") == []
+
+
+async def test_bridges_that_never_were_of_two_conversations_that_are_one_give_their_slot_back(router: Router) -> None:
+    one = await stored(router, Garage.closed())
+    other = await stored(router, Garage.closed(org_id=one.org_id, number=one.number, phone="+447700900111"))
+    await router.decide(one.intent(), other.intent())  # the commands are lost
+    await reconciled(router, AFTER)
+    await router.rows("update messages set status = 'read', read_at = $1", NOW)  # in the portal
+    async with router.pool.acquire() as db, db.transaction():
+        await merge_customers(db, [Merge(one.org_id, one.customer_id, other.customer_id)])
+    assert await router.rows("select from bridge_slots") != []
+    await reconciled(router, DAY + HOUR)
+    assert await router.rows("select from bridge_slots") == []
 
 
 async def test_an_accepted_message_of_which_nothing_is_heard_ends_as_unknown_and_proof_still_wins(

@@ -97,18 +97,39 @@ update conversations w
  where w.conversation_id = l.winner and w.org_id = l.org_id
 """  # noqa: S608 -- a constant
 
-# One slot remains, the one held longest. There may be two, because it was not known that it was one customer.
+# One slot remains. There may be several, because it was not known that it was one customer: rule 4 of
+# ``libs.common.bridge.queries``.
 _MOVE_SLOTS = """
-with lost as (
-    delete from bridge_slots s using unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
-     where s.conversation_id = m.loser and s.org_id = m.org_id
- returning m.org_id, m.winner, s.intent_id, s.held_until
+with merged as (
+    select * from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+), held as materialized (
+    select s.* from bridge_slots s
+     where s.conversation_id = any($2::uuid[] || $3::uuid[]) and s.org_id = any($1::text[])
+     order by s.conversation_id
+       for update
+), bridges as (
+    select p.org_id, p.winner, b.intent_id, b.held_until,
+           row_number() over (partition by p.winner order by coalesce(nullif(b.held_until, 'infinity'), now()) desc,
+                                                             b.place) as place
+      from (select org_id, loser as conversation_id, winner from merged
+            union select org_id, winner, winner from merged) p
+      join held h using (org_id, conversation_id)
+     cross join lateral (
+           select h.intent_id, h.held_until, 0 as place
+           union all
+           select o.id, 'infinity', o.place from unnest(h.others) with ordinality as o (id, place)) b
+), gone as (
+    delete from bridge_slots s using merged m where s.conversation_id = m.loser and s.org_id = m.org_id
 )
-insert into bridge_slots as s (conversation_id, org_id, intent_id, held_until)
-select distinct on (winner) winner, org_id, intent_id, held_until from lost order by winner, held_until desc
+insert into bridge_slots as s (conversation_id, org_id, intent_id, held_until, others)
+select winner, org_id, (array_agg(intent_id order by place))[1], (array_agg(held_until order by place))[1],
+       coalesce(array_agg(intent_id order by place) filter (where place > 1 and held_until = 'infinity'), '{}')
+  from bridges
+ group by winner, org_id
+ order by winner
 on conflict (conversation_id) do update
-   set intent_id = excluded.intent_id, held_until = excluded.held_until
- where s.org_id = excluded.org_id and s.held_until < excluded.held_until
+   set intent_id = excluded.intent_id, held_until = excluded.held_until, others = excluded.others
+ where s.org_id = excluded.org_id
 """
 
 # What the customer got by SMS counts for the thread that remains.

@@ -578,7 +578,8 @@ create table bridge_slots (
     conversation_id uuid        primary key,
     org_id          text        not null,
     intent_id       uuid        not null,                   -- the holder
-    held_until      timestamptz not null                    -- 'infinity' until the provider has accepted the bridge
+    held_until      timestamptz not null,                   -- 'infinity' until the provider has accepted the bridge
+    others          uuid[]      not null default '{}'       -- whose bridges are in flight as well, since a merge
 );
 
 create table portal_links (
