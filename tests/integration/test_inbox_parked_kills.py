@@ -16,8 +16,10 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from services.inbox import parked_queries
 from services.inbox.parked import LEFT_AFTER, NotPublished
+from services.inbox.touched import tell_touched
 from tests.support import world
 from tests.support.databases import somebody_waits
+from tests.support.inbox_world import RULE
 from tests.support.logs import LogLines
 from tests.support.mortal import Killed
 from tests.support.parked import (
@@ -169,6 +171,23 @@ async def test_a_merge_carries_what_waits_to_the_thread_that_remains(waiting: Wa
     assert list(found) == [(garage.org_id, conversation)]
     await waiting.do("update conversations set last_customer_at = $2 where org_id = $1", garage.org_id, waiting.now)
     await waiting.parked.send_open([waiting.key])
+    assert await waiting.sent() == ["One."]
+
+
+async def test_what_waits_goes_where_its_thread_becomes_part_of_one_whose_window_is_open(waiting: Waiting) -> None:
+    await waiting.policy(release="send")
+    await waiting.fails("One.")
+    garage, other, conversation = waiting.garage, uuid4(), uuid4()
+    async with waiting.router.pool.acquire() as db, db.transaction():
+        await world.a_customer(db, garage.org_id, other, None)
+        await world.a_conversation(
+            db, garage.org_id, conversation, other, garage.number, last_customer_at=waiting.now - MINUTE
+        )
+    await tell_touched(waiting.router.pool, RULE, waiting.parked.send_open)
+    assert await waiting.sent() == []
+    async with waiting.router.pool.acquire() as db, db.transaction():
+        await merge_customers(db, [Merge(garage.org_id, garage.customer_id, other)])  # as by a status, which is no word
+    await tell_touched(waiting.router.pool, RULE, waiting.parked.send_open)
     assert await waiting.sent() == ["One."]
 
 

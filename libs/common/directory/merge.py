@@ -18,6 +18,7 @@ from uuid import UUID
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.portal_access import end_access
+from libs.common.directory.touched import touch
 from libs.common.thread.conversations import wrote_last
 
 
@@ -368,6 +369,7 @@ async def merge_customers(db: Connection, merges: Sequence[Merge]) -> None:
     await db.execute(_ALIAS_CUSTOMERS, *customers)
     await db.execute(_DROP_CUSTOMERS, *customers)
     await db.execute(_DROP_WORDS, *customers)
+    await touch(db, [(merge.org_id, merge.winner) for merge in merges])
 
 
 async def merge_conversations(db: Connection, pairs: Sequence[Merge]) -> None:

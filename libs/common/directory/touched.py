@@ -1,7 +1,8 @@
 """Customers of whom something changed that no event tells, and their conversations, for whoever shows them.
 
-A call opens a window; a name, a phone or a consent changes; a customer is in the portal. Events of the directory are
-read by others at about the time at which they are applied, so they do not say that a change can be read by now.
+A call opens a window; a name, a phone or a consent changes; a customer is in the portal; two customers become one.
+Events of the directory are read by others at about the time at which they are applied, so they do not say that a change
+can be read by now.
 
 Rule 1: ``touch`` is called in the transaction that stores the change, or behind it where a redelivery stores it again.
 Rule 2: every change adds a row, so whoever stores one waits for nobody: neither for who tells nor for another change.
