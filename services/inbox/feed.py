@@ -51,12 +51,13 @@ class Change(NamedTuple):
 
 
 class StoredChange(NamedTuple):
-    """A row of a feed. ``conversation_id`` is the standing conversation."""
+    """A row of a feed. ``conversation_id`` is the standing conversation, ``told_of`` the id of before a merge."""
 
     change: int
     conversation_id: UUID
     message_id: UUID | None
     kind: Kind
+    told_of: UUID
 
 
 def changes_of(events: Iterable[object]) -> Iterator[Change]:

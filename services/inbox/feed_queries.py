@@ -42,7 +42,7 @@ select feed, last from asked union all select feed, last from inbox_feeds where 
 _SINCE = f"""
 select u.org_id, u.change as seen, f.feed, f.last,
        (select min(o.change) from inbox_changes o where o.org_id = u.org_id) as oldest,
-       c.change, {current_conversation("c")} as conversation_id, c.message_id, c.kind
+       c.change, {current_conversation("c")} as conversation_id, c.message_id, c.kind, c.conversation_id as told_of
   from unnest($1::text[], $2::bigint[]) as u (org_id, change)
   join inbox_feeds f on f.org_id = u.org_id
   left join lateral (

@@ -4,7 +4,8 @@ Source: HTML Living Standard, "Server-sent events". An id without data sets what
 it connects again, and dispatches nothing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -40,7 +41,8 @@ def event(name: EventName, mark: Mark, data: Mapping[str, Any]) -> bytes:
 def told(after: Mark, changes: Sequence[StoredChange], turned: Sequence[UUID], states: States) -> bytes:
     """The events of these changes in their order, and of conversations that time turned. ``after`` is the last mark.
 
-    A conversation is told once, at the last of its changes. What stands before the last event of a change has the id
+    A conversation is told once, at the last of its changes; ``merged`` are those that are part of it now, where a merge
+    is told. What stands before the last event of a change has the id
     of the change before it: whoever comes back with an id has everything up to it.
     """
     return b"".join(_blocks(after, changes, turned, states))
@@ -48,10 +50,14 @@ def told(after: Mark, changes: Sequence[StoredChange], turned: Sequence[UUID], s
 
 def _blocks(after: Mark, changes: Sequence[StoredChange], turned: Sequence[UUID], states: States) -> Iterator[bytes]:
     last = {change.conversation_id: change.change for change in changes}
+    merged = defaultdict[UUID, set[UUID]](set)
+    for change in changes:
+        if change.message_id is None and change.told_of != change.conversation_id:
+            merged[change.conversation_id].add(change.told_of)
     for change in changes:
         blocks = list(_of_change(change, states))
         if last[change.conversation_id] == change.change:
-            blocks += _of_conversation(change.conversation_id, states)
+            blocks += _of_conversation(change.conversation_id, states, merged[change.conversation_id])
         for place, (name, data) in enumerate(blocks, 1):
             yield event(name, Mark(after.feed, change.change - (place < len(blocks))), data)
     for conversation_id in turned:
@@ -60,9 +66,11 @@ def _blocks(after: Mark, changes: Sequence[StoredChange], turned: Sequence[UUID]
                 yield event(name, after, data)
 
 
-def _of_conversation(conversation_id: UUID, states: States) -> Iterator[tuple[EventName, Mapping[str, Any]]]:
+def _of_conversation(
+    conversation_id: UUID, states: States, merged: Collection[UUID] = ()
+) -> Iterator[tuple[EventName, Mapping[str, Any]]]:
     if (conversation := states.conversations.get(conversation_id)) is not None:
-        yield "conversation", conversation
+        yield "conversation", {**conversation, "merged": sorted(merged)} if merged else conversation
 
 
 def _of_change(change: StoredChange, states: States) -> Iterator[tuple[EventName, Mapping[str, Any]]]:

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
+from libs.common.directory.merge import Merge, merge_customers
 from libs.common.kafka.producer import Producer
 from services.inbox.streams import OF_A_PERSON
 from tests.integration.test_inbox_composer_browser import COMPUTER, a_tab
+from tests.support import world
 from tests.support.browser import phone
 from tests.support.inbox import TECHNICIAN, RunningInbox
 from tests.support.inbox_composer import DAY, HOUR, MINUTE, Desk, a_desk
@@ -271,3 +275,32 @@ async def test_a_technician_sees_the_customer_without_a_number(
     await expect(tab.locator("#details")).to_contain_text("+44 •••• ••• 888")
     await expect(tab.locator(".takeover")).to_have_count(0)
     assert "900888" not in (await tab.content()).replace(" ", "")
+
+
+@pytest.mark.parametrize("open_one", ["that remains", "that is gone"])
+async def test_an_open_page_shows_the_whole_thread_once_two_have_become_one_and_keeps_what_was_typed(
+    inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext], open_one: str
+) -> None:
+    desk = await a_desk_with_a_head(inbox, producer, HOUR)
+    known = desk.thread
+    other = replace(known, conversation_id=uuid4(), customer_id=uuid4())
+    async with inbox.pool.acquire() as db:
+        await world.a_customer(db, other.org_id, other.customer_id, None)
+        await world.a_conversation(db, other.org_id, other.conversation_id, other.customer_id, other.number)
+    older = await other.customer_writes("Under another name", at=inbox.pool.now() - HOUR)
+    newer = await known.customer_writes("Is anybody there?")
+    loser, winner = (other, known) if open_one == "that remains" else (known, other)
+    tab = await a_tab(desk, browser, contexts, **COMPUTER)
+    await expect(tab.locator(f"#m-{newer}")).to_be_visible()
+    await tab.locator("#text").fill("We are on it")
+    async with inbox.pool.acquire() as db, db.transaction():
+        await merge_customers(db, [Merge(known.org_id, loser.customer_id, winner.customer_id)])
+    await expect(tab.locator(f"#m-{older}")).to_be_visible()
+    await expect(tab.locator(f"#m-{newer}")).to_be_visible()
+    await expect(tab.locator(f"#m-{older} ~ #m-{newer}")).to_have_count(1)
+    await expect(tab.locator("#text")).to_have_value("We are on it")
+    assert tab.url.endswith(f"/inbox/{winner.conversation_id}")
+    await tab.evaluate("window.sameDocument = true")
+    last = await winner.customer_writes("Now I see both")
+    await expect(tab.locator(f"#m-{last}")).to_be_visible()
+    assert await tab.evaluate("window.sameDocument")

@@ -283,6 +283,14 @@ select m.loser, m.org_id, m.winner from unnest($1::text[], $2::uuid[], $3::uuid[
 on conflict (alias) do nothing
 """
 
+# Open pages have the thread under its id of before, or half of the joint one.
+_TELL = """
+insert into touched_customers (org_id, customer_id, merged)
+select m.org_id, c.customer_id, m.loser
+  from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+  join conversations c on c.conversation_id = m.winner and c.org_id = m.org_id
+"""
+
 _DROP_CONVERSATIONS = """
 delete from conversations c
  using unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
@@ -389,3 +397,4 @@ async def merge_conversations(db: Connection, pairs: Sequence[Merge]) -> None:
     await db.execute(_DROP_CONVERSATIONS, *columns)
     await db.execute(_REDIRECT, *columns)
     await db.execute(_BEGIN, *columns)
+    await db.execute(_TELL, *columns)

@@ -25,7 +25,8 @@ with older as (
              from unnest($1::text[], $2::uuid[]) as u (org_id, customer_id)
             cross join lateral (
                   select x.ctid as place from touched_customers x
-                   where x.org_id = u.org_id and x.customer_id = u.customer_id offset 0 for update skip locked) t))
+                   where x.org_id = u.org_id and x.customer_id = u.customer_id and x.merged is null
+                  offset 0 for update skip locked) t))
 )
 insert into touched_customers (org_id, customer_id)
 select u.org_id, u.customer_id from unnest($1::text[], $2::uuid[]) as u (org_id, customer_id)
@@ -50,13 +51,16 @@ with recursive organisations as (
             cross join lateral (
                   select x.ctid as place from touched_customers x
                    where x.org_id = o.org_id order by x.touch_id limit $3 for update skip locked) t))
-    returning org_id, customer_id
+    returning org_id, customer_id, merged
 )
 select distinct t.org_id, c.conversation_id
   from taken t
   left join lateral (
        select k.conversation_id from conversations k
-        where k.org_id = t.org_id and k.customer_id = t.customer_id offset 0) c on true
+        where k.org_id = t.org_id and k.customer_id = t.customer_id
+        union all
+       select t.merged where t.merged is not null
+       offset 0) c on true
  order by t.org_id, c.conversation_id
 """
 
@@ -75,6 +79,7 @@ async def any_touched(db: Connection) -> bool:
 async def take(db: Connection, after: str, organisations: int, share: int) -> list[tuple[str, UUID | None]]:
     """The conversations (organisation, id) of touched customers; None of a customer without any.
 
+    A conversation that became part of another one is named by its id of before, once.
     They are of the next organisations by id, and of ``share`` changes of each at most. They are nobody else's to take
     unless the caller's transaction is rolled back.
     """

@@ -3,14 +3,10 @@
 
 import { clock, now, say } from "./clock.js";
 
-const LOST = 5000;
-const SILENT = 40_000; // the server says something at least every 15 seconds
+const [LOST, SILENT] = [5000, 40_000]; // the server says something at least every 15 seconds
 const line = document.getElementById("live");
 const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
-let stream = null;
-let last = line?.dataset.last || null;
-let heard = 0;
-let since = null;
+let [stream, last, heard, since] = [null, line?.dataset.last || null, 0, null];
 
 function show() {
   const lost = since !== null && now() - since >= LOST;
@@ -44,16 +40,14 @@ async function read(answer) {
 
 async function listen() {
   for (let pause = 1000; !document.hidden; pause = Math.min(pause * 2, 30_000)) {
-    stream = new AbortController();
-    heard = now();
+    [stream, heard] = [new AbortController(), now()];
     try {
       const headers = { Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) };
       const answer = await fetch("/inbox/events", { headers, signal: stream.signal, cache: "no-store" });
       if (answer.status === 401) return location.reload(); // the session has ended: the page leads to the sign-in
       if (answer.ok) {
-        since = null;
+        [since, pause] = [null, 500];
         show();
-        pause = 500;
         await read(answer);
       }
     } catch { /* the connection is lost, or was given up below */ }

@@ -8,8 +8,7 @@ const $ = (id) => document.getElementById(id);
 const list = $("messages");
 const log = list?.parentElement;
 const jump = $("jump");
-const BOTTOM = 24;
-const AGAIN = 3000; // what is told is told once: what could not be fetched then is asked for again
+const [BOTTOM, AGAIN] = [24, 3000]; // what is told is told once: what could not be fetched then is asked for again
 const stale = new Set();
 let [unseen, asking, again, renewing, late, drawing, told, whole] = [0, null, false, false, 0, 0, 0, false];
 
@@ -115,9 +114,7 @@ function add(items) {
 }
 
 function toBottom() {
-  log.scrollTop = 0;
-  unseen = 0;
-  jump.hidden = true;
+  [log.scrollTop, unseen, jump.hidden] = [0, 0, true];
   read();
 }
 
@@ -126,9 +123,9 @@ async function read() {
   const sequence = newest();
   if (document.visibilityState !== "visible" || !atBottom() || sequence <= told) return;
   told = sequence;
-  const fields = new URLSearchParams({ token: list.dataset.token });
   try {
-    const answer = await fetch(`${list.dataset.path}/read`, { method: "POST", body: fields, headers: { "X-Part": "thread" } });
+    const body = new URLSearchParams({ token: list.dataset.token });
+    const answer = await fetch(`${list.dataset.path}/read`, { method: "POST", body, headers: { "X-Part": "thread" } });
     if (answer.ok) document.dispatchEvent(new CustomEvent("inbox:sent"));
   } catch { /* it is told with the next message */ }
 }
@@ -158,9 +155,18 @@ function flipped({ state }) {
   } else if (state === "open") tell(say("openedAgain"));
 }
 
+// Two threads are one, and messages come between those that are here: the page is loaded anew, and its draft goes along.
+function joined({ conversation_id: whole, merged }) {
+  const mine = list.dataset.conversation;
+  if (!merged?.concat(whole).includes(mine)) return;
+  for (const [key, kept] of Object.entries(sessionStorage)) if (key.endsWith(mine)) sessionStorage.setItem(key.replace(mine, whole), kept);
+  location.reload();
+}
+
 export function startThread() {
   if (!list || !("follow" in list.dataset)) return;
   document.addEventListener("inbox:conversation", ({ detail }) => {
+    joined(detail);
     if (!isMine(detail)) return;
     if (detail.window) setBadge($("window"), detail.window);
     catchUp();

@@ -819,6 +819,7 @@ create table touched_customers (
     org_id      text        not null,
     touch_id    bigint      generated always as identity,
     customer_id uuid        not null,
+    merged      uuid,                                       -- a conversation that became part of one of theirs
     primary key (org_id, touch_id)
 );
 create index touched_customers_of_one on touched_customers (org_id, customer_id);

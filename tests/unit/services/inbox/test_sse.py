@@ -45,9 +45,8 @@ def read(stream: bytes) -> list[tuple[str | None, str | None, Any]]:
 
 
 def a_change(number: int, kind: Kind, conversation: int, message: int) -> StoredChange:
-    return StoredChange(
-        number, CONVERSATIONS[conversation], None if kind == "conversation" else MESSAGES[message], kind
-    )
+    where = CONVERSATIONS[conversation]
+    return StoredChange(number, where, None if kind == "conversation" else MESSAGES[message], kind, where)
 
 
 changes = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 2), st.integers(0, 4)), max_size=12).map(
@@ -96,11 +95,22 @@ def test_each_event_has_its_id_first_and_ids_never_go_back(told: list[StoredChan
 
 
 def test_what_cannot_be_seen_is_left_out() -> None:
-    told = [StoredChange(8, uuid4(), uuid4(), "message"), a_change(9, "update", 0, 0)]
+    unknown = uuid4()
+    told = [StoredChange(8, unknown, uuid4(), "message", unknown), a_change(9, "update", 0, 0)]
     events = read(sse.told(Mark(FEED, 9), told, [uuid4()], STATES))
     assert [name for _, name, _ in events] == ["update", "conversation"]
     assert events[0][2]["message_id"] == str(MESSAGES[0])
     assert "content" not in events[0][2]
+
+
+def test_a_conversation_says_once_which_others_are_part_of_it_now() -> None:
+    gone = uuid4()
+    merge = a_change(8, "conversation", 0, 0)._replace(told_of=gone)
+    late = a_change(9, "update", 0, 0)._replace(told_of=gone)
+    events = read(sse.told(Mark(FEED, 9), [merge, late], (), STATES))
+    assert [data.get("merged") for _, name, data in events if name == "conversation"] == [[str(gone)]]
+    events = read(sse.told(Mark(FEED, 9), [late], (), STATES))
+    assert [data.get("merged") for _, name, data in events if name == "conversation"] == [None]
 
 
 def test_the_opening_has_an_id_and_no_event() -> None:
