@@ -6,8 +6,8 @@ Rule 2: a known sender costs one look-up by key. The directory (``libs.common.di
         senders, and the holder of an id at an older time.
 Rule 3: a notice of the system creates no customer and no conversation. The notice of a known customer goes into their
         thread, where there is one.
-Rule 4: a message of a customer who was erased goes where it is stored, whoever has its sender's ids now. It creates
-        nobody.
+Rule 4: a message of a customer who was erased goes where it is stored, whoever has its sender's ids now. So does one
+        that another organisation stored while it had the business number. It creates nobody.
 Rule 5: a call or a change of identity of before its customer was erased comes to nothing.
 Rule 6: an item that is older than Meta's seven days finds its customer and changes no identity.
 """
@@ -24,7 +24,7 @@ from libs.common.errors import Transient
 from libs.common.phone import canonical
 from libs.common.thread import conversations
 from libs.common.thread.conversations import ConversationAddress
-from services.ingest.identity_queries import SenderRow, erased_places, find_senders
+from services.ingest.identity_queries import SenderRow, find_senders, fixed_places
 from services.ingest.items import CustomerCall, CustomerMessage, IdentityChange, StaffEcho
 from services.ingest.queries import Place
 
@@ -77,9 +77,9 @@ async def places(pool: Pool, items: Sequence[Placeable], now: datetime) -> list[
                     unknown[n] = IdentityRequest(row.org_id, row.phone_number_id, item)
                 elif row.conversation_id is not None and row.identity_version is not None:
                     placed[n] = Place(row.org_id, row.conversation_id, row.identity_version)
-            gone = await _of_erased(db, unknown)
-            placed |= gone
-            unknown = {n: one for n, one in unknown.items() if n not in gone}
+            fixed = await _fixed(db, unknown)
+            placed |= fixed
+            unknown = {n: one for n, one in unknown.items() if n not in fixed}
             if not unknown:
                 return [placed[n] for n in range(len(items))]
             placed = {n: place for n, place in placed.items() if n not in left}
@@ -89,17 +89,17 @@ async def places(pool: Pool, items: Sequence[Placeable], now: datetime) -> list[
     raise Transient("identities change all the time")
 
 
-async def _of_erased(db: Connection, unknown: Mapping[int, IdentityRequest]) -> dict[int, Place | None]:
-    """Those of customers who were erased: a message goes where it is stored, a call and a notice go nowhere."""
-    again: dict[int, tuple[str, str, str]] = {}
+async def _fixed(db: Connection, unknown: Mapping[int, IdentityRequest]) -> dict[int, Place | None]:
+    """A message that stays where it is stored (rule 4); a call and a notice of one who was erased go nowhere."""
+    again: dict[int, tuple[str, str, str, str]] = {}
     asked: list[tuple[int, tuple[str, str, datetime]]] = []
     for n, (org_id, _, item) in unknown.items():
         if not isinstance(item, IdentityChange | CustomerCall):
-            again[n] = ("meta", item.phone_number_id, item.provider_id)
+            again[n] = (org_id, "meta", item.phone_number_id, item.provider_id)
             continue
         ids = _number(item.sender.wa_id), item.sender.bsuid
         asked += [(n, (org_id, identity, item.at)) for identity in ids if identity is not None]
-    stored = zip(again, await erased_places(db, list(again.values())), strict=True)
+    stored = zip(again, await fixed_places(db, list(again.values())), strict=True)
     over = await erased_identities.over(db, [row for _, row in asked])
     return {n: place for n, place in stored if place is not None} | {asked[place][0]: None for place in over}
 

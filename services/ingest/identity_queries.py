@@ -65,9 +65,10 @@ async def find_senders(db: Connection, senders: Sequence[tuple[str, str | None, 
 
 
 # "offset 0": each is found by its key, whatever the size of the tables.
-_ERASED = f"""
+_FIXED = f"""
 select c.org_id, c.conversation_id, c.identity_version
-  from unnest($1::text[], $2::text[], $3::text[]) with ordinality as u (provider, account, provider_id, n)
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[]) with ordinality
+    as u (org_id, provider, account, provider_id, n)
   left join lateral (
        select m.org_id, m.conversation_id from messages m
         where m.direction = 'in' and m.provider = u.provider and m.account = u.account
@@ -79,15 +80,20 @@ select c.org_id, c.conversation_id, c.identity_version
        limit 1 offset 0) m on true
   left join lateral (
        select v.org_id, v.conversation_id, v.identity_version from conversations v
-         join customers k on k.customer_id = v.customer_id and k.org_id = v.org_id and k.erased
+         join customers k on k.customer_id = v.customer_id and k.org_id = v.org_id
+                         and (k.erased or k.org_id <> u.org_id)
         where v.org_id = m.org_id and v.conversation_id = {current_conversation("m")} offset 0) c on true
  order by u.n
 """  # noqa: S608 -- a constant
 
 
-async def erased_places(db: Connection, ids: Sequence[tuple[str, str, str]]) -> list[Place | None]:
-    """Provider, account, provider's id → the conversation of that message where its customer was erased."""
-    rows = await db.fetch(_ERASED, *as_columns(ids)) if ids else []
+async def fixed_places(db: Connection, ids: Sequence[tuple[str | None, str, str, str]]) -> list[Place | None]:
+    """Organisation, provider, account, provider's id → the conversation in which that message stays.
+
+    It stays where its customer was erased, and where another organisation stored it: that one had the account then.
+    None: it is not stored, or goes where its sender's ids lead.
+    """
+    rows = await db.fetch(_FIXED, *as_columns(ids)) if ids else []
     return [None if row["conversation_id"] is None else Place(**row) for row in rows]
 
 

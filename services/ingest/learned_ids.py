@@ -27,7 +27,7 @@ from libs.common.ids import read_callback
 from libs.common.sending.statuses import MatchedSend, StatusId
 from libs.common.thread.message_status import ProviderStatus
 from services.ingest.fields import recipient_of
-from services.ingest.identity_queries import SentTo, erased_places, replied_to, sent_to
+from services.ingest.identity_queries import SentTo, fixed_places, replied_to, sent_to
 from services.ingest.items import CustomerMessage, MessageStatus, Sender
 
 
@@ -44,7 +44,7 @@ async def learn_from_messages(pool: Pool, messages: Iterable[CustomerMessage], n
     if not shared and not replies:
         return
     async with pool.acquire() as db:
-        gone = await erased_places(db, [("meta", one.phone_number_id, one.provider_id) for one in by_bsuid])
+        gone = await fixed_places(db, [(None, "meta", one.phone_number_id, one.provider_id) for one in by_bsuid])
         erased = {one.provider_id for one, place in zip(by_bsuid, gone, strict=True) if place is not None}
         shared, replies = ([one for one in some if one.provider_id not in erased] for some in (shared, replies))
         bindings = [*await _shared(db, shared), *await _replied(db, replies)]

@@ -126,16 +126,17 @@ select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.identit
 """  # noqa: S608 -- the columns are named above
 
 # The message as an earlier try stored it, with its present conversation. Where its customer was erased, that is another
-# one than that of whoever has the sender's ids now. "offset 0": each is looked up by its key.
+# one than that of whoever has the sender's ids now. Where another organisation had the business number then, it is that
+# one's: an organisation that has the number now never stores it. "offset 0": each is looked up by its key.
 _STORED = f"""
 select m.org_id, m.account, m.provider_id, m.message_id, {current_conversation("m")} as conversation_id, c.customer_id,
        m.content, m.reply_to, m.occurred_at as at, m.received_at, c.last_customer_at as opened_at,
        c.identity_changed_at, c.first_refused_at, c.last_refused_at
-  from unnest($1::text[], $2::text[], $3::text[]) as i (org_id, account, provider_id)
+  from unnest($1::text[], $2::text[]) as i (account, provider_id)
  cross join lateral (
        select * from messages x
         where x.provider = 'meta' and x.account = i.account and x.provider_id = i.provider_id and x.direction = 'in'
-          and x.org_id = i.org_id offset 0) m
+       offset 0) m
   left join lateral (
        select * from conversations y
         where y.org_id = m.org_id and y.conversation_id = {current_conversation("m")} offset 0) c on true
@@ -170,25 +171,29 @@ async def store_messages(
     if any(row["conversation_id"] is None for row in rows):
         raise Transient("who is behind a conversation was resolved anew meanwhile")
     repeated = [
-        (one["org_id"], one["account"], one["provider_id"])
+        (one["account"], one["provider_id"])
         for one, row in zip(incoming, rows, strict=True)
         if row["message_id"] is None and one["provider_id"] is not None
     ]
     found = await db.fetch(_STORED, *as_columns(repeated)) if repeated else []
-    quoted = await quoted_by(
-        db, {(one["org_id"], one["account"], one["reply_to"]) for one in incoming if one["reply_to"] is not None}
-    )
     earlier = {(row["account"], row["provider_id"]): {**row, "opened_before": row["opened_at"]} for row in found}
-    stored: list[StoredMessage] = []
-    for one, row in zip(incoming, rows, strict=True):
-        fresh = row["message_id"] is not None or one["provider_id"] is None
-        source = one | dict(row) if fresh else earlier.get((one["account"], one["provider_id"]))
-        if source is None:
-            raise Transient("another worker is storing the same message")
-        quote = quoted.get((one["org_id"], one["account"], source["reply_to"]))
-        taken = {name: source[name] for name in StoredMessage._fields if name in source}
-        stored.append(StoredMessage(**taken, fresh=fresh, quoted=quote))
-    return stored
+    if any(key not in earlier for key in repeated):
+        raise Transient("another worker is storing the same message")
+    recorded = [
+        earlier.get((one["account"], one["provider_id"])) or one | dict(row)
+        for one, row in zip(incoming, rows, strict=True)
+    ]
+    quoted = await quoted_by(
+        db, {(one["org_id"], one["account"], one["reply_to"]) for one in recorded if one["reply_to"] is not None}
+    )
+    return [
+        StoredMessage(
+            **{name: one[name] for name in StoredMessage._fields if name in one},
+            fresh=(one["account"], one["provider_id"]) not in earlier,
+            quoted=quoted.get((one["org_id"], one["account"], one["reply_to"])),
+        )
+        for one in recorded
+    ]
 
 
 async def quoted_by(db: Connection, asked: set[tuple[str, str, str]]) -> dict[tuple[str, str, str | None], UUID]:
@@ -255,11 +260,10 @@ _STORED_OF_GROUPS = """
 select m.account, m.provider_id, m.org_id, m.message_id, m.conversation_id, m.content, m.reply_to, m.occurred_at as at,
        m.received_at, g.group_id, coalesce(b.customer_id, w.customer_id) as customer_id
   from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as u (number, provider_id, line, bsuid)
-  join whatsapp_numbers n on n.phone_number_id = u.number
  cross join lateral (
        select * from messages x
         where x.provider = 'meta' and x.account = u.number and x.provider_id = u.provider_id and x.direction = 'in'
-          and x.org_id = n.org_id offset 0) m
+       offset 0) m
   left join lateral (
        select t.group_id from group_threads t
         where t.org_id = m.org_id and t.conversation_id = m.conversation_id offset 0) g on true

@@ -28,7 +28,7 @@ from libs.common.thread.newest import newest_of
 from services.ingest import sms_queries
 from services.ingest.events import inbound_record
 from services.ingest.forms import number_of
-from services.ingest.identity_queries import erased_places
+from services.ingest.identity_queries import fixed_places
 from services.ingest.items import SmsMedia
 from services.ingest.queries import Place
 from services.ingest.sms_parts import AT_ONCE, ROUNDS, WAIT, OrgSms, country_called, join_parts, joined
@@ -128,10 +128,9 @@ async def _places(messages: Sequence[OrgSms], deps: Deps) -> list[Place]:
     async with deps.pool.acquire() as db:
         for _ in range(_ROUNDS):
             found = await sms_queries.find_places(db, [_writer(one) for one in messages])
-            if None in found:  # what is of a customer who was erased goes where it is stored
-                ids = [(one.sms.provider, one.sms.to, one.sms.provider_id) for one in messages]
-                gone = await erased_places(db, ids)
-                found = [place or erased for place, erased in zip(found, gone, strict=True)]
+            if None in found:
+                ids = [(one.org_id, one.sms.provider, one.sms.to, one.sms.provider_id) for one in messages]
+                found = [place or fixed for place, fixed in zip(found, await fixed_places(db, ids), strict=True)]
             unknown = [one for one, place in zip(messages, found, strict=True) if place is None]
             if not unknown:
                 return [place for place in found if place is not None]

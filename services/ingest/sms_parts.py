@@ -143,9 +143,9 @@ async def join_parts(pool: Pool, arrived: Sequence[OrgSms]) -> list[OrgSms]:
     countries = {one.org_id: one.country for one in arrived}
     senders = sorted({(one.org_id, one.sms.to, one.sms.sender) for one in arrived})
     concats = sorted({_concat(one, one.sms.part) for one in arrived if one.sms.part is not None})
-    ids = sorted({(one.org_id, one.sms.provider, one.sms.to, one.sms.provider_id) for one in arrived})
+    ids = sorted({(one.sms.provider, one.sms.to, one.sms.provider_id) for one in arrived})
     async with pool.acquire() as db, db.transaction():
         await sms_queries.lock_senders(db, senders)
         made = plan(await sms_queries.joins_of(db, concats, ids), arrived)
         await sms_queries.add_parts(db, made.joins, made.parts, list(made.complete))
-    return [joined(join, countries[join.org_id]) for join in made.complete.values()]
+    return [joined(join, countries.get(join.org_id)) for join in made.complete.values()]

@@ -158,11 +158,11 @@ _STORED = f"""
 select m.provider, m.account, m.provider_id, m.org_id, m.message_id, c.conversation_id, c.customer_id, m.content,
        m.reply_to, m.occurred_at as at, m.received_at, c.last_customer_at as opened_at, c.identity_changed_at,
        c.first_refused_at, c.last_refused_at
-  from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as i (org_id, provider, account, provider_id)
- cross join lateral ( -- by its key
+  from unnest($1::text[], $2::text[], $3::text[]) as i (provider, account, provider_id)
+ cross join lateral ( -- by its key; another organisation may have stored it, while it had the number
        select * from messages x
         where x.provider = i.provider and x.account = i.account and x.provider_id = i.provider_id
-          and x.direction = 'in' and x.org_id = i.org_id offset 0) m
+          and x.direction = 'in' offset 0) m
   join conversations c on c.org_id = m.org_id and c.conversation_id = {current_conversation("m")}
 """  # noqa: S608 -- a constant
 
@@ -176,12 +176,12 @@ async def store_sms(db: Connection, incoming: Sequence[IncomingSms]) -> list[Sto
     rows = await db.fetch(_STORE, *as_columns(incoming))
     if any(row["unseen"] and not row["held"] for row in rows):
         raise Transient("who is behind a conversation was resolved anew meanwhile")
-    keys = [(one.org_id, one.provider, one.account, one.provider_id) for one in incoming]
-    found: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    keys = [(one.provider, one.account, one.provider_id) for one in incoming]
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for record in await db.fetch(_STORED, *as_columns(keys)):
         fields = dict(record)
         provider, account = fields.pop("provider"), fields.pop("account")
-        found[fields["org_id"], provider, account, fields["provider_id"]] = fields
+        found[provider, account, fields["provider_id"]] = fields
     if any(key not in found for key in keys):
         raise Transient("another worker is storing the same message")
     return [
@@ -237,7 +237,7 @@ MOST_OPEN = 50
 A phone has one at a time. Whoever opens thousands finds that later ones stay incomplete, and costs nobody else.
 """
 
-# The open ones that may wait for these parts, and those that already have one of these.
+# The open ones that may wait for these parts, and those that already have one of these, whoever had the number then.
 _JOINS = f"""
 select j.join_id, j.org_id, j.provider, j.account, j.sender, j.ref, j.total, j.closed_at is not null as closed
   from sms_joins j
@@ -253,9 +253,8 @@ select j.join_id, j.org_id, j.provider, j.account, j.sender, j.ref, j.total, j.c
                limit {MOST_OPEN} offset 0) o
        union
        select p.join_id
-         from unnest($7::text[], $8::text[], $9::text[], $10::text[]) as u (org_id, provider, account, provider_id)
-         join sms_parts p on p.org_id = u.org_id and p.provider = u.provider and p.account = u.account
-          and p.provider_id = u.provider_id)
+         from unnest($7::text[], $8::text[], $9::text[]) as u (provider, account, provider_id)
+         join sms_parts p using (provider, account, provider_id))
  order by j.opened_at, j.join_id
    for update of j
 """  # noqa: S608 -- a constant
@@ -278,12 +277,10 @@ class Concat(NamedTuple):
     total: int
 
 
-async def joins_of(
-    db: Connection, concats: Sequence[Concat], parts: Sequence[tuple[str, str, str, str]]
-) -> list[JoinRow]:
+async def joins_of(db: Connection, concats: Sequence[Concat], parts: Sequence[tuple[str, str, str]]) -> list[JoinRow]:
     """The joins that these parts may belong to or already do, locked, the oldest first.
 
-    ``parts``: organisation, provider, number called, provider id.
+    ``parts``: provider, number called, provider id.
     """
     return await _with_parts(db, await db.fetch(_JOINS, *as_columns(concats), *as_columns(parts)))
 

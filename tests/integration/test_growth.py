@@ -120,7 +120,7 @@ async def _sms(db: Any) -> None:
     await inbound_queries.called_numbers(db, numbers)
     await inbound_queries.find_places(db, [inbound_queries.Writer(ORG, "phone", one, now()) for one in numbers])
     await stopped_lines(db, {(ORG, one) for one in numbers})
-    keys = [(ORG, "vonage", SMS, f"part {n}") for n in range(1, TAKEN)]
+    keys = [("vonage", SMS, f"part {n}") for n in range(1, TAKEN)]
     concats = [inbound_queries.Concat(ORG, "vonage", SMS, f"+4478{n}", "1", 2) for n in range(TAKEN)]
     await inbound_queries.joins_of(db, concats, keys)
     await inbound_queries.close_overdue(db, MINUTE, TAKEN)

@@ -15,11 +15,12 @@ from pydantic import SecretStr
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import open_pool
-from libs.common.events.topics import INBOUND_MESSAGES
+from libs.common.events.directory import OrgUpserted
+from libs.common.events.topics import INBOUND_MESSAGES, WEBHOOKS
 from services.ingest import sms_parts, sms_queries
 from services.ingest.tasks import PARTS_KEPT
 from tests.support import world
-from tests.support.ingest import ORG, READ, Ingest, running, settings
+from tests.support.ingest import ORG, READ, Ingest, now, running, settings
 from tests.support.published import published_on
 from tests.support.texts import CALLED, VONAGE_KEY, VONAGE_SECRET, WRITER, a_part, a_vonage_sms, post_vonage
 from tests.support.topics import OwnTopics
@@ -109,6 +110,24 @@ async def test_what_waited_too_long_is_published_without_the_part_and_marked(two
         assert await db.fetchval("select count(*) from sms_parts") == 0
 
 
+async def test_a_part_that_comes_again_when_another_garage_has_the_number_is_of_the_message_it_was(
+    two: list[Ingest],
+) -> None:
+    forms = [a_part(text, n, 2) for n, text in enumerate(("Is my ", "Golf ready?"), 1)]
+    for form in forms:
+        await post(two[0], form)
+    [first] = await two[0].published.events(INBOUND_MESSAGES, 1)
+    async with two[0].pool.acquire() as db:
+        left = OrgUpserted(org_id=ORG, at=now(), name="AcmeMotors", sms_number=None)
+        await world.change(
+            db, left, left.model_copy(update={"org_id": "beta", "sms_number": CALLED, "sms_active": True})
+        )
+    await post(two[0], forms[0])
+    again = (await two[0].published.events(INBOUND_MESSAGES, 2))[1]
+    assert again == first
+    assert await two[0].published.records(WEBHOOKS.dlq) == []
+
+
 async def test_who_leaves_very_many_messages_incomplete_delays_and_costs_nobody(two: list[Ingest]) -> None:
     flood = "into sms_joins (org_id, provider, account, sender, ref, total, opened_at)"
     async with two[0].pool.acquire() as db:
@@ -119,7 +138,7 @@ async def test_who_leaves_very_many_messages_incomplete_delays_and_costs_nobody(
             )
         concat = sms_queries.Concat(ORG, "vonage", CALLED, WRITER, "17", 3)
         async with db.transaction():
-            looked_at = await sms_queries.joins_of(db, [concat], [(ORG, "vonage", CALLED, "none")])
+            looked_at = await sms_queries.joins_of(db, [concat], [("vonage", CALLED, "none")])
             assert len(looked_at) == sms_queries.MOST_OPEN
     forms = [a_part(text, n, 3) for n, text in enumerate(("Is my ", "Golf ", "ready?"), 1)]
     for form in forms:  # they go to one message, the oldest that waits for them
@@ -136,7 +155,7 @@ async def test_messages_with_other_references_are_not_read(two: list[Ingest]) ->
             *(ORG, CALLED, WRITER),
         )
         concats = [sms_queries.Concat(ORG, "vonage", CALLED, WRITER, f"new {n}", 3) for n in range(50)]
-        asked = *as_columns(concats), *as_columns([(ORG, "vonage", CALLED, "none")])
+        asked = *as_columns(concats), *as_columns([("vonage", CALLED, "none")])
         [plan] = await db.fetchval(f"explain (analyze, format json) {sms_queries._JOINS}", *asked)
     nodes, passed_over = [plan["Plan"]], 0.0
     while nodes:

@@ -141,7 +141,7 @@ _CONVERSATIONS = "select org_id, conversation_id, wa_id from conversations order
 async def _in(db: Any) -> None:
     rows = await db.db.fetch(_CONVERSATIONS, TAKEN)
     found = await identity_queries.find_senders(db, [(NUMBER, row["wa_id"], None) for row in rows])
-    assert await identity_queries.erased_places(db, [("meta", NUMBER, f"wamid {n}") for n in range(TAKEN)])
+    assert await identity_queries.fixed_places(db, [(ORG, "meta", NUMBER, f"wamid {n}") for n in range(TAKEN)])
     at = now() + MINUTE  # of a clock that is fast: its copies are looked for
     placed = [
         (
