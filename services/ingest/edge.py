@@ -136,18 +136,20 @@ class MetaEdge:
         now = self._now()
         try:
             large = len(body) > SPLIT_IN_PLACE  # other requests are answered meanwhile
-            records = await asyncio.to_thread(meta.read, body, now) if large else meta.read(body, now)
+            split = await asyncio.to_thread(meta.read, body, now) if large else meta.read(body, now)
         except meta.NotJsonError:
             return Answer(400, "not_json")
+        records = [Record(WEBHOOKS, *record) for record in split]
         try:
             return await self._publish(records)
-        except Permanent:  # an item that grew beyond a record
-            return await self._publish([await asyncio.to_thread(meta.whole, body, now, "too_large")])
+        except Permanent:  # an item that grew beyond a record; the others go on beside the whole body
+            whole = Record(WEBHOOKS, *await asyncio.to_thread(meta.whole, body, now, "too_large"))
+            return await self._publish([*(record for record in records if record.fits()), whole])
 
-    async def _publish(self, records: Sequence[meta.SplitRecord]) -> Answer:
+    async def _publish(self, records: Sequence[Record]) -> Answer:
         ticket = self._coverage.begin_publish()
         try:
-            answer = await publish(self._producer, [Record(WEBHOOKS, *record) for record in records])
+            answer = await publish(self._producer, records)
             if answer.status != 200:  # noqa: PLR2004 -- OK
                 self._coverage.refused(answer.outcome)
             return answer
