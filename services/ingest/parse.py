@@ -22,7 +22,7 @@ from libs.common.events.inbound import (
     VonageSmsWebhook,
     VonageStatusWebhook,
 )
-from libs.common.nesting import is_deeper
+from libs.common.nesting import DEEPEST, is_deeper
 from libs.common.sanitize import sanitize
 from libs.common.thread.message_status import ProviderStatus
 from services.ingest import content, notices, twilio, vonage
@@ -138,6 +138,12 @@ def _dead(body: object) -> Undecodable:
             return Undecodable("too_many_items", "the webhook has more items than one ever has")
         case {"zlib_base64": str(), "reason": "too_large"}:
             return Undecodable("item_too_large", "an item of the webhook fits no record")
+        case {"zlib_base64": str(), "reason": "unreadable"}:
+            return Undecodable(
+                "nested_too_deeply", f"the webhook, or an item of it, is nested deeper than {DEEPEST} levels"
+            )
+        case {"object": str() as named} if named not in ("", "whatsapp_business_account"):
+            return Undecodable("not_a_webhook", "signed JSON whose object is another than WhatsApp's")
         case _:
             return Undecodable("not_a_webhook", "signed JSON, but not a WhatsApp webhook")
 
@@ -231,7 +237,7 @@ def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
     if item.get("recipient_type") == "group" or status in _SHOWN_NOWHERE:
         return Ignored("status")
     if status not in _STATUSES:
-        return Ignored("status", ("meta", status if _WORD.fullmatch(status) else "unreadable"))
+        return Ignored("status", ("meta", _named(status)))
     callback = item.get("biz_opaque_callback_data")
     return MessageStatus(
         number,
@@ -273,7 +279,14 @@ def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
         case "messages" | "calls" | "user_preferences", _:
             raise Undecodable("bad_change", "nothing that the field stands for can be read in it")
         case _:
-            raise Undecodable("unknown_field", "the webhook's field is not known here")
+            raise Undecodable("unknown_field", f"the webhook's field is not known here: {_named(field)}")
+
+
+def _named(word: object) -> str:
+    """A word of Meta's, which may be shown. Anything else may be what somebody said."""
+    if word is None:
+        return "none"
+    return word if isinstance(word, str) and _WORD.fullmatch(word) else "unreadable"
 
 
 def _has_unread(item: Mapping[str, Any]) -> bool:

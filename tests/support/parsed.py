@@ -30,6 +30,10 @@ def the_message(**more: Any) -> CustomerMessage:
 
 
 def the_reason(webhook: Any) -> str:
+    return the_refusal(webhook).reason
+
+
+def the_refusal(webhook: Any) -> Undecodable:
     with pytest.raises(Undecodable) as refused:
         all_of(webhook)
-    return refused.value.reason
+    return refused.value

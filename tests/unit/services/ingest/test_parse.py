@@ -18,7 +18,7 @@ from services.ingest.items import (
     MessageStatus,
 )
 from services.ingest.parse import parse
-from tests.support.parsed import AT, CONTENT, all_of, the_message, the_reason
+from tests.support.parsed import AT, CONTENT, all_of, the_message, the_reason, the_refusal
 from tests.support.recordings import recording, recordings
 from tests.support.webhooks import NUMBER, WA_ID, a_contact, a_message, a_status, a_value, a_webhook, of_messages
 
@@ -200,6 +200,21 @@ def test_what_cannot_be_understood_says_why(webhook: Any, reason: str) -> None:
     assert the_reason(webhook) == reason
 
 
+@pytest.mark.parametrize(
+    ("webhook", "named"),
+    [
+        (a_webhook(a_value(x=1), field="brand_new"), "brand_new"),
+        (a_webhook(a_value(x=1), field="Kim, 7 High Street"), "unreadable"),
+        ({"entry": [{"changes": [{"value": {}}]}]}, "none"),
+        (of_messages(a_message(AT)) | {"object": "page"}, "object"),
+    ],
+)
+def test_the_detail_names_what_is_not_known_and_nothing_that_somebody_said(webhook: Any, named: str) -> None:
+    refused = the_refusal(webhook)
+    assert named in refused.detail
+    assert "Kim" not in refused.detail
+
+
 def nested(depth: int) -> Any:
     return [] if depth == 0 else [nested(depth - 1)]
 
@@ -313,7 +328,10 @@ def test_nothing_in_a_record_raises_anything_but_a_reason(record: dict[str, Any]
         parse(orjson.dumps(record), reaction_opens=False)
 
 
-@pytest.mark.parametrize(("reason", "told"), [("too_many_items", "too_many_items"), ("unreadable", "not_a_webhook")])
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [("too_many_items", "too_many_items"), ("too_large", "item_too_large"), ("unreadable", "nested_too_deeply")],
+)
 def test_a_body_that_stayed_whole_is_a_dead_letter_that_says_why(reason: meta.Reason, told: str) -> None:
     with pytest.raises(Undecodable) as refused:
         parse(meta.whole(b"[]", AT, reason)[1], reaction_opens=False)
