@@ -343,3 +343,16 @@ async def test_a_notice_is_understood_where_the_ids_before_stand_in_the_text_alo
 async def test_a_notice_about_nobody_is_kept_and_harms_nobody(people: People, notice: Sender) -> None:
     assert await people.changes(0, Sender(OLD, B1), notice) is None
     assert (await people.count("customers"), await people.count("conversations")) == (0, 0)
+
+
+async def test_notices_that_contradict_each_other_about_who_had_a_line_are_applied_at_the_first_try(
+    people: People,
+) -> None:
+    """One takes a message out of a thread, and the other one puts it there."""
+    await people.writes(80, Sender(OLD, B3))
+    await people.changes(2, Sender(OLD, B3), Sender(NEW, B1))
+    await people.writes(6, Sender(NEW, None))
+    other = await people.writes(84, Sender(None, B2))
+    await people.changes(33, Sender(NEW, None), Sender(OLD, B1))
+    assert await people.changes(3, Sender(None, B2), Sender(NEW, B3)) == other
+    assert (await people.who(other))["messages"] == 3

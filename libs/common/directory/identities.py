@@ -213,8 +213,11 @@ async def finish(db: Connection, register: Register, mistakes: Sequence[Misattri
     for stranger, messages in parted:
         await _split(db, stranger.now, messages)
     await suppressions.follow(db, _acquired(register))
+    # notices that contradict each other: what one takes out of a thread, another one may put there
+    moved = {one.message_id for _, messages in parted for one in messages}
     for mistake in mistakes:
-        if await parting.messages_from(db, _asked(register, mistake)):
+        left = await parting.messages_from(db, _asked(register, mistake))
+        if any(one.message_id not in moved for one in left):
             raise Transient("a message was stored meanwhile")  # before the conversation was locked, which it is now
 
 
