@@ -14,6 +14,7 @@ from libs.common.sending.pause_queries import UNTRIED
 from services.inbox import sending_queries
 from services.ingest.tasks import PAUSES_KEPT, purge
 from tests.support import world
+from tests.support.databases import slow_down
 from tests.support.ingest import ORG, now
 from tests.support.webhooks import NUMBER
 
@@ -35,10 +36,6 @@ _RESENT = (
 _ASKED = """
 insert into inbox_sends (org_id, intent_id, user_id, body_hash, sent_at)
 select 'acme', uuidv7(), 'u', '', now() from generate_series(1, 600)
-"""
-_SLOW = """
-create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.002); return old; end $$;
-create trigger slow before delete on inbox_sends for each row execute function slow()
 """
 
 
@@ -104,7 +101,7 @@ async def test_a_table_with_a_locked_row_keeps_no_other_from_being_cleared(pool:
 async def test_rows_go_in_smaller_slices_where_a_slice_is_too_slow_for_a_statement(pool: Pool) -> None:
     async with pool.acquire() as db:
         await db.execute(_ASKED)
-        await db.execute(_SLOW)
+        await slow_down(db, "delete", "inbox_sends", 0.002)
     await forget_all(pool, sending_queries.forget, pool.now() + MINUTE)
     async with pool.acquire() as db:
         assert not await db.fetchval("select exists (select from inbox_sends)")

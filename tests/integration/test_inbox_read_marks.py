@@ -9,6 +9,7 @@ from libs.common.db.pool import Pool, open_pool
 from libs.common.retryable import is_statement_timeout
 from services.inbox import read_queries
 from services.inbox.read_marks import ReadMarks
+from tests.support.databases import slow_down
 
 _MEMBER = "insert into members (org_id, user_id, first_seen_at, seen_at) values ($1, 'kim', now(), now())"
 _HEADS = """
@@ -19,10 +20,6 @@ _READ = """
 insert into member_reads (org_id, user_id, conversation_id, read_sequence)
 select org_id, 'kim', conversation_id, inbound_sequence from conversation_heads
  where org_id = $1 and inbound_sequence is distinct from $2
-"""
-_SLOW = """
-create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.002); return old; end $$;
-create trigger slow before delete on member_reads for each row execute function slow()
 """
 
 
@@ -70,7 +67,7 @@ async def test_rows_go_in_smaller_slices_where_all_of_them_are_too_many_for_a_st
     """Of 300,000 none went: deleting them took longer than a statement may, in each round."""
     await has_read(pool, "acme", 900)
     async with pool.acquire() as db:
-        await db.execute(_SLOW)
+        await slow_down(db, "delete", "member_reads", 0.002)
     await (await folding(pool)).fold()
     assert await kept(pool, "acme") == (10_000, 0)
 

@@ -15,6 +15,7 @@ from libs.common.errors import Transient
 from libs.common.events.directory import ConsentChanged, CustomerUpserted
 from services.inbox.touched import tell_touched
 from tests.support import world
+from tests.support.databases import slow_down
 from tests.support.inbox_world import RULE, nothing_waits
 from tests.support.ingest import now
 
@@ -22,10 +23,6 @@ KIM, LEE = (uuid4() for _ in range(2))
 NUMBER = "106400000000001"
 _CUSTOMERS = "insert into customers (org_id, origin) select $1, 'inbound' from generate_series(1, 50)"
 _CONVERSATIONS = "insert into conversations (org_id, customer_id) select org_id, customer_id from customers"
-_SLOW = """
-create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.006); return new; end $$;
-create trigger slow before update on conversation_heads for each row execute function slow()
-"""
 
 
 @pytest_asyncio.fixture
@@ -135,7 +132,7 @@ async def test_changes_go_in_smaller_portions_where_one_is_too_slow_for_a_statem
                 await world.an_org(db, org_id, number, sms_number=None, portal_host=None)
                 await db.execute(_CUSTOMERS, org_id)
             await db.execute(_CONVERSATIONS)
-            await db.execute(_SLOW)
+            await slow_down(db, "update", "conversation_heads", 0.006)
             await touch(db, [tuple(row) for row in await db.fetch("select org_id, customer_id from customers")])
         await tell_touched(pool, RULE, nothing_waits)
         async with pool.acquire() as db:

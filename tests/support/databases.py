@@ -4,6 +4,7 @@ To copy the template takes twenty times the work of emptying the tables that a t
 """
 
 import asyncio
+from typing import Literal
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -95,6 +96,13 @@ _WRITTEN = """
 select quote_ident(relname) from pg_class
  where relnamespace = 'public'::regnamespace and relkind = 'r' and pg_relation_size(oid) > 0 and relname <> all($1)
 """
+_SLOW = """
+create function slow() returns trigger language plpgsql as $$ begin
+    perform pg_sleep({seconds});
+    return coalesce(new, old);
+end $$;
+create trigger slow before {change} on {table} for each row execute function slow()
+"""
 _COUNTED = """
 select quote_ident(sequencename) from pg_sequences where schemaname = 'public' and last_value is not null
 """
@@ -171,3 +179,8 @@ async def somebody_waits(db: Connection) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         while not await db.fetchval(waits):  # noqa: ASYNC110 -- it happens in the server
             await asyncio.sleep(0.01)
+
+
+async def slow_down(db: Connection, change: Literal["update", "delete"], table: str, seconds: float) -> None:
+    """From now on each row of the table takes so long to be changed so: a test's own database."""
+    await db.execute(_SLOW.format(change=change, table=table, seconds=seconds))
