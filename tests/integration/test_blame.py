@@ -266,10 +266,13 @@ async def test_a_limit_on_marketing_for_one_user_is_kept_for_a_day_and_marks_not
     [row] = await garage.fetch("select until - at as lasts from address_marks")
     assert row["lasts"] == timedelta(days=1)
     assert await template_of(garage) == ("APPROVED", None)
-    # what is written meanwhile goes on reaching them
-    text = await garage.command(await kim(garage, sandbox))
-    await accept(line, text, await garage.command(to, template="car_ready"))
-    assert await line.claim_once() == 2
+    # they are written to all the same: with a template that is asked for, and with a text once they have written
+    await sandbox.customer_writes(garage.number, to.phone)
+    await garage.execute("update conversations set last_customer_at = $1", garage.now())
+    meanwhile = [await garage.command(to, template="car_ready"), await garage.command(to)]
+    await accept(line, *meanwhile)
+    assert [await line.claim_once() for _ in meanwhile] == [1, 1]
+    assert await garage.states(*meanwhile) == ["accepted"] * 2
 
 
 @pytest.mark.parametrize("code", ["131051", "139999"])
