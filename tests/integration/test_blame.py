@@ -384,21 +384,3 @@ async def test_an_error_of_metas_own_for_one_template_stops_nobody_else(
     await accept(line, text)
     assert await line.claim_once() == 1
     assert await garage.states(text) == ["accepted"]
-
-
-@pytest.mark.parametrize("status", [403, 404, 302])
-async def test_an_error_page_for_one_message_puts_off_that_message_alone(
-    line: Line, garage: Garage, sandbox: SandboxClient, status: int
-) -> None:
-    odd, other = [await garage.command(await kim(garage, sandbox)) for _ in range(2)]
-    await sandbox.fault("meta", "page", http_status=status, to=odd.to, calls=3)
-    for _ in range(3):
-        await accept(line, odd)
-        await line.claim_once()
-        garage.now.forward(timedelta(minutes=5))
-    await accept(line, other)
-    await line.claim_once()
-    assert await garage.states(other) == ["accepted"]
-    garage.now.forward(timedelta(minutes=5))
-    await line.claim_once()
-    assert await garage.states(odd) == ["accepted"]

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
@@ -257,6 +259,24 @@ async def test_a_request_that_never_left_is_simply_later(
     async with a_sender(garage, producer, sandbox.url) as line:
         await line.claim_once()
     assert await garage.states(command) == ["accepted"]
+
+
+@pytest.mark.parametrize("status", [403, 404, 302])
+async def test_an_error_page_for_one_message_puts_off_that_message_alone(
+    line: Line, garage: Garage, sandbox: SandboxClient, status: int
+) -> None:
+    odd, other = [await garage.command(await kim(garage, sandbox)) for _ in range(2)]
+    await sandbox.fault("meta", "page", http_status=status, to=odd.to, calls=3)
+    for _ in range(3):
+        await accept(line, odd)
+        await line.claim_once()
+        garage.now.forward(timedelta(minutes=5))
+    await accept(line, other)
+    await line.claim_once()
+    assert await garage.states(other) == ["accepted"]
+    garage.now.forward(timedelta(minutes=5))
+    await line.claim_once()
+    assert await garage.states(odd) == ["accepted"]
 
 
 async def test_media_that_meta_cannot_fetch_is_tried_a_few_times(
