@@ -10,9 +10,9 @@ import pytest_asyncio
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.events.topics import DELIVERY_UPDATES
 from libs.common.kafka.producer import Producer
-from tests.integration.test_inbox_live import reading
 from tests.support.inbox import RunningInbox
 from tests.support.inbox_garage import conversations_of
+from tests.support.inbox_streams import reading
 from tests.support.inbox_thread import InboxThread, a_thread, publishing
 from tests.support.waiting import eventually_true
 

@@ -4,15 +4,11 @@ import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import httpx
-import orjson
 import pytest
 import pytest_asyncio
 from prometheus_client import REGISTRY
@@ -26,75 +22,16 @@ from libs.common.kafka.producer import Producer
 from services.inbox.feed import Mark
 from services.inbox.streams import OF_A_PERSON
 from tests.support.inbox import ADVISOR, TECHNICIAN, RunningInbox, a_running_inbox, a_token
+from tests.support.inbox_streams import reading
 from tests.support.inbox_thread import InboxThread, a_thread, publishing
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually
-
-WAIT = 15.0
 
 
 @pytest_asyncio.fixture(scope="module")
 async def producer(inbox: RunningInbox) -> AsyncIterator[Producer]:
     async with publishing(inbox) as made:
         yield made
-
-
-@dataclass(frozen=True)
-class Block:
-    id: str
-    name: str | None
-    data: Any
-
-
-class Reader:
-    """Reads a stream as a browser does: ``last`` is what it would send as Last-Event-ID."""
-
-    def __init__(self, answer: httpx.Response) -> None:
-        self.answer = answer
-        self.last = ""
-        self._lines = answer.aiter_lines()
-
-    async def next(self) -> Block | None:
-        """The next block with an id; None at the end."""
-        name, data, identified = None, None, False
-        async with asyncio.timeout(WAIT):
-            async for line in self._lines:
-                field, _, value = line.partition(": ")
-                if field == "id":
-                    self.last, identified = value, True
-                elif field == "event":
-                    name = value
-                elif field == "data":
-                    assert identified, "an id stands before its data"
-                    data = orjson.loads(value)
-                elif not line and identified:
-                    return Block(self.last, name, data)
-        return None
-
-    async def until(self, message_id: UUID) -> list[Block]:
-        """Everything up to what is told of this message."""
-        found: list[Block] = []
-        while not found or found[-1].data.get("message_id") != str(message_id):
-            block = await self.next()
-            assert block is not None, "the stream ended"
-            if block.name is not None:
-                found.append(block)
-        return found
-
-
-@asynccontextmanager
-async def reading(
-    client: httpx.AsyncClient, last: str | None = None, path: str = "/v1/events"
-) -> AsyncIterator[Reader]:
-    headers = {} if last is None else {"last-event-id": last}
-    async with client.stream("GET", path, headers=headers) as answer:
-        assert answer.status_code == 200, await answer.aread()
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        reader = Reader(answer)
-        opening = await reader.next()
-        assert opening is not None
-        assert opening.name is None
-        yield reader
 
 
 async def test_what_happens_is_told_to_everybody_of_the_organisation_and_to_nobody_else(
