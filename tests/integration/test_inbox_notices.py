@@ -1,59 +1,24 @@
 """Staff are told once: of a conversation that nobody reads, of a message that failed."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
-import pytest_asyncio
-from aiokafka.admin import AIOKafkaAdminClient
 
 from libs.common.db.pool import open_pool
-from libs.common.events.topics import INBOX_NOTICES
-from libs.common.kafka.connection import KafkaConnection
-from services.inbox import notice_queries
 from services.inbox.heads import refresh
 from services.inbox.notices import KEPT_FOR, LEFT_AFTER
-from tests.support.databases import drop_database, make_database
+from tests.support.databases import slow_down
 from tests.support.inbox_world import HOUR, MINUTE, RULE
-from tests.support.mortal import Killed, Life, MortalProducer
-from tests.support.notices import Served, Told, a_garage, many_unread, rows
-from tests.support.published import published_on
-from tests.support.topics import OwnTopics
+from tests.support.mortal import Killed, Life
+from tests.support.notices import Served, Told, a_garage, garage, many_unread, rows, served
 
-_SLOW = """
-create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.006); return new; end $$;
-create trigger slow before update on conversation_heads for each row execute function slow()
-"""
+__all__ = ["garage", "served"]
+
 STEPS = 6
 """More than a round on one conversation has."""
-
-
-@pytest_asyncio.fixture(scope="module")
-async def served(
-    kafka_bootstrap: str, kafka_admin: AIOKafkaAdminClient, postgres_dsn: str, database_template: str
-) -> AsyncIterator[Served]:
-    topics = OwnTopics(kafka_admin, f"t-{uuid4().hex[:12]}.")
-    await topics.create([INBOX_NOTICES])
-    dsn = await make_database(postgres_dsn, database_template)
-    async with (
-        open_pool(dsn, application_name="test", size=6, command_seconds=10) as pool,
-        MortalProducer(KafkaConnection(kafka_bootstrap, topics.prefix)) as producer,
-        published_on(kafka_bootstrap, topics.prefix, [INBOX_NOTICES]) as published,
-    ):
-        yield Served(pool, producer, published)
-    await drop_database(postgres_dsn, dsn)
-    await topics.delete()
-
-
-@pytest_asyncio.fixture
-async def garage(served: Served) -> AsyncIterator[Told]:
-    made = await a_garage(served)
-    yield made
-    async with served.pool.acquire() as db:  # what is left over tells nothing to the next test
-        await db.execute("update conversation_heads set unread_since = null")
 
 
 def instant(at: datetime) -> str:
@@ -237,7 +202,7 @@ async def test_conversations_are_told_in_smaller_steps_where_one_is_too_slow_for
         for garage in garages:
             await many_unread(garage, 50)
         async with pool.acquire() as db:
-            await db.execute(_SLOW)
+            await slow_down(db, "update", "conversation_heads", 0.006)
         notices = garages[0].notices()
         for _round in range(2):
             await notices.escalate()
@@ -307,80 +272,6 @@ async def test_what_is_no_failure_to_staff_is_not_told(garage: Told) -> None:
         await db.execute("update messages set status = 'read' where message_id = $1", read.message_id)
     await garage.notices().on_failures([held, read, parent, bridge, asked])
     assert [event["message_id"] for event in await garage.events()] == [str(parent.message_id)]
-
-
-# ── The bell ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_the_bell_shows_what_is_new_until_the_member_has_looked(garage: Told) -> None:
-    priya, marek = await garage.member(), await garage.member("marek")
-    _, thread = await garage.customer("Kim")
-    await garage.hears(thread, ago=40 * MINUTE)
-    await garage.notices().on_failures([await garage.fails(thread)])
-    await garage.round()
-    bell = await garage.notices().bell(garage.org, priya)
-    assert (bell.new, bell.failures) == (2, True)
-    assert [(n.type, n.conversation_id, n.customer_name, n.is_new) for n in bell.notices] == [
-        ("conversation.unread.v1", thread, "Kim", True),
-        ("delivery.failed.v1", thread, "Kim", True),
-    ]
-    async with garage.pool.acquire() as db:
-        await db.execute("update customers set name = '+447700900999' where org_id = $1", garage.org)
-    assert {n.customer_name for n in (await garage.notices().bell(garage.org, priya)).notices} == {"•••• ••• 999"}
-    async with garage.pool.acquire() as db:  # a short number is told by whose it is
-        short = "update customers set name = 'Kim 12345678', phone = '+4512345678' where org_id = $1"
-        await db.execute(short, garage.org)
-    assert {n.customer_name for n in (await garage.notices().bell(garage.org, priya)).notices} == {"Kim •••• ••• 678"}
-    await garage.notices().seen(garage.org, priya)
-    bell = await garage.notices().bell(garage.org, priya)
-    assert (bell.new, [n.is_new for n in bell.notices]) == (0, [False, False])
-    assert (await garage.notices().bell(garage.org, marek)).new == 2
-    await garage.notices().on_failures([await garage.fails(thread)])
-    assert (await garage.notices().bell(garage.org, priya)).new == 1
-
-
-async def test_who_switches_failures_off_is_not_told_of_them(garage: Told) -> None:
-    priya = await garage.member()
-    _, thread = await garage.customer()
-    await garage.hears(thread, ago=40 * MINUTE)
-    await garage.notices().on_failures([await garage.fails(thread)])
-    await garage.round()
-    await garage.notices().switch(garage.org, priya, failures=False)
-    bell = await garage.notices().bell(garage.org, priya)
-    assert (bell.new, bell.failures) == (1, False)
-    assert [n.type for n in bell.notices] == ["conversation.unread.v1"]
-    await garage.notices().switch(garage.org, priya, failures=True)
-    assert (await garage.notices().bell(garage.org, priya)).new == 2
-
-
-async def test_nobody_is_told_what_was_before_them_or_is_anothers(garage: Told, served: Served) -> None:
-    _, thread = await garage.customer()
-    await garage.notices().on_failures([await garage.fails(thread)])
-    garage.now += MINUTE
-    late = await garage.member("late", timedelta(0))
-    other = await a_garage(served)
-    stranger = await other.member("priya")
-    assert (await garage.notices().bell(garage.org, late)).new == 0
-    assert (await other.notices().bell(other.org, stranger)).new == 0
-    assert (await other.notices().bell(garage.org, stranger)).notices == []
-
-
-async def test_the_bell_goes_on_where_a_page_of_it_ended_and_counts_no_further_than_a_hundred(garage: Told) -> None:
-    priya = await garage.member()
-    _, thread = await garage.customer()
-    updates = [await garage.fails(thread) for _ in range(3)]
-    await garage.notices().on_failures(updates)
-    first = await garage.notices().bell(garage.org, priya, limit=2)
-    rest = await garage.notices().bell(garage.org, priya, before=first.notices[-1].notice_id, limit=2)
-    told = [n.message_id for n in (*first.notices, *rest.notices)]
-    assert told == sorted((u.message_id for u in updates), reverse=True)  # those of a batch are told by their ids
-    async with garage.pool.acquire() as db:
-        await db.execute(
-            "insert into inbox_notices (org_id, type, conversation_id, message_id, at, published)"
-            " select $1, 'delivery.failed.v1', $2, gen_random_uuid(), $3, true from generate_series(1, 150)",
-            *(garage.org, thread, garage.now),
-        )
-    assert (await garage.notices().bell(garage.org, priya)).new == notice_queries.MOST_NEW
 
 
 async def test_a_notice_of_a_later_release_is_left_to_it_and_holds_nothing_up(garage: Told) -> None:

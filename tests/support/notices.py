@@ -1,26 +1,33 @@
 """What staff are told of: a garage whose inbox publishes it, and what was published."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest_asyncio
+from aiokafka.admin import AIOKafkaAdminClient
+
 from libs.common.bridge.portal_keys import PurposeKeys
 from libs.common.clock import utc_now
-from libs.common.db.pool import Pool
+from libs.common.db.pool import Pool, open_pool
 from libs.common.db.shares import Shares
 from libs.common.events.directory import OrgUpserted
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.events.topics import INBOX_NOTICES
+from libs.common.kafka.connection import KafkaConnection
 from services.inbox.conversations import Conversations
 from services.inbox.cursors import Cursors
 from services.inbox.heads import refresh
 from services.inbox.notices import Notices
 from services.inbox.people import Person
 from tests.support import world
+from tests.support.databases import drop_database, make_database
 from tests.support.inbox_world import HOUR, MINUTE, RULE, InboxWorld
 from tests.support.mortal import Life, MortalPool, MortalProducer
-from tests.support.published import Published
+from tests.support.published import Published, published_on
+from tests.support.topics import OwnTopics
 
 
 @dataclass
@@ -81,7 +88,7 @@ class Told(InboxWorld):
 
 @dataclass
 class Served:
-    """What all tests of this file share."""
+    """What all tests of a file share."""
 
     pool: Pool
     producer: MortalProducer
@@ -116,3 +123,28 @@ async def many_unread(garage: Told, count: int) -> None:
         )
         conversations = await db.fetch("select conversation_id from conversations where org_id = $1", garage.org)
         await refresh(db, [(garage.org, row["conversation_id"]) for row in conversations], RULE)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def served(
+    kafka_bootstrap: str, kafka_admin: AIOKafkaAdminClient, postgres_dsn: str, database_template: str
+) -> AsyncIterator[Served]:
+    topics = OwnTopics(kafka_admin, f"t-{uuid4().hex[:12]}.")
+    await topics.create([INBOX_NOTICES])
+    dsn = await make_database(postgres_dsn, database_template)
+    async with (
+        open_pool(dsn, application_name="test", size=6, command_seconds=10) as pool,
+        MortalProducer(KafkaConnection(kafka_bootstrap, topics.prefix)) as producer,
+        published_on(kafka_bootstrap, topics.prefix, [INBOX_NOTICES]) as published,
+    ):
+        yield Served(pool, producer, published)
+    await drop_database(postgres_dsn, dsn)
+    await topics.delete()
+
+
+@pytest_asyncio.fixture
+async def garage(served: Served) -> AsyncIterator[Told]:
+    made = await a_garage(served)
+    yield made
+    async with served.pool.acquire() as db:  # what is left over tells nothing to the next test
+        await db.execute("update conversation_heads set unread_since = null")
