@@ -1,9 +1,12 @@
 """Who can get an SMS at all: landlines and impossible numbers are recognised before one is bought."""
 
+from datetime import UTC, datetime
+
 import pytest
 
-from libs.common.sms_reach import is_allowed, may_be_personal, obstacle, takes_sms
-from tests.unit.services.router.builders import NOW, closed_facts
+from libs.common.sms_reach import SmsReach, is_allowed, may_be_personal, obstacle, takes_sms
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +62,18 @@ def test_a_mobile_phone_may_be_a_persons(phone: str) -> None:
 def test_an_sms_goes_to_phones_in_the_countries_of_the_policy_alone(
     phone: str, countries: tuple[str, ...] | None, found: str | None
 ) -> None:
-    assert obstacle(closed_facts(phone=phone, sms_countries=countries).sms, NOW) == found
+    reach = SmsReach(
+        phone=phone,
+        no_phone_until=None,
+        stopped_until=None,
+        allowed=True,
+        explicit=False,
+        contacted=True,
+        number="+447700900001",
+        active=True,
+        countries=countries,
+    )
+    assert obstacle(reach, NOW) == found
 
 
 @pytest.mark.parametrize(
