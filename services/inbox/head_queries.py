@@ -15,6 +15,7 @@ from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
+from libs.common.directory.erasure import erased
 from libs.common.thread.conversations import current_conversation
 
 NEWEST = 100
@@ -95,17 +96,17 @@ select c.org_id, c.conversation_id, c.phone_number_id, c.created_at, c.last_cust
                       coalesce(r.occurred_at >= max(r.occurred_at) filter (where r.echoed) over (), true) as is_later,
                       max(r.occurred_at) filter (where r.went) over () as went_at
                  from (select t.message_id, t.sequence, t.channel, t.actor, t.occurred_at, t.received_at, t.failed_at,
-                              t.content ? 'erased' as erased,
-                              t.direction = 'in' and t.kind <> 'reaction'
+                              t.erased,
+                              t.direction = 'in' and t.kind <> 'reaction' and not t.erased
                                   and (t.kind <> 'unsupported' or t.content ->> 'type' is distinct from 'system')
-                                  and not t.content ? 'erased' as said,
+                                  as said,
                               t.direction = 'out' and t.actor in ('ai', 'staff') and t.kind <> 'bridge'
                                   and t.status <> 'failed' and t.attempt > 0 as answers,
                               t.attempt = 0 and t.status <> 'failed' and (t.kind <> 'unsupported'
                                   or coalesce(t.content ->> 'type' not in ('edit', 'revoke'), true)) as echoed,
                               t.direction = 'out' and t.notification_type is null and t.kind <> 'bridge'
                                   and t.status <> 'failed' as went,
-                              t.direction = 'out' and t.status = 'failed' and not t.content ? 'erased'
+                              t.direction = 'out' and t.status = 'failed' and not t.erased
                                   and t.reason is distinct from 'conversation_held'
                                   and (t.kind <> 'bridge' or coalesce(t.reason not like '%bridge_sent', true))
                                   and not exists (select from parked_messages p
@@ -116,7 +117,7 @@ select c.org_id, c.conversation_id, c.phone_number_id, c.created_at, c.last_cust
                                select g.loser from conversation_merges g
                                 where g.org_id = c.org_id and g.winner = c.conversation_id) s
                         cross join lateral (
-                              select * from messages y
+                              select y.*, {erased("y")} as erased from messages y
                                where y.org_id || '' = c.org_id and y.conversation_id = s.thread
                                order by y.sequence desc limit {NEWEST} offset 0) t
                         order by t.sequence desc limit {NEWEST}) r) x

@@ -1,6 +1,8 @@
 """Heads of conversations say what lists need, whatever was published in which order."""
 
 import asyncio
+import random
+import string
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -8,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 import pytest_asyncio
 
+from libs.common.db.pool import open_pool
 from libs.common.db.shares import Shares
 from libs.common.directory import holds
 from libs.common.directory.merge import Merge, merge_customers
@@ -21,10 +24,12 @@ from services.inbox.heads import refresh
 from services.inbox.notices import Notices
 from services.inbox.touched import tell_touched
 from services.inbox.worker import WorkerDeps, on_changes, on_updates
-from tests.support import databases
+from tests.support import databases, world
 from tests.support.erased import erase
 from tests.support.inbox_world import HOUR, MINUTE, RULE, InboxWorld, an_inbox_world, nothing_waits
 from tests.support.parked import parked_texts
+
+_LONG_READ = "select toast_blks_read + toast_blks_hit from pg_statio_user_tables where relname = 'messages'"
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -94,6 +99,27 @@ async def test_a_thread_that_was_erased_waits_for_nothing_and_nothing_of_it_has_
     head = await garage.head(thread)
     assert {name: head[name] for name in asked} == dict.fromkeys(asked)
     assert head["last_message_id"] == before["last_message_id"]
+
+
+async def test_a_head_is_computed_without_reading_long_texts(database: str) -> None:
+    """On one connection: another one might tell what it has read in between."""
+    async with open_pool(database, application_name="test", size=1) as pool:
+        async with pool.acquire() as db:
+            await world.an_org(db, "acme", "106400000000001")
+        garage = InboxWorld(pool, "acme", "106400000000001")
+        _, thread = await garage.customer()
+        await garage.hears(thread, "".join(random.choices(string.printable, k=4000)))  # is not packed
+
+        async def blocks() -> int:
+            await db.execute("select pg_stat_force_next_flush()")
+            return int(await db.fetchval(_LONG_READ))
+
+        async with pool.acquire() as db:
+            before = await blocks()
+            await refresh(db, [("acme", thread)], RULE)
+            after = await blocks()
+            await db.fetchval("select length(content ->> 'text') from messages")
+            assert before == after < await blocks()
 
 
 async def test_an_ai_that_held_back_has_not_failed(garage: InboxWorld) -> None:

@@ -39,8 +39,11 @@ MOST = 200
 
 
 def erased(row: str) -> str:
-    """An SQL expression: whether a message was erased. ``row`` is the alias of a row of ``messages``."""
-    return f"({row}.content ? 'erased')"
+    """An SQL expression: whether a message was erased. ``row`` is the alias of a row of ``messages``.
+
+    Content of other kinds is not read for it: it may be long.
+    """
+    return f"({row}.kind in ('bridge', 'reaction', 'unsupported') and {row}.content ? 'erased')"
 
 
 class Erasable(NamedTuple):
