@@ -10,10 +10,12 @@ Rule 4: a template that the list did not show is asked for by its name before it
         templates come and go. Meta's list may lag by ``LOST_AFTER`` behind what was made or deleted just now. What it
         lists in a shape that cannot be read is not deleted either.
 Rule 5: a run is bounded in pages and in time, and an organisation reads with its own token or with the platform's.
+Rule 6: organisations take turns in each process: no matter how many accounts of one are due, one of another is next.
 """
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import assert_never
@@ -38,6 +40,8 @@ LEASE = timedelta(minutes=2)
 RUN_SECONDS = 90.0
 """Of a whole run; less than the lease."""
 MAX_PAGES = 200
+IN_TURN = 20
+"""Organisations that are passed over after their turn, while another one has an account that is due."""
 AT_ONCE = 50
 """How many names that the list did not show a run asks for."""
 LOST_AFTER = timedelta(minutes=1)
@@ -68,6 +72,7 @@ class TemplateSync:
         self._graph = graph
         self._token = token
         self._period = period
+        self._served: deque[str] = deque(maxlen=IN_TURN)
 
     @property
     def tasks(self) -> dict[str, Task]:
@@ -88,7 +93,7 @@ class TemplateSync:
             await queries.seed(db, self._pool.now())
 
     async def read_due(self) -> None:
-        """Read every account that is due, one after the other."""
+        """Read every account that is due, one after the other, by organisation in turn."""
         while (run := await self._claim()) is not None:
             await self._run(run)
 
@@ -122,7 +127,13 @@ class TemplateSync:
 
     async def _claim(self) -> Run | None:
         async with self._pool.acquire() as db:
-            return await queries.claim(db, self._pool.now(), LEASE)
+            run = await queries.claim(db, self._pool.now(), LEASE, self._served)
+            if run is None and self._served:
+                self._served.clear()
+                run = await queries.claim(db, self._pool.now(), LEASE)
+        if run is not None:
+            self._served.append(run.org_id)
+        return run
 
     async def _run(self, run: Run) -> None:
         try:

@@ -178,6 +178,7 @@ with first as materialized (
     select d.ctid as place
       from template_syncs d
      where d.due_at <= $1 and coalesce(d.leased_until <= $1, true) and coalesce(d.rests_until <= $1, true)
+       and d.org_id <> all ($3::text[])
      order by d.due_at
      limit 1
        for update skip locked
@@ -240,9 +241,9 @@ async def seed(db: Connection, now: datetime) -> None:
     await db.execute(_UNSEED, now)
 
 
-async def claim(db: Connection, now: datetime, lease: timedelta) -> Run | None:
-    """The account that is due for longest, leased to the caller."""
-    row = await db.fetchrow(_CLAIM, now, now + lease)
+async def claim(db: Connection, now: datetime, lease: timedelta, besides: Sequence[str] = ()) -> Run | None:
+    """The account that is due for longest, leased to the caller. None of the organisations in ``besides`` gets it."""
+    row = await db.fetchrow(_CLAIM, now, now + lease, list(besides))
     return None if row is None else Run(**row)
 
 

@@ -201,6 +201,26 @@ async def test_two_replicas_read_an_account_once(accounts: Accounts) -> None:
     assert len([call for call in await accounts.sandbox.template_calls() if call["endpoint"] == "list"]) == 1
 
 
+@pytest.mark.parametrize("crowds", [["acme"], ["acme", "crew"]])
+async def test_no_organisation_waits_for_all_accounts_of_others_that_are_due(
+    accounts: Accounts, crowds: list[str]
+) -> None:
+    async with accounts.pool.acquire() as db:
+        await world.an_org(db, "bolt", "106400000000002", waba="206400000000002", sms_number=None)
+        await world.an_org(db, "crew", "106400000000003", waba="206400000000003", sms_number=None)
+        await db.execute(
+            "insert into template_syncs (org_id, waba_id, due_at)"
+            " select o, 500 + n, now() - interval '1 hour' from unnest($1::text[]) o, generate_series(1, 9) n",
+            crowds,
+        )
+        assert await template_sync_queries.wish(db, "bolt", None, accounts.pool.now(), timedelta(0))
+    await accounts.sync.read_due()  # Meta knows none of these accounts, which is an answer, too
+    async with accounts.pool.acquire() as db:
+        begun = [row["org_id"] for row in await db.fetch("select org_id from template_syncs order by started_at")]
+    assert sorted(begun) == sorted([*crowds * 9, "bolt"])
+    assert begun.index("bolt") == len(crowds)
+
+
 async def test_a_run_that_was_lost_is_begun_again_when_its_lease_is_over(accounts: Accounts) -> None:
     await accounts.template()
     await accounts.sync.seed()
