@@ -175,6 +175,19 @@ class InboundSms:
 
 
 @dataclass(frozen=True, slots=True)
+class NumberErrors:
+    """Errors that Meta reports of a business number outside of any status (``number_errors``), by their codes.
+
+    ``phone_number_id`` is None where the webhook names no number.
+    """
+
+    phone_number_id: str | None
+    codes: tuple[str, ...]
+    received_at: datetime
+    waba_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ignored:
     """A known item without effect. It is counted.
 
@@ -195,5 +208,6 @@ Item = (
     | MessageStatus
     | TemplateNews
     | InboundSms
+    | NumberErrors
     | Ignored
 )

@@ -34,6 +34,7 @@ from services.ingest.items import (
     InboundSms,
     Item,
     MessageStatus,
+    NumberErrors,
     StaffEchoes,
 )
 
@@ -98,7 +99,7 @@ def _judge(number: str, waba: str | None, ours: Mapping[str, NumberOwner]) -> Re
 
 def _number_of(item: Item) -> _Number | None:
     match item:
-        case MessageStatus():  # most are
+        case MessageStatus() | NumberErrors():  # most are statuses
             return None if item.phone_number_id is None else (item.phone_number_id, item.waba_id)
         case (
             CustomerMessage()

@@ -48,6 +48,7 @@ from services.ingest.items import (
     Ignored,
     Item,
     MessageStatus,
+    NumberErrors,
     Sender,
 )
 
@@ -71,6 +72,7 @@ IGNORED_FIELDS = frozenset(
 )
 _STATUSES = frozenset({"sent", "delivered", "read", "failed"})
 _SHOWN_NOWHERE = frozenset({"played", "deleted", "warning"})
+_MOST_ERRORS = 10  # that one change tells of its number; Meta's tell one
 _WORD = re.compile("[A-Za-z_]{1,30}")
 
 
@@ -268,8 +270,8 @@ def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
             return _preference(webhook, preference, received_at)
         case "messages" | "standby", _ if _has_unread(item):
             raise Undecodable("bad_change", "its messages or statuses are no list")
-        case "messages", {"errors": [_, *_]}:
-            return Ignored("errors")
+        case "messages", {"errors": [_, *_] as errors}:
+            return _number_errors(webhook, errors, received_at)
         case str(), _ if field in notices.TEMPLATE_FIELDS:
             return notices.read_template_news(waba_of(webhook), field, item, received_at)
         case None, {"event": str()} if "message_template_name" not in item:
@@ -280,6 +282,14 @@ def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
             raise Undecodable("bad_change", "nothing that the field stands for can be read in it")
         case _:
             raise Undecodable("unknown_field", f"the webhook's field is not known here: {_named(field)}")
+
+
+def _number_errors(webhook: Mapping[str, Any], errors: list[object], received_at: datetime) -> Item:
+    codes = dict.fromkeys(code for one in errors if (code := code_of([one])) is not None)
+    if not codes:
+        return Ignored("errors")
+    number = business_number(webhook) if webhook.get("phone_number_id") else None
+    return NumberErrors(number, tuple(codes)[:_MOST_ERRORS], received_at, waba_of(webhook))
 
 
 def _named(word: object) -> str:

@@ -97,6 +97,7 @@ def tasks_of(deps: Deps, consumer: BatchConsumer) -> Mapping[str, Task]:
     return {
         "progress": (WATERMARK_PERIOD, lambda: renew_watermarks(pool, consumer, pool.now)),
         "unknown_numbers": (number_gate.LOG_EVERY, deps.gate.log),
+        "troubled_numbers": (number_gate.LOG_EVERY, deps.troubles.log),
         "unknown_sms_numbers": (number_gate.LOG_EVERY, deps.sms_gate.log),
         "sms_parts": (sms_parts.CHECK_EVERY, lambda: sms.publish_overdue(deps)),
         "consents": (consent.PUBLISH_EVERY, lambda: consent.publish(pool, deps.producer)),

@@ -37,6 +37,7 @@ from services.ingest.items import (
     Ignored,
     Item,
     MessageStatus,
+    NumberErrors,
     StaffEcho,
     StaffEchoes,
 )
@@ -79,6 +80,8 @@ async def on_webhooks(batch: Sequence[Received[Item]], deps: Deps) -> list[Rejec
         records += published
     if statuses := [item for item in items if isinstance(item, MessageStatus)]:
         records += status_records(await _apply(statuses, deps))
+    if troubles := [item for item in items if isinstance(item, NumberErrors)]:
+        await deps.troubles.take(deps.pool, troubles)
     for item in items:
         if isinstance(item, Ignored):
             _ignore(item.kind)

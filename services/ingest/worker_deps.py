@@ -12,6 +12,7 @@ from libs.common.open_service import OpenService
 from libs.common.providers.accounts import SmsAccounts
 from libs.common.window import Window
 from services.ingest.coalescing_producer import EdgePriority
+from services.ingest.number_errors import NumberTroubles
 from services.ingest.number_gate import NumberGate
 from services.ingest.queries import StoredMessage
 from services.ingest.sms_gate import SmsGate
@@ -35,6 +36,7 @@ class Deps:
     priority: EdgePriority = field(default_factory=EdgePriority)
     reaction_opens: bool = False
     platform_host: str | None = None
+    troubles: NumberTroubles = field(default_factory=NumberTroubles)
     unknown_words: LogThrottle = field(default_factory=lambda: LogThrottle(PERIOD_SECONDS))
 
     @classmethod

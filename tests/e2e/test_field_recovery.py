@@ -34,6 +34,28 @@ async def all_are(state: str, field: Field, *intents: str) -> None:
     await field.system.until(they_are, f"all {state}")
 
 
+async def test_a_number_of_which_meta_says_outside_of_any_status_that_it_cannot_send_rests_until_one_is_sent(
+    at: Meta, field: Field
+) -> None:
+    system = field.system
+    customers = [await who_wrote(at) for _ in range(4)]
+    await at.value(errors=[{"code": 131042, "title": "Business eligibility payment issue"}])
+    resting = "select from pauses where account = $1"
+    await system.until(lambda: system.rows(resting, at.garage.phone_number_id), "the number rests")
+    for kim in customers:
+        await kim.is_sent("Your Golf is ready.")
+    phones = [kim.phone for kim in customers]
+    probe = await field.standin.receives(lambda call: call.to in phones)
+    assert len(field.standin.to(*phones)) == 1
+    await at.status(probe.id, "sent", recipient_id=(probe.to or "").lstrip("+"))
+    for kim in customers:
+        await field.standin.receives(to(kim))
+    told = [line for line in system.lines() if line["event"] == "number.troubled"]
+    assert ("error", at.garage.phone_number_id, "131042") in [
+        (line["level"], line["phone_number_id"], line["provider_code"]) for line in told
+    ]
+
+
 async def test_an_account_with_a_fault_holds_up_no_other_and_goes_on_soon_after_it_is_mended(
     at: Meta, field: Field
 ) -> None:

@@ -237,7 +237,7 @@ def test_what_is_nested_as_far_as_anybody_could_want_and_numbers_of_any_size_are
     "webhook",
     [
         a_webhook({"event": "DISABLED_UPDATE"}, field="account_update"),
-        a_webhook(a_value(errors=[{"code": 130429}])),
+        a_webhook(a_value(errors=[{"title": "no code"}])),
         a_webhook(a_value(history=[{}]), field="history"),
         a_webhook(a_value(calls=[{"direction": "BUSINESS_INITIATED", "event": "connect"}]), field="calls"),
         a_webhook(a_value(calls=[{"direction": "USER_INITIATED", "event": "terminate"}]), field="calls"),
