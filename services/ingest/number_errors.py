@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from libs.common.db.pool import Pool
 from libs.common.faults import AccountFault, Throttled, TransientFault
@@ -40,9 +40,13 @@ class NumberTroubles:
 
     async def take(self, pool: Pool, errors: Sequence[NumberErrors]) -> None:
         """Pause the numbers that cannot send, and log each error."""
+        newest: dict[tuple[str, str], datetime] = {}
         for one in errors:
-            if one.phone_number_id is not None:
-                await _pause(pool, one.phone_number_id, one)
+            if (number := one.phone_number_id) is not None:
+                for code in one.codes:
+                    newest[number, code] = max(one.received_at, newest.get((number, code), one.received_at))
+        for (number, code), at in newest.items():
+            await _pause(pool, number, code, at)
         now = asyncio.get_running_loop().time()
         named = Counter((one.phone_number_id, one.waba_id, code) for one in errors for code in one.codes)
         for trouble, count in named.items():
@@ -55,21 +59,17 @@ class NumberTroubles:
             _log(due)
 
 
-async def _pause(pool: Pool, number: str, errors: NumberErrors) -> None:
-    at = errors.received_at
-    for code in errors.codes:
-        match fault_of(code):
-            case AccountFault(scope):
-                async with pool.acquire() as db, db.transaction():
-                    await pause_queries.pause_account(
-                        db, WHATSAPP_BY_META, number, code, at, proof="status", scope=scope
-                    )
-            case Throttled("account"):
-                rest = Pause(number, "all", at + THROTTLED, 1, code, "throttle", "answer", at)
-                async with pool.acquire() as db, db.transaction():
-                    await pause_queries.pause(db, WHATSAPP_BY_META, [rest])
-            case _:
-                pass
+async def _pause(pool: Pool, number: str, code: str, at: datetime) -> None:
+    match fault_of(code):
+        case AccountFault(scope):
+            async with pool.acquire() as db, db.transaction():
+                await pause_queries.pause_account(db, WHATSAPP_BY_META, number, code, at, proof="status", scope=scope)
+        case Throttled("account"):
+            rest = Pause(number, "all", at + THROTTLED, 1, code, "throttle", "answer", at)
+            async with pool.acquire() as db, db.transaction():
+                await pause_queries.pause(db, WHATSAPP_BY_META, [rest])
+        case _:
+            pass
 
 
 def _log(due: Report[_Trouble, _Trouble]) -> None:
