@@ -3,7 +3,7 @@ else.
 """
 
 import asyncio
-from itertools import permutations
+from itertools import pairwise, permutations
 from uuid import uuid4
 
 import pytest
@@ -17,6 +17,7 @@ from tests.support import world
 from tests.support.databases import somebody_waits
 from tests.support.ingest import ORG, Ingest, now
 from tests.support.people import B1, B2, B3, KIM, NEW, NOBODY, OLD, STRANGER, People, a_text
+from tests.support.statements import statements_of
 from tests.support.webhooks import NUMBER, WA_ID, WABA, a_message, a_value, a_webhook, of_messages
 
 # ── A number is given up
@@ -356,3 +357,21 @@ async def test_notices_that_contradict_each_other_about_who_had_a_line_are_appli
     await people.changes(33, Sender(NEW, None), Sender(OLD, B1))
     assert await people.changes(3, Sender(None, B2), Sender(NEW, B3)) == other
     assert (await people.who(other))["messages"] == 3
+
+
+async def moves(people: People, numbers: list[str]) -> int:
+    """Statements for notices, in one batch, that a customer moved from number to number."""
+    await people.writes(0, Sender(numbers[0], None))
+    changes = [
+        IdentityChange(NUMBER, Sender(before, None), Sender(after, None), people.at(hour), people.at(hour))
+        for hour, (before, after) in enumerate(pairwise(numbers), 1)
+    ]
+    async with statements_of(people.pool, size=2) as sent:
+        await identity.places(people.pool, changes, now())
+    return len(sent)
+
+
+async def test_notices_cost_as_many_statements_however_many_of_one_customer_come_together(people: People) -> None:
+    await moves(people, ["447700900301", "447700900302"])  # asyncpg asks for types once
+    few = await moves(people, ["447700900401", "447700900402", "447700900403"])
+    assert await moves(people, [f"4477009005{n:02}" for n in range(20)]) == few

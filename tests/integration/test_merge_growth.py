@@ -67,7 +67,7 @@ async def test_a_thread_of_any_length_is_merged_and_reconcile_progress_for_stran
         await undone.start()
         explaining = Explaining(db)
         asked = SenderFilter(ORG, threads.customers, ["447700900999"], [], now() - DAY)
-        assert await parting.messages_from(explaining, asked) == []  # type: ignore[arg-type]  # it is used like one
+        assert await parting.messages_from(explaining, [asked]) == [[]]  # type: ignore[arg-type]  # it is used like one
         assert explaining.too_much(5 * TAKEN) == []  # a page of the thread
         explaining = Explaining(db)
         await merge_customers(explaining, [Merge(ORG, *threads.customers)])  # type: ignore[arg-type]  # it is used like one

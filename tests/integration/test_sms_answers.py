@@ -217,9 +217,8 @@ async def test_what_a_stranger_wrote_by_sms_moves_with_the_number_and_opens_no_w
     stranger = uuid4()
     async with router.pool.acquire() as db, db.transaction():
         await world.a_customer(db, garage.org_id, stranger, None)
-        sent = await parting.messages_from(
-            db, SenderFilter(garage.org_id, [garage.customer_id], [WRITER[1:]], [], NOW - DAY)
-        )
+        asked = SenderFilter(garage.org_id, [garage.customer_id], [WRITER[1:]], [], NOW - DAY)
+        [sent] = await parting.messages_from(db, [asked])
         at = message["occurred_at"]
         assert sent == [
             ThreadMessage(message["message_id"], garage.conversation_id, at, garage.number, "sms"),

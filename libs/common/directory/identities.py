@@ -194,10 +194,11 @@ async def finish(db: Connection, register: Register, mistakes: Sequence[Misattri
     if register.freed:
         await load_sharing(db, register, {(one.person.org_id, one.line) for one in register.freed})
         phone_claims.inherit(register)
+    asked = [_asked(register, mistake) for mistake in mistakes]
     parted = [
         (identity_changes.part(register, mistake, first), messages)
-        for mistake in mistakes
-        for first, messages in await _strangers(db, register, mistake)
+        for mistake, messages in zip(mistakes, await parting.messages_from(db, asked), strict=True)
+        if (first := _first_seen(mistake, messages)) is not None
     ]
     await write_customers(db, [*register.people.values(), *register.fresh])
     touched = register.touched.values()
@@ -215,10 +216,8 @@ async def finish(db: Connection, register: Register, mistakes: Sequence[Misattri
     await suppressions.follow(db, _acquired(register))
     # notices that contradict each other: what one takes out of a thread, another one may put there
     moved = {one.message_id for _, messages in parted for one in messages}
-    for mistake in mistakes:
-        left = await parting.messages_from(db, _asked(register, mistake))
-        if any(one.message_id not in moved for one in left):
-            raise Transient("a message was stored meanwhile")  # before the conversation was locked, which it is now
+    if any(one.message_id not in moved for left in await parting.messages_from(db, asked) for one in left):
+        raise Transient("a message was stored meanwhile")  # before the conversation was locked, which it is now
 
 
 def _acquired(register: Register) -> Iterator[Acquired]:
@@ -233,17 +232,15 @@ def _acquired(register: Register) -> Iterator[Acquired]:
             yield org_id, now.customer_id, value
 
 
-async def _strangers(
-    db: Connection, register: Register, mistake: Misattribution
-) -> list[tuple[datetime, list[ThreadMessage]]]:
-    """What a stranger wrote in the threads of the person who had given the line up."""
-    messages = await parting.messages_from(db, _asked(register, mistake))
+def _first_seen(mistake: Misattribution, messages: Sequence[ThreadMessage]) -> datetime | None:
+    """When a stranger was first seen, who wrote these messages; None where nothing shows one."""
     if messages:
-        return [(min(one.occurred_at for one in messages), messages)]
-    return [(mistake.at, [])] if mistake.bsuids and mistake.stranger is None else []
+        return min(one.occurred_at for one in messages)
+    return mistake.at if mistake.bsuids and mistake.stranger is None else None
 
 
 def _asked(register: Register, mistake: Misattribution) -> SenderFilter:
+    """What a stranger wrote in the threads of the person who had given the line up."""
     ids = {p.customer_id for p in register.people.values() if p.now is mistake.person.now and p.customer_id is not None}
     wa_ids = [number.removeprefix("+") for number in spellings(mistake.line)]
     return SenderFilter(mistake.person.org_id, sorted(ids), wa_ids, list(mistake.bsuids), mistake.at, mistake.until)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
@@ -63,10 +63,10 @@ with recursive threads as (
 ), late as (
     select conversation_id, phone_number_id, stood_in, min(lowest) as lowest from pages group by 1, 2, 3
 )
-select m.message_id, l.conversation_id, m.occurred_at, l.phone_number_id, m.channel
+select m.message_id, l.conversation_id, m.occurred_at, l.phone_number_id, m.channel, m.from_wa_id, m.from_bsuid
   from late l
  cross join lateral (
-       select m.message_id, m.occurred_at, m.channel
+       select m.message_id, m.occurred_at, m.channel, m.from_wa_id, m.from_bsuid
          from messages m
         where m.conversation_id = l.stood_in and m.org_id = $1 and m.sequence >= l.lowest
           and m.direction = 'in' and m.channel in ('whatsapp', 'sms') and m.occurred_at > $5
@@ -109,9 +109,35 @@ update conversations c
 """  # noqa: S608 -- a constant
 
 
-async def messages_from(db: Connection, senders: SenderFilter) -> list[ThreadMessage]:
-    """The messages of these senders in these customers' threads."""
-    return [ThreadMessage(**row) for row in await db.fetch(_MESSAGES_FROM, *senders, _PAGE)]
+async def messages_from(db: Connection, filters: Sequence[SenderFilter]) -> list[list[ThreadMessage]]:
+    """The messages that each filter asks for, in the order of the filters. Each customer's threads are read once."""
+    of_customers: dict[tuple[str, tuple[UUID, ...]], list[SenderFilter]] = {}
+    for one in filters:
+        of_customers.setdefault((one.org_id, tuple(one.customers)), []).append(one)
+    read = {who: await db.fetch(_MESSAGES_FROM, *_any_of(some), _PAGE) for who, some in of_customers.items()}
+    return [
+        [ThreadMessage(*row[:5]) for row in read[one.org_id, tuple(one.customers)] if _is_from(row, one)]
+        for one in filters
+    ]
+
+
+def _any_of(filters: Sequence[SenderFilter]) -> SenderFilter:
+    """A filter that lets all pass that one of these lets pass; they are of the same customers."""
+    ends = [one.until for one in filters if one.until is not None]
+    return filters[0]._replace(
+        wa_ids=sorted({wa_id for one in filters for wa_id in one.wa_ids}),
+        bsuids=sorted({bsuid for one in filters for bsuid in one.bsuids}),
+        at=min(one.at for one in filters),
+        until=max(ends) if len(ends) == len(filters) else None,
+    )
+
+
+def _is_from(row: Any, senders: SenderFilter) -> bool:
+    if row["occurred_at"] <= senders.at:
+        return False
+    if row["from_bsuid"] is not None:
+        return row["from_bsuid"] in senders.bsuids
+    return row["from_wa_id"] in senders.wa_ids and (senders.until is None or row["occurred_at"] <= senders.until)
 
 
 async def split(db: Connection, org_id: str, customer_id: UUID, messages: Sequence[ThreadMessage]) -> None:
