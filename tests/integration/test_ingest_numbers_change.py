@@ -360,8 +360,9 @@ async def test_notices_that_contradict_each_other_about_who_had_a_line_are_appli
 
 
 async def moves(people: People, numbers: list[str]) -> int:
-    """Statements for notices, in one batch, that a customer moved from number to number."""
+    """Statements for notices, in one batch, that a customer moved from number to number before somebody wrote."""
     await people.writes(0, Sender(numbers[0], None))
+    await people.writes(90, Sender(numbers[0], None))
     changes = [
         IdentityChange(NUMBER, Sender(before, None), Sender(after, None), people.at(hour), people.at(hour))
         for hour, (before, after) in enumerate(pairwise(numbers), 1)
@@ -375,3 +376,11 @@ async def test_notices_cost_as_many_statements_however_many_of_one_customer_come
     await moves(people, ["447700900301", "447700900302"])  # asyncpg asks for types once
     few = await moves(people, ["447700900401", "447700900402", "447700900403"])
     assert await moves(people, [f"4477009005{n:02}" for n in range(20)]) == few
+
+
+async def test_a_message_that_several_notices_take_out_of_a_thread_is_moved_once(people: People) -> None:
+    async def to_and_fro(number: str, times: int) -> int:
+        return await moves(people, [one for n in range(times) for one in (number, f"{number[:-1]}{n}")])
+
+    await to_and_fro("447700900319", 2)
+    assert await to_and_fro("447700900429", 8) == await to_and_fro("447700900519", 3)

@@ -211,11 +211,15 @@ async def finish(db: Connection, register: Register, mistakes: Sequence[Misattri
     await merge_customers(db, sorted(merges, key=str))
     await write_identities(db, register)
     await _follow(db, register)
-    for stranger, messages in parted:
-        await _split(db, stranger.now, messages)
+    # several notices may take the same message out of a thread: it goes to the last of their strangers, once
+    moved = {one.message_id: (stranger.now, one) for stranger, messages in parted for one in messages}
+    theirs: dict[int, tuple[Person, list[ThreadMessage]]] = {}
+    for stranger, one in moved.values():
+        theirs.setdefault(id(stranger), (stranger, []))[1].append(one)
+    for stranger, messages in theirs.values():
+        await _split(db, stranger, messages)
     await suppressions.follow(db, _acquired(register))
     # notices that contradict each other: what one takes out of a thread, another one may put there
-    moved = {one.message_id for _, messages in parted for one in messages}
     if any(one.message_id not in moved for left in await parting.messages_from(db, asked) for one in left):
         raise Transient("a message was stored meanwhile")  # before the conversation was locked, which it is now
 
@@ -247,7 +251,7 @@ def _asked(register: Register, mistake: Misattribution) -> SenderFilter:
 
 
 async def _split(db: Connection, stranger: Person, messages: list[ThreadMessage]) -> None:
-    if messages and stranger.customer_id is not None:
+    if stranger.customer_id is not None:
         who, org_id = stranger.customer_id, stranger.org_id
         numbers = sorted({one.phone_number_id for one in messages}, key=lambda number: number or "")
         await conversations.ensure(db, [ConversationAddress(org_id, who, number) for number in numbers])
