@@ -29,6 +29,7 @@ from libs.common.inbox_policy import inbox_policy_of
 from libs.common.kafka.producer import Producer, Record
 from libs.common.logging import get_logger
 from libs.common.periodic import Task
+from libs.common.retryable import is_statement_timeout
 from services.inbox import feed_queries
 from services.inbox import notice_queries as queries
 from services.inbox.feed import Change
@@ -101,7 +102,13 @@ class Notices:
         async def step(size: int) -> int:
             nonlocal told, steps
             steps += 1
-            told += await self._step(size)
+            before = self._after
+            try:
+                told += await self._step(size)
+            except Exception as error:
+                if size > 1 and is_statement_timeout(error):
+                    self._after = before  # a smaller step looks at the same organisations
+                raise
             if not self._after:  # all organisations were looked at
                 if not told:
                     return 0

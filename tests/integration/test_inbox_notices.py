@@ -192,21 +192,22 @@ async def test_a_flood_in_one_organisation_does_not_delay_another(served: Served
     assert len(await quiet.events(flooded.org)) == 400
 
 
+@pytest.mark.parametrize(("organisations", "unread"), [(4, 50), (104, 1)], ids=["few", "more than one step looks at"])
 async def test_conversations_are_told_in_smaller_steps_where_one_is_too_slow_for_a_statement(
-    served: Served, database: str
+    served: Served, database: str, organisations: int, unread: int
 ) -> None:
     """The same step was tried in each round: no organisation's staff were told anything any more."""
     async with open_pool(database, application_name="test", size=2, command_seconds=0.5) as pool:
         slow = Served(pool, served.producer, served.published)
-        garages = [await a_garage(slow, f"{name}-{uuid4().hex[:8]}") for name in "abcd"]
+        garages = [await a_garage(slow, f"g{place:03}-{uuid4().hex[:8]}") for place in range(organisations)]
         for garage in garages:
-            await many_unread(garage, 50)
+            await many_unread(garage, unread)
         async with pool.acquire() as db:
             await slow_down(db, "update", "conversation_heads", 0.006)
         notices = garages[0].notices()
         for _round in range(2):
             await notices.escalate()
-        assert [len(await garage.events()) for garage in garages] == [50] * 4
+        assert [len(await garage.events()) for garage in garages] == [unread] * organisations
 
 
 @pytest.mark.proof
