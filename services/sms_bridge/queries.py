@@ -32,7 +32,11 @@ select u.n, o.country, nullif(o.policy, '{{}}')::text as policy, coalesce(d.segm
        exists (select from orgs x where x.sms_spellings @> array[t.phone]) as phone_of_organisation,
        exists (select from bridge_slots b
                 where b.org_id = u.org_id and b.conversation_id = c.conversation_id
-                  and case when b.held_until > $4 then b.intent_id else b.others[1] end <> u.message_id) as slot_taken,
+                  and (case when b.held_until > $4 then b.intent_id else b.others[1] end <> u.message_id
+                       or b.others <> '{{}}' and exists (
+                           select from sends x
+                            where x.org_id = u.org_id and x.message_id = any(b.intent_id || b.others)
+                              and x.message_id <> u.message_id and x.state in ('claimed', 'unknown')))) as slot_taken,
        exists (select from address_marks x
                 where x.org_id = u.org_id and x.channel = 'whatsapp' and x.until > $4
                   and x.address = any (array[t.phone, '+' || c.wa_id, c.bsuid])) as unreachable,

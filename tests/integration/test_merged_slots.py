@@ -24,9 +24,10 @@ HOUR = timedelta(hours=1)
 OTHER, THIRD = "+447700900888", "+447700900777"
 
 
-async def someone_else(world: SmsWorld, phone: str = OTHER) -> SmsWorld:
+async def someone_else(world: SmsWorld, phone: str = OTHER, conversation_id: UUID | None = None) -> SmsWorld:
     """Another customer of the garage, with a conversation of their own."""
-    other = replace(world, customer_id=uuid4(), conversation_id=uuid4(), sequence=world.sequence + 1_000)
+    own = conversation_id or uuid4()
+    other = replace(world, customer_id=uuid4(), conversation_id=own, sequence=world.sequence + 1_000)
     columns = {"wa_id": phone[1:], "last_customer_at": world.clock() - timedelta(hours=25)}
     async with world.pool.acquire() as db:
         await seeds.a_customer(db, ORG, other.customer_id, phone)
@@ -212,3 +213,17 @@ async def test_an_answer_that_is_recorded_while_its_conversation_is_being_merged
     assert await how_it_ended(world, bridge) == (FAILED if refused else SENT)
     assert await holder(world) == (None if refused else bridge.message_id)
     assert await holder(world, HOLD) is None
+
+
+async def test_a_bridge_that_waits_is_not_sent_while_one_of_the_same_customer_is_in_flight(
+    world: SmsWorld, sandbox: SandboxClient
+) -> None:
+    other = await someone_else(world, conversation_id=UUID(int=2**128 - 1))  # so that the one that waits is the holder
+    sent, waits = await other.decided(to=OTHER), await world.decided()
+    await in_flight((other, sent))
+    await world.accept(waits)
+    await become_one(other, world)
+    await world.line.call_once()
+    await world.line.record()
+    assert [await how_it_ended(world, one) for one in (sent, waits)] == [SENT, SILENT]
+    assert len(await sandbox.sms()) == 1
