@@ -159,8 +159,8 @@ function flipped({ state }) {
 function joined({ conversation_id: whole, merged }) {
   const mine = list.dataset.conversation;
   if (!merged?.concat(whole).includes(mine)) return;
+  location.reload(); // once this has ended, also where the browser keeps no drafts
   for (const [key, kept] of Object.entries(sessionStorage)) if (key.endsWith(mine)) sessionStorage.setItem(key.replace(mine, whole), kept);
-  location.reload();
 }
 
 export function startThread() {
