@@ -2,7 +2,8 @@
 
 Law 1: a pipe connects the two. The system closes it however the parent ends, and the watchdog reads the end of file.
 Law 2: a process is identified by its pid *and* its start time, never by its name, because pids are used again.
-Law 3: a process that was started but not registered when the parent died is found by a token in its environment.
+Law 3: a process that was started but not registered when the parent died is found by a token in its environment. It
+       has none before it is the program that it becomes, so after a kill the search takes all of ``SWEEP_SECONDS``.
 Law 4: every process is asked to end first, then killed with its children. ``ASK_SECONDS``, ``KILL_SECONDS`` and
        ``SWEEP_SECONDS`` follow each other, eight seconds in all.
 Law 5: the scratch folders of a killed run are removed last. A run that ends in order removes its folders itself.
@@ -209,6 +210,7 @@ class Watchdog:
 def main(token: str, lines: Iterable[str]) -> None:
     """Run the watchdog: collect the registrations until the pipe closes, then end every process among them."""
     scratch: list[str] = []
+    orderly = False
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     watched: dict[int, Watched] = {}
@@ -222,13 +224,14 @@ def main(token: str, lines: Iterable[str]) -> None:
                 case {"scratch": str(folder)}:
                     scratch.append(folder)
                 case {"orderly": True}:
-                    scratch.clear()
+                    orderly = True
     end(watched.values())
     deadline = time.monotonic() + SWEEP_SECONDS
-    while (left := bearers(token)) and (seconds := deadline - time.monotonic()) > 0:
+    while ((left := bearers(token)) or not orderly) and (seconds := deadline - time.monotonic()) > 0:
         send(left, signal.SIGKILL)
-        _wait_gone(left, min(seconds, _LOOK_AGAIN))
-    for folder in scratch:
+        if _wait_gone(left, min(seconds, _LOOK_AGAIN)):
+            time.sleep(min(seconds, _LOOK_AGAIN))
+    for folder in [] if orderly else scratch:
         shutil.rmtree(folder, ignore_errors=True)
 
 

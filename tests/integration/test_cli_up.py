@@ -92,8 +92,9 @@ class Up:
         return code
 
     def left(self) -> list[psutil.Process]:
-        """What this run started and still runs."""
-        return [process for token in self._tokens for process in bearers(token)]
+        """What this run started and still runs, its watchdog among them."""
+        watchdogs = [one for one in psutil.process_iter(["cmdline"]) if self._tokens & set(one.info["cmdline"] or ())]
+        return [*watchdogs, *(process for token in self._tokens for process in bearers(token))]
 
     def _look(self) -> None:
         for child in psutil.Process(self.process.pid).children(recursive=True):

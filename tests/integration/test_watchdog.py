@@ -123,6 +123,26 @@ def test_a_process_not_yet_registered_when_the_run_died_ends_too(tmp_path: Path)
         assert _await_end(processes) == []
 
 
+UNBORN = """
+import json, os, subprocess, time
+from deploy.local.watchdog import TOKEN, Watchdog
+watchdog = Watchdog()
+becomes = f'while kill -0 {os.getpid()} 2> /dev/null; do sleep 0.1; done; {TOKEN}={watchdog.token} exec sleep 300'
+started = subprocess.Popen(["sh", "-c", becomes], start_new_session=True)
+print(json.dumps({"pids": [started.pid]}), flush=True)
+time.sleep(300)
+"""
+
+
+def test_a_process_that_is_just_being_started_when_the_run_died_ends_too(tmp_path: Path) -> None:
+    """Between its fork and its program it has the environment of the run, without the token."""
+    with _run(UNBORN, tmp_path) as run:
+        (process, *_) = _started(_first_line(run)["pids"])
+        run.kill()
+        run.wait()
+        assert _await_end([process]) == []
+
+
 def test_a_process_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> None:
     script = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(300)"
