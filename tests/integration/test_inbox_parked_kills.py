@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 
+from libs.common.db.pool import Connection
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.ids import release_intent_id
 from libs.common.kafka.connection import KafkaConnection
@@ -159,13 +161,20 @@ async def test_an_intent_that_arrived_although_kafka_did_not_say_so_is_not_sent_
     assert await waiting.intents() == []
 
 
+async def another(db: Connection, waiting: Waiting, **columns: Any) -> tuple[UUID, UUID]:
+    """Another customer of the garage, and their conversation, with these columns."""
+    customer, conversation = uuid4(), uuid4()
+    await world.a_customer(db, waiting.garage.org_id, customer, None)
+    await world.a_conversation(db, waiting.garage.org_id, conversation, customer, waiting.garage.number, **columns)
+    return customer, conversation
+
+
 async def test_a_merge_carries_what_waits_to_the_thread_that_remains(waiting: Waiting) -> None:
     await waiting.policy(release="send")
     await waiting.fails("One.")
-    garage, other, conversation = waiting.garage, uuid4(), uuid4()
+    garage = waiting.garage
     async with waiting.router.pool.acquire() as db, db.transaction():
-        await world.a_customer(db, garage.org_id, other, None)
-        await world.a_conversation(db, garage.org_id, conversation, other, garage.number)
+        other, conversation = await another(db, waiting)
         await merge_customers(db, [Merge(garage.org_id, garage.customer_id, other)])
     found = await waiting.parked.waiting([waiting.key])
     assert list(found) == [(garage.org_id, conversation)]
@@ -177,12 +186,9 @@ async def test_a_merge_carries_what_waits_to_the_thread_that_remains(waiting: Wa
 async def test_what_waits_goes_where_its_thread_becomes_part_of_one_whose_window_is_open(waiting: Waiting) -> None:
     await waiting.policy(release="send")
     await waiting.fails("One.")
-    garage, other, conversation = waiting.garage, uuid4(), uuid4()
+    garage = waiting.garage
     async with waiting.router.pool.acquire() as db, db.transaction():
-        await world.a_customer(db, garage.org_id, other, None)
-        await world.a_conversation(
-            db, garage.org_id, conversation, other, garage.number, last_customer_at=waiting.now - MINUTE
-        )
+        other, _ = await another(db, waiting, last_customer_at=waiting.now - MINUTE)
     await tell_touched(waiting.router.pool, RULE, waiting.parked.send_open)
     assert await waiting.sent() == []
     async with waiting.router.pool.acquire() as db, db.transaction():
@@ -196,10 +202,9 @@ async def test_a_text_that_fails_while_its_thread_is_being_merged_waits_in_the_o
 ) -> None:
     intent = waiting.garage.intent(created_at=waiting.now.isoformat())
     await waiting.decided(intent)
-    garage, other, conversation = waiting.garage, uuid4(), uuid4()
+    garage = waiting.garage
     async with waiting.router.pool.acquire() as db:
-        await world.a_customer(db, garage.org_id, other, None)
-        await world.a_conversation(db, garage.org_id, conversation, other, garage.number)
+        other, conversation = await another(db, waiting)
         async with db.transaction():
             await merge_customers(db, [Merge(garage.org_id, garage.customer_id, other)])
             late = asyncio.create_task(waiting.parked.on_failures([(garage.org_id, UUID(intent["intent_id"]))]))

@@ -74,20 +74,29 @@ async def how_it_ended(world: SmsWorld, command: SmsCommand) -> str:
 SENT, FAILED, SILENT = (f"window_expired_bridge_{how}" for how in ("sent", "failed", "already_sent"))
 
 
+async def one_sent_and_one_in_flight(world: SmsWorld, accepted_of: str) -> tuple[SmsWorld, SmsCommand, SmsCommand]:
+    """The joint conversation, the bridge that was accepted an hour ago, and the one whose answer came after the merge.
+
+    ``accepted_of``: whose bridge the accepted one was, the ``loser``'s or the ``winner``'s.
+    """
+    other = await someone_else(world)
+    sent = await world.decided()
+    await world.send(sent)
+    world.clock.forward(HOUR)
+    late = await other.decided(to=OTHER)
+    await in_flight((other, late))
+    loser, winner = (world, other) if accepted_of == "loser" else (other, world)
+    await become_one(loser, winner)
+    await world.line.record()
+    return winner, sent, late
+
+
 @pytest.mark.parametrize("accepted_of", ["loser", "winner"])
 async def test_a_bridge_that_is_refused_after_the_merge_leaves_the_slot_to_the_one_that_was_sent(
     world: SmsWorld, sandbox: SandboxClient, accepted_of: str
 ) -> None:
-    other = await someone_else(world)
     await refusing(sandbox, OTHER)
-    sent = await world.decided()
-    await world.send(sent)
-    world.clock.forward(HOUR)
-    refused = await other.decided(to=OTHER)
-    await in_flight((other, refused))
-    loser, winner = (world, other) if accepted_of == "loser" else (other, world)
-    await become_one(loser, winner)
-    await world.line.record()
+    winner, sent, refused = await one_sent_and_one_in_flight(world, accepted_of)
     assert await how_it_ended(world, refused) == FAILED
     assert await holder(winner, HOLD - HOUR - timedelta(seconds=1)) == sent.message_id
     assert await holder(winner, HOLD - HOUR) is None
@@ -97,14 +106,7 @@ async def test_a_bridge_that_is_refused_after_the_merge_leaves_the_slot_to_the_o
 async def test_a_bridge_that_is_sent_after_the_merge_holds_the_slot_from_then(
     world: SmsWorld, accepted_of: str
 ) -> None:
-    other = await someone_else(world)
-    await world.send(await world.decided())
-    world.clock.forward(HOUR)
-    late = await other.decided(to=OTHER)
-    await in_flight((other, late))
-    loser, winner = (world, other) if accepted_of == "loser" else (other, world)
-    await become_one(loser, winner)
-    await world.line.record()
+    winner, _, late = await one_sent_and_one_in_flight(world, accepted_of)
     assert await how_it_ended(world, late) == SENT
     assert await holder(winner, HOLD - timedelta(seconds=1)) == late.message_id
     assert await holder(winner, HOLD) is None
