@@ -216,3 +216,35 @@ def test_a_batch_waits_for_no_account_that_has_more_than_half_of_it() -> None:
     turns.recorded({"flood": 200}, 8.0)
     assert turns.room_comes({"flood": 100, "a": 50, "b": 50}, 8.0)
     assert not turns.room_comes({"flood": 101, "a": 50, "b": 50}, 8.0)
+
+
+def test_an_account_with_open_claims_waits_while_little_is_left_and_is_woken_when_there_is_more() -> None:
+    turns = some_turns(calls={"busy": ROOM - ROOM // 8})
+    turns.opened({"other": 1}, {"waits": 1})
+    turns.wake(["waits"])
+    assert turns.take(500) == {}
+    turns.wake(["stranger"])
+    assert turns.take(500) == {"stranger": 19}  # half of the 39 that are left
+    assert turns.answered("busy")  # now 40 are
+    assert turns.take(500) == {"waits": 20}
+
+
+def test_the_answer_of_an_account_that_waits_for_nothing_wakes_nobody() -> None:
+    turns = some_turns("stranger", calls={"busy": 10})
+    assert not turns.answered("busy")
+
+
+def test_a_wait_ends_at_its_instant_and_where_none_is_known_there_is_none() -> None:
+    turns = Turns(ROOM)
+    assert turns.next_wait() is None
+    turns.wake_at(NOW, "a")
+    assert turns.ended_waits(NOW - timedelta(microseconds=1)) == set()
+    assert turns.ended_waits(NOW) == {"a"}
+    assert turns.next_wait() is None
+
+
+def test_waits_beyond_a_bound_are_left_to_the_next_look() -> None:
+    turns = Turns(ROOM)
+    for number in range(10_001):
+        turns.wake_at(NOW, str(number))
+    assert len(turns.ended_waits(NOW)) == 10_000
