@@ -45,7 +45,7 @@ class CaughtUp:
         """Everything below this offset is handled."""
         reached = [at for at, end in self._ends if end <= next_offset]
         if reached:
-            self.until = max(reached) if not self.proved else max(self.until, *reached)
+            self.until = max(self.until, *reached)
             self.proved = True
             self._ends = [(at, end) for at, end in self._ends if end > next_offset]
             self._apart = self._apart if self._ends else 0.0

@@ -48,6 +48,17 @@ def test_hours_without_progress_cost_no_memory_and_end_with_the_backlog() -> Non
     assert one.until == 36_001
 
 
+def test_while_few_wait_every_end_counts_again() -> None:
+    one = CaughtUp(0.0)
+    for second in range(10 * KEPT):
+        one.asked(second, second + 1)
+    one.handled(10 * KEPT)
+    for second in (1000, 1001, 1002):
+        one.asked(second, second)
+        one.handled(second)
+        assert one.until == second
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=200))
 def test_it_never_claims_more_than_is_handled(steps: list[tuple[int, int]]) -> None:
     """Of each step so many records come, and so many are handled. Every record has the time at which it came."""
