@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from libs.common.numbering import canonical, same_line, spellings
+from libs.common.numbering import canonical, dialled, same_line, spellings
 
 TODAY = (
     r"\+55[1-9]{2}9[2-9][0-9]{7}",
@@ -45,6 +45,33 @@ def test_a_line_is_known_by_all_its_numbers(numbers: tuple[str, ...]) -> None:
         assert canonical(number) == numbers[0]
         assert set(spellings(number)) == set(numbers)
         assert same_line(number, numbers[-1])
+
+
+VIETNAM = [
+    ("120", "70"), ("121", "79"), ("122", "77"), ("126", "76"), ("128", "78"),
+    ("123", "83"), ("124", "84"), ("125", "85"), ("127", "81"), ("129", "82"),
+    ("162", "32"), ("163", "33"), ("164", "34"), ("165", "35"), ("166", "36"),
+    ("167", "37"), ("168", "38"), ("169", "39"), ("186", "56"), ("188", "58"),
+    ("199", "59"),
+]  # fmt: skip
+GABON = [
+    ("02", "62"), ("05", "65"), ("06", "66"), ("04", "74"), ("07", "77"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("country", "old", "new", "rest"),
+    [("84", old, new, "1234567") for old, new in VIETNAM] + [("241", old, new, "123456") for old, new in GABON],
+)
+def test_every_operators_old_prefix_leads_to_its_new_one(country: str, old: str, new: str, rest: str) -> None:
+    today, before = f"+{country}{new}{rest}", f"+{country}{old}{rest}"
+    assert canonical(before) == today
+    assert spellings(today) == (today, before)
+
+
+def test_a_line_is_dialled_by_its_number_of_today_and_in_argentina_as_it_is_given() -> None:
+    assert dialled("+841621234567") == "+84321234567"
+    assert dialled("+5491100000001") == "+5491100000001"
 
 
 @pytest.mark.parametrize(
