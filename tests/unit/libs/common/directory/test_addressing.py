@@ -42,6 +42,36 @@ def test_a_phone_that_the_directory_corrected_is_the_address_from_then_on() -> N
     assert address_of(corrected._replace(wa_id_at=LATER + timedelta(hours=1))).to == "+447700900111"
 
 
+OTHER = "+447700900222"
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "number"),
+    [
+        # the directory's number, which WhatsApp never named
+        ({"wa_id": None, "wa_id_at": None}, None),
+        ({"wa_id": None, "wa_id_at": None, "phone_at": YEAR_AGO}, None),
+        ({"wa_id": None, "wa_id_at": None, "phone_at": NOW}, "+447700900111"),
+        # another line, corrected after the customer wrote from the old one
+        ({"phone": OTHER, "wa_id_at": YEAR_AGO, "phone_at": YEAR_AGO + timedelta(days=1)}, None),
+        ({"phone": OTHER, "wa_id_at": YEAR_AGO, "phone_at": LATER}, OTHER),
+        ({"phone": OTHER, "wa_id_at": None, "phone_at": LATER}, OTHER),
+        # the customer wrote from the old line again, since the directory named the other
+        ({"phone": OTHER, "wa_id_at": LATER, "phone_at": NOW}, "+447700900111"),
+        ({"phone": OTHER, "wa_id_at": YEAR_AGO, "phone_at": YEAR_AGO}, None),
+        # the same line: whichever confirmation is later
+        ({"wa_id_at": None, "phone_at": NOW}, "+447700900111"),
+        ({"wa_id_at": NOW, "phone_at": YEAR_AGO}, "+447700900111"),
+    ],
+)
+def test_a_number_goes_out_where_it_was_confirmed_no_earlier_than_the_user_id(
+    confirmed: dict[str, object], number: str | None
+) -> None:
+    address = address_of(known(**confirmed))
+    assert address.to == number
+    assert number is not None or address.recipient == BSUID
+
+
 def test_whatsapp_gets_its_own_spelling_of_the_line() -> None:
     ana = known(phone="+5511990000001", phone_at=LATER, wa_id="551190000001", bsuid=None)
     assert address_of(ana) == WhatsAppAddress("+551190000001", None)
