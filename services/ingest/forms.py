@@ -51,5 +51,10 @@ def check_shapes(form: Mapping[str, str], shapes: Shapes, reason: str) -> None:
 
 
 def number_of(address: str) -> str | None:
-    """E.164, from a number with or without its plus sign. None: a short code, a name or another channel's address."""
-    return phone.normalise(f"+{address}" if address.isascii() and address.isdigit() else address)
+    """E.164, from a number with or without its plus sign. None: a short code, a name or another channel's address.
+
+    A plus sign that nobody escaped comes as a space.
+    """
+    bare = address.strip()
+    without_plus = bare.isascii() and bare.isdigit() and not bare.startswith("00")
+    return phone.normalise(f"+{bare}" if without_plus else bare)

@@ -7,7 +7,7 @@ callback nobody took is brought by the SMS bridge from Twilio's list, with its t
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -50,6 +50,8 @@ _SMS_SHAPES: Shapes = {
     **dict.fromkeys((f"MediaContentType{n}" for n in range(_MOST_MEDIA)), re.compile(r"[ -~]{0,100}")),
 }
 """The fields of a customer's SMS that are used. Twilio puts a concatenated SMS together, and sends it as one."""
+_SMS_SPARE = _SMS_SHAPES.keys() - {"MessageSid", "AccountSid", "From", "To", "Body"}
+"""Without these an SMS counts."""
 
 _OPTED: Mapping[str, Literal["stop", "start"]] = {"STOP": "stop", "START": "start"}
 """Set where a Messaging Service has Advanced Opt-Out, with words of its own. HELP is neither."""
@@ -165,9 +167,7 @@ def parse_status(webhook: TwilioStatusWebhook) -> ProviderStatus | Ignored:
 
     Raises Undecodable when it names no message, account or status, or a field is none.
     """
-    form: Mapping[str, str] = without_unreadable(webhook.form, _SHAPES, _SPARE)
-    if len(form) < len(webhook.form) and not is_split_as_sent("", webhook.form, is_sms=False):
-        form = webhook.form  # another field may be hidden in what cannot be read
+    form = _readable(webhook.form, _SHAPES, _SPARE, is_sms=False)
     check_shapes(form, _SHAPES, "bad_status")
     if webhook.ref is not None and len(webhook.ref) > MAX_REF:
         raise Undecodable("bad_status", "the reference is longer than ours are")
@@ -202,7 +202,7 @@ def sms_record(form: Mapping[str, str], received_at: datetime, account: str) -> 
 
 def parse_sms(webhook: TwilioSmsWebhook) -> InboundSms:
     """The customer's SMS. Raises Undecodable when it names no message, sender or number, or a field is none."""
-    form = webhook.form
+    form = _readable(webhook.form, _SMS_SHAPES, _SMS_SPARE, is_sms=True)
     check_shapes(form, _SMS_SHAPES, "bad_sms")
     if form.get("AccountSid") != webhook.verified_account:
         raise Undecodable("bad_sms", "AccountSid names another account than the one that signed")
@@ -228,6 +228,12 @@ def parse_sms(webhook: TwilioSmsWebhook) -> InboundSms:
             if form.get(f"MediaUrl{n}")
         ),
     )
+
+
+def _readable(form: Mapping[str, str], shapes: Shapes, spare: Collection[str], *, is_sms: bool) -> Mapping[str, str]:
+    """The form without the spare fields that cannot be read, unless another field may be hidden in one of them."""
+    left = without_unreadable(form, shapes, spare)
+    return left if len(left) == len(form) or is_split_as_sent("", form, is_sms=is_sms) else form
 
 
 def _plain(body: str) -> str:

@@ -43,7 +43,7 @@ _COMMON: Shapes = {
 }
 _STATUS: Shapes = {
     **_COMMON,
-    "status": re.compile(r"[a-z_]{0,30}"),
+    "status": re.compile(r"[A-Za-z_]{0,30}"),
     "err-code": re.compile(r"[0-9]{0,6}"),
     "client-ref": REFERENCE,
     "network-code": re.compile(r"[A-Za-z0-9-]{0,20}"),
@@ -59,7 +59,8 @@ _SMS: Shapes = {
     "concat-total": re.compile(r"[0-9]{0,3}"),
     "concat-part": re.compile(r"[0-9]{0,3}"),
 }
-_SPARE = ("message-timestamp", "err-code", "network-code", "price", "scts", "type", "concat")
+_CONCAT = ("concat", "concat-ref", "concat-total", "concat-part")
+_SPARE = ("message-timestamp", "err-code", "network-code", "price", "scts", "type", *_CONCAT)
 """Without these a receipt or an SMS counts."""
 
 
@@ -82,7 +83,7 @@ def parse_status(webhook: VonageStatusWebhook) -> ProviderStatus | Ignored:
     form = without_unreadable(webhook.form, _STATUS, _SPARE)
     check_shapes(form, _STATUS, "bad_status")
     _check_account(form, webhook.verified_account, "bad_status")
-    message_id, status = form.get("messageId"), form.get("status")
+    message_id, status = form.get("messageId"), form.get("status", "").lower()
     if not message_id or not status:
         raise Undecodable("bad_status", "messageId or status is missing")
     known = STATUSES.get(status)
@@ -131,12 +132,12 @@ def _check_account(form: Mapping[str, str], account: str, reason: str) -> None:
 
 
 def _part(form: Mapping[str, str]) -> SmsPart | None:
-    if form.get("concat") != "true":
+    """Which part it is. None: it is whole, or its fields name no part, so that nothing can be waited for."""
+    ref, total, number = form.get("concat-ref"), form.get("concat-total"), form.get("concat-part")
+    if form.get("concat") != "true" or not (ref and total and number):
         return None
-    total, number = (int(form.get(name) or 0) for name in ("concat-total", "concat-part"))
-    if not form.get("concat-ref") or not 1 <= number <= total <= MOST_PARTS:
-        raise Undecodable("bad_sms", "the fields of a concatenated SMS name no part of it")
-    return SmsPart(form["concat-ref"], number, total)
+    part = SmsPart(ref, int(number), int(total))
+    return part if 1 <= part.number <= part.total <= MOST_PARTS else None
 
 
 def _at(form: Mapping[str, str], received_at: datetime) -> datetime | None:

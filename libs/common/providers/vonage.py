@@ -4,7 +4,8 @@ The answer's ``status`` and the receipt's ``err-code`` count from 1 each and mea
 is stored with ``RECEIPT`` before it. An unknown code is an ``UnknownFault``: it marks and pauses nothing.
 
 Source: https://developer.vonage.com/en/api-errors/sms (answers) and
-https://api.support.vonage.com/hc/en-us/articles/204014733 (receipts).
+https://api.support.vonage.com/hc/en-us/articles/204014733 and
+https://api.support.vonage.com/hc/en-us/articles/360018438551 (receipts).
 """
 
 from typing import Final
@@ -27,15 +28,15 @@ CURRENCY: Final = "EUR"
 """Of every price that Vonage tells, whatever the account: "the price charged (EUR) for the submitted message"."""
 
 STATUSES: Final = {
-    "accepted": "sent",
-    "buffered": "sent",
-    "delivered": "delivered",
-    "expired": "failed",
-    "failed": "failed",
-    "rejected": "failed",
-    **dict.fromkeys(("submitted", "unknown")),
+    **dict.fromkeys(("accepted", "acceptd", "buffered"), "sent"),
+    **dict.fromkeys(("delivered", "delivrd"), "delivered"),
+    **dict.fromkeys(("expired", "failed", "rejected", "rejectd", "undelivered", "undeliv"), "failed"),
+    **dict.fromkeys(("submitted", "unknown", "deleted")),  # deleted from one queue, to be sent from another
 }
-"""Our status for each of a receipt's; None where it moves no message."""
+"""Our status for each of a receipt's, in lower case; None where it moves no message.
+
+Vonage documents whole words in one place, and the short ones of operators in capitals in another.
+"""
 
 _ACCOUNT = AccountFault(every_sender=True)
 

@@ -183,7 +183,7 @@ def test_a_text_that_is_no_base64_of_a_text_stays_as_it_is(text: str) -> None:
         ("From", ""),
         ("From", "whatsapp:+447700900999"),
         ("AccountSid", "AC" + "9" * 32),
-        ("NumMedia", "many"),
+        ("NumSegments", "1OptOutTypeSTOP"),
     ],
 )
 def test_what_is_no_text_of_a_customer_is_a_dead_letter(field: str, told: str) -> None:
@@ -191,6 +191,14 @@ def test_what_is_no_text_of_a_customer_is_a_dead_letter(field: str, told: str) -
     with pytest.raises(Undecodable) as caught:
         parse(twilio.sms_record(form, AT, SMS["AccountSid"])[1], reaction_opens=False)
     assert caught.value.reason == "bad_sms"
+
+
+@pytest.mark.parametrize("field", ["NumSegments", "NumMedia", "OptOutType", "MessagingServiceSid", "MediaUrl0"])
+@pytest.mark.parametrize("told", ["", " ", "many of them", "\x00", "9" * 2_000])
+def test_a_text_counts_without_what_beside_it_cannot_be_read(field: str, told: str) -> None:
+    got = parsed_sms(**{"Body": "STOP", field: told})
+    assert (got.provider_id, got.sender, got.text) == (SMS["MessageSid"], SMS["From"], "STOP")
+    assert (got.media, got.opted) == ((), None)
 
 
 WHOLE = SMS | {"SmsMessageSid": SMS["MessageSid"], "SmsStatus": "received"}

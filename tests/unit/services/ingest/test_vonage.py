@@ -59,6 +59,13 @@ def sms(**changes: str) -> Item:
         ("failed", "9", "failed", "dlr-9"),
         ("rejected", "6", "failed", "dlr-6"),
         ("failed", "0", "failed", None),
+        ("Delivered", "0", "delivered", None),
+        ("ACCEPTD", "0", "sent", None),
+        ("DELIVRD", "0", "delivered", None),
+        ("UNDELIV", "4", "failed", "dlr-4"),
+        ("REJECTD", "6", "failed", "dlr-6"),
+        ("EXPIRED", "2", "failed", "dlr-2"),
+        ("DELETED", "0", None, None),
         ("submitted", "0", None, None),
         ("unknown", "1", None, None),
         ("tomorrows_word", "0", None, None),
@@ -95,14 +102,30 @@ def test_a_part_of_a_concatenated_text_says_which_one_it_is() -> None:
     assert one.part == SmsPart("17", 2, 3)
 
 
+WHICH = {"concat": "true", "concat-ref": "17", "concat-total": "3", "concat-part": "2"}
+
+
 @pytest.mark.parametrize(
     "part",
-    [{"concat_part": "0"}, {"concat_part": "4"}, {"concat_ref": ""}, {"concat_total": ""}, {"concat_total": "256"}],
+    [
+        *({"concat-part": told} for told in ("0", "4", "", "two", "2 of 3")),
+        *({"concat-total": told} for told in ("0", "", "256", "1000", "\x00")),
+        *({"concat-ref": told} for told in ("", "a b", "r" * 65)),
+        *({"concat": told} for told in ("True", "1", "")),
+    ],
 )
-def test_a_part_of_nothing_is_a_dead_letter(part: dict[str, str]) -> None:
-    with pytest.raises(Undecodable) as caught:
-        sms(**{"concat": "true", "concat_ref": "17", "concat_total": "3", "concat_part": "2"} | part)
-    assert caught.value.reason == "bad_sms"
+def test_a_text_whose_fields_name_no_part_is_a_message_of_its_own(part: dict[str, str]) -> None:
+    one = sms(**{"text": "STOP"} | WHICH | part)
+    assert isinstance(one, InboundSms)
+    assert (one.text, one.part) == ("STOP", None)
+
+
+@pytest.mark.parametrize("number", ["+447700900999", " 447700900999", "00447700900999", "+44 7700 900999"])
+@pytest.mark.parametrize("side", ["msisdn", "to"])
+def test_a_number_is_one_however_it_is_written(side: str, number: str) -> None:
+    one = sms(**{side: number})
+    assert isinstance(one, InboundSms)
+    assert (one.sender if side == "msisdn" else one.to) == "+447700900999"
 
 
 def test_a_binary_message_has_no_text() -> None:
