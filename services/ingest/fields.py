@@ -26,7 +26,8 @@ from libs.common.window import customer_instant
 from services.ingest.items import MessageStatus, Sender
 
 CONTACT_REQUEST = "contact_request"
-_LONGEST_NUMBER = 16  # E.164 with the plus
+_LONGEST_NUMBER = 30  # E.164, with decoration
+_DECORATION = str.maketrans("", "", "+-. ()\u00a0")
 _LONGEST_TIME = 64
 _LONGEST_CODE = 20
 _USUAL_TIME = 16  # digits of seconds or milliseconds since 1970
@@ -107,7 +108,7 @@ def recipient_of(one: MessageStatus) -> Sender | None:
 
 
 def wa_id_of(value: object) -> str | None:
-    """The digits of a wa_id, also where it is a number or has a plus sign."""
+    """The digits of a wa_id, also where it is a number or is decorated: with a plus sign, spaces, dashes."""
     if not isinstance(value, str):
         if not isinstance(value, int) or isinstance(value, bool):
             return None
@@ -117,7 +118,7 @@ def wa_id_of(value: object) -> str | None:
 
 @lru_cache(maxsize=1 << 14)  # a customer has many statuses
 def _digits(number: str) -> str | None:
-    e164 = phone.from_wa_id(number.removeprefix("+"))
+    e164 = phone.from_wa_id(number.translate(_DECORATION))
     return None if e164 is None else e164[1:]
 
 

@@ -236,6 +236,8 @@ def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
         raise Undecodable("bad_status", "the status has no name")
     if item.get("type") == "call":
         return _call_status(webhook, item, received_at)
+    if item.get("type") == "payment":
+        return Ignored("payment")  # "failed" is the customer's payment then, and no message of ours
     if item.get("recipient_type") == "group" or status in _SHOWN_NOWHERE:
         return Ignored("status")
     if status not in _STATUSES:
@@ -270,7 +272,10 @@ def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
             return _preference(webhook, preference, received_at)
         case "messages" | "standby", _ if _has_unread(item):
             raise Undecodable("bad_change", "its messages or statuses are no list")
-        case "messages", {"errors": [_, *_] as errors}:
+        case ("messages", {"errors": [_, *_] as errors}) | (
+            "standby",
+            {"errors": [_, *_] as errors} | {"standby": {"errors": [_, *_] as errors}},
+        ):
             return _number_errors(webhook, errors, received_at)
         case str(), _ if field in notices.TEMPLATE_FIELDS:
             return notices.read_template_news(waba_of(webhook), field, item, received_at)

@@ -16,6 +16,7 @@ from services.ingest.items import (
     CustomerMessage,
     Ignored,
     MessageStatus,
+    NumberErrors,
 )
 from services.ingest.parse import parse
 from tests.support.parsed import AT, CONTENT, all_of, the_message, the_reason, the_refusal
@@ -244,6 +245,8 @@ def test_what_is_nested_as_far_as_anybody_could_want_and_numbers_of_any_size_are
         a_webhook(a_value(statuses=[a_status("w", "RINGING", AT, type="call")]), field="calls"),
         a_webhook(a_value(statuses=[a_status("w", "played", AT)])),
         a_webhook(a_value(statuses=[a_status("w", "read", AT, recipient_type="group")])),
+        a_webhook(a_value(statuses=[a_status("w", "failed", AT, type="payment", payment={"reference_id": "r"})])),
+        a_webhook(a_value(statuses=[a_status("w", "captured", AT, type="payment")])),
         a_webhook(a_value(user_preferences=[{"category": "other", "value": "stop"}]), field="user_preferences"),
         a_webhook(a_value(standby={"message_echoes": [{}]}), field="standby"),
     ],
@@ -252,6 +255,21 @@ def test_what_is_known_and_not_for_us_is_counted(webhook: Any) -> None:
     (one,) = all_of(webhook)
     assert isinstance(one, Ignored)
     assert one.unknown is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("messages", a_value(errors=[{"code": 131031}])),
+        ("standby", a_value(standby={"errors": [{"code": 131031}]})),
+        ("standby", a_value(errors=[{"code": 131031}])),
+        ("standby", a_value(standby={"messages": [a_message(AT)], "errors": [{"code": 131031}]})),
+    ],
+)
+def test_errors_of_a_number_are_told_also_while_metas_agent_has_the_thread(field: str, value: Any) -> None:
+    *_, last = all_of(a_webhook(value, field=field))
+    assert isinstance(last, NumberErrors)
+    assert (last.phone_number_id, last.codes) == (NUMBER, ("131031",))
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,17 @@ def test_what_is_said_in_a_group_is_told_as_the_groups(kind: str) -> None:
     assert (one.group_id, one.sender.wa_id) == ("g", WA_ID)
 
 
+@pytest.mark.parametrize(
+    "told", ["+447700900999", "+44 7700 900 999", " 447700900999", "+44 (7700) 900-999", 447700900999]
+)
+@pytest.mark.parametrize("card", [None, "447700900999", "+44 7700 900999"])
+def test_a_number_is_no_user_id_however_it_is_written(told: Any, card: str | None) -> None:
+    contacts = [] if card is None else [a_contact(card)]
+    (one,) = all_of(of_messages(a_message(AT, **{"from": told}), contacts=contacts))
+    assert isinstance(one, CustomerMessage)
+    assert (one.sender.ids, one.sender.also) == (("447700900999", None), None)
+
+
 def test_the_own_number_is_taken_from_what_was_shared_on_request() -> None:
     card = {"name": {"formatted_name": "Kim"}, "phones": [{"phone": "+44 7700 900777"}]}
     shared: dict[str, Any] = {"from": None, "from_user_id": "GB.1", "type": "contacts", "contacts": [card]}
