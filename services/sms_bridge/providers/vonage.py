@@ -67,7 +67,7 @@ def classify(account: str, status: int, body: Mapping[str, object], after: timed
 
 
 def _of_parts(account: str, parts: list[object], after: timedelta | None) -> SendOutcome:
-    taken, codes, prices = [], [], list[object]()
+    taken, codes, prices, unread = [], [], list[object](), False
     for part in parts:
         match part:
             case {"status": "0" | 0, "message-id": str(message_id), **more} if message_id:
@@ -76,11 +76,11 @@ def _of_parts(account: str, parts: list[object], after: timedelta | None) -> Sen
             case {"status": str() | int() as code} if str(code).isdigit() and str(code) != _TAKEN:
                 codes.append(str(code)[:10])
             case _:  # taken without an id, or what nobody can read: it may have been taken
-                return Unknown("unreadable")
+                unread = True
     if taken:
-        cost = read_cost(len(taken), total(prices), CURRENCY)
+        cost = None if unread else read_cost(len(taken), total(prices), CURRENCY)
         return Accepted(account, taken[0], cost=cost, parts=tuple(taken[1:]))
-    return _refused(codes[0], after)
+    return Unknown("unreadable") if unread else _refused(codes[0], after)
 
 
 def _refused(code: str, after: timedelta | None) -> SendOutcome:

@@ -45,6 +45,16 @@ def test_a_price_is_of_all_parts_and_in_euros_whatever_the_organisation_has() ->
     assert outcome.cost == (len(prices), sum(prices), "EUR")
 
 
+@pytest.mark.parametrize("unread", [{"status": "0"}, {"status": "0", "message-id": 7}, {"to": "447700900999"}, None])
+def test_one_part_that_was_taken_makes_it_sent_whatever_another_says(unread: object) -> None:
+    taken = {"status": "0", "message-id": "0A0000001234567B", "message-price": "0.0333"}
+    for parts in ([taken, unread], [unread, taken]):
+        outcome = classify("key", 200, {"messages": parts})
+        assert outcome == Accepted("key", "0A0000001234567B")
+        assert isinstance(outcome, Accepted)
+        assert outcome.cost is None
+
+
 def test_a_throttled_account_waits_as_long_as_it_is_told() -> None:
     answer = recording("vonage", "the_account_sends_too_fast")
     outcome = classify("key", 200, answer["body"], timedelta(seconds=7))
