@@ -3,7 +3,8 @@
 The answer's ``status`` and the receipt's ``err-code`` count from 1 each and mean other things. So the code of a receipt
 is stored with ``RECEIPT`` before it. An unknown code is an ``UnknownFault``: it marks and pauses nothing.
 
-Source: https://developer.vonage.com/en/api-errors/sms (answers) and
+Source: https://developer.vonage.com/en/api-errors/sms and
+https://developer.vonage.com/en/messaging/sms/guides/troubleshooting-sms (answers),
 https://api.support.vonage.com/hc/en-us/articles/204014733 and
 https://api.support.vonage.com/hc/en-us/articles/360018438551 (receipts).
 """
@@ -13,7 +14,6 @@ from typing import Final
 from libs.common.faults import (
     AccountFault,
     ContentFault,
-    CountryClosed,
     Fault,
     Throttled,
     TransientFault,
@@ -52,11 +52,11 @@ FAULTS: Final[dict[str, Fault]] = {
     "6": NO_ROUTE,  # a number prefix that Vonage does not know
     "7": BLOCKED,  # the number is barred
     "12": ContentFault(),  # too long
-    "15": AccountFault(),  # the sender is not allowed there
+    "15": ContentFault(),  # the sender is not allowed there, mostly in North America: other destinations go on
     "22": ContentFault(),  # network code
     "23": _ACCOUNT,  # callback address
-    "29": CountryClosed(),  # the destination is not enabled for the account
-    "33": AccountFault(),  # the sender's number is deactivated
+    "29": ContentFault(),  # the account is in demo mode and has not listed this number
+    "33": NO_PHONE,  # the recipient's number is deactivated
     # receipts
     "dlr-2": OUT_OF_REACH,  # absent for now
     "dlr-3": NO_PHONE,  # absent for good
@@ -71,7 +71,7 @@ FAULTS: Final[dict[str, Fault]] = {
     **dict.fromkeys(("dlr-13", "dlr-14"), BLOCKED),  # age restriction; blocked by the carrier
     "dlr-15": ContentFault(),  # non-compliant
     "dlr-16": _ACCOUNT,  # the operator's quota
-    "dlr-39": AccountFault(),  # the sender is not allowed for the destination
+    "dlr-39": NO_ROUTE,  # the sender is not allowed in the United States
     "dlr-41": AccountFault(),  # daily limit of the sender
     **dict.fromkeys(("dlr-50", "dlr-51", "dlr-52", "dlr-53", "dlr-54"), ContentFault()),  # filters, regulation
 }

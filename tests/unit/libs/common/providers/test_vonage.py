@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from libs.common.faults import (
     AccountFault,
     ContentFault,
-    CountryClosed,
     Fault,
     RecipientFault,
     Throttled,
@@ -22,14 +21,13 @@ from libs.common.providers.vonage import FAULTS, RECEIPT, fault_of
 DAY = timedelta(days=1)
 CLASSES: list[tuple[Fault, list[str]]] = [
     (AccountFault(every_sender=True), ["4", "8", "9", "11", "14", "23", "32", "dlr-16"]),
-    (AccountFault(), ["15", "33", "dlr-39", "dlr-41"]),
+    (AccountFault(), ["dlr-41"]),
     (Throttled("account"), ["1", "10"]),
     (TransientFault(), ["5", "dlr-8"]),
-    (ContentFault(), ["2", "3", "12", "dlr-6", "dlr-10", "dlr-52"]),
-    (CountryClosed(), ["29"]),
-    (RecipientFault("no_phone", 90 * DAY), ["dlr-3"]),
+    (ContentFault(), ["2", "3", "12", "15", "29", "dlr-6", "dlr-10", "dlr-52"]),
+    (RecipientFault("no_phone", 90 * DAY), ["33", "dlr-3"]),
     (RecipientFault("no_phone", 30 * DAY), ["7", "dlr-4", "dlr-13", "dlr-14"]),
-    (RecipientFault("no_phone", DAY), ["6", "dlr-5", "dlr-11", "dlr-12"]),
+    (RecipientFault("no_phone", DAY), ["6", "dlr-5", "dlr-11", "dlr-12", "dlr-39"]),
     (RecipientFault("unreachable", DAY), ["dlr-2", "dlr-7"]),
     (RecipientFault("sms_opted_out", 365 * DAY), ["dlr-9"]),
     (UnknownFault(), ["dlr-1", "dlr-99", "77", "dlr-"]),
