@@ -43,7 +43,10 @@ class IdentityRequest(NamedTuple):
 
 
 def is_known(row: SenderRow, item: Placeable) -> bool:
-    """Whether every id of the sender leads to one conversation that these ids reach, also when they were seen."""
+    """Whether every id of the sender leads to one conversation that these ids reach, also when they were seen.
+
+    And whether its customer needs no name, or is told none.
+    """
     wa_id, bsuid = item.sender.ids
     return (
         row.conversation_id is not None
@@ -51,6 +54,7 @@ def is_known(row: SenderRow, item: Placeable) -> bool:
         and (row.since is None or row.since <= item.at)
         and (bsuid is None or (row.by_bsuid is not None and row.bsuid == bsuid))
         and (wa_id is None or bsuid is None or row.by_wa_id == row.by_bsuid)
+        and (item.sender.name is None or not row.nameless)
     )
 
 

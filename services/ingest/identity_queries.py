@@ -18,7 +18,7 @@ class SenderRow(NamedTuple):
     """The stored facts about a sender. ``org_id`` None: the business number belongs to no organisation.
 
     ``phone_number_id``: under which the number's conversations are, since it may have moved. ``since``: since when the
-    customer has the wa_id. ``identity_version``: as of this look-up.
+    customer has the wa_id. ``identity_version``: as of this look-up. ``nameless``: the customer has no name.
     """
 
     org_id: str | None
@@ -30,13 +30,14 @@ class SenderRow(NamedTuple):
     wa_id: str | None
     bsuid: str | None
     identity_version: int | None
+    nameless: bool | None
 
 
 # "offset 0": each sender is looked up by key. A hash of a whole table may look cheap while the table is small, and it
 # grows.
 _FIND_SENDERS = """
 select n.org_id, n.phone_number_id, w.customer_id as by_wa_id, w.since, b.customer_id as by_bsuid, c.conversation_id,
-       c.wa_id, c.bsuid, c.identity_version
+       c.wa_id, c.bsuid, c.identity_version, c.nameless
   from unnest($1::text[], $2::text[], $3::text[]) with ordinality as s (phone_number_id, wa_id, bsuid, place)
   left join lateral (
        select n.org_id, coalesce(n.replaced_by, n.phone_number_id) as phone_number_id
@@ -51,7 +52,10 @@ select n.org_id, n.phone_number_id, w.customer_id as by_wa_id, w.since, b.custom
         where i.org_id = n.org_id and i.kind = 'bsuid' and i.value = s.bsuid offset 0
        ) b on true
   left join lateral (
-       select c.conversation_id, c.wa_id, c.bsuid, c.identity_version from conversations c
+       select c.conversation_id, c.wa_id, c.bsuid, c.identity_version,
+              (select k.name is null from customers k
+                where k.org_id = c.org_id and k.customer_id = c.customer_id) as nameless
+         from conversations c
         where c.org_id = n.org_id and c.phone_number_id = n.phone_number_id
           and c.customer_id = coalesce(w.customer_id, b.customer_id) offset 0
        ) c on true

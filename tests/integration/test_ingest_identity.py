@@ -108,6 +108,12 @@ async def test_a_customer_known_by_bsuid_alone_gets_a_number_later(pool: Pool) -
     assert (await rows(pool, "select wa_id, bsuid from conversations")) == [{"wa_id": WA_ID, "bsuid": BSUID}]
 
 
+async def test_a_customer_without_a_name_gets_the_first_one_that_whatsapp_tells(pool: Pool) -> None:
+    first = await met(pool, BOTH._replace(name=None))
+    assert await met(pool, BOTH, BOTH._replace(name="Kimberley")) == first
+    assert await rows(pool, "select name from customers") == [{"name": "Kim"}]
+
+
 async def test_two_customers_that_turn_out_to_be_one_keep_everything(pool: Pool) -> None:
     at = now()
     first = await met(pool, BY_NUMBER, at=at - timedelta(hours=1))

@@ -77,6 +77,15 @@ async def test_a_status_that_tells_both_ids_makes_the_reply_by_user_id_the_custo
     assert await people(ingest) == [(None, PHONE)]
 
 
+async def test_whoever_answers_a_first_contact_has_the_name_of_their_card(ingest: Ingest) -> None:
+    await written_to(ingest, "wamid.1")
+    await posted(ingest, a_status("wamid.1", "delivered", now(), recipient_id=WA_ID, recipient_user_id=BSUID))
+    await ingest.published.events(DELIVERY_UPDATES, 1)
+    await ingest.post(of_messages(a_message(now(), "Yes", **{"from": WA_ID}), contacts=[a_contact(WA_ID, BSUID)]))
+    await ingest.published.events(INBOUND_MESSAGES, 1)
+    assert await people(ingest) == [("Kim", PHONE)]
+
+
 async def test_a_reply_before_the_status_that_tells_both_ids_joins_when_it_is_told(ingest: Ingest) -> None:
     conversation_id = await written_to(ingest, "wamid.1")
     await ingest.post(of_messages(a_message(now(), "Yes", **BY_BSUID), contacts=CARD))
