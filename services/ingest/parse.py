@@ -181,12 +181,14 @@ def _group_message(webhook: Mapping[str, Any], item: dict[str, Any], received_at
     group_id = item.get("group_id")
     if not isinstance(group_id, str) or len(group_id) > MAX_ID:
         raise Undecodable("bad_fields", "the item's group_id is no id")
+    said = content.stored(item)
+    said.pop("keyword", None)  # what is said to a group switches nothing
     return GroupMessage(
         phone_number_id=business_number(webhook),
         group_id=group_id,
         sender=sender_of(item, webhook.get("contact")),
         provider_id=item_id(item),
-        content=content.stored(item),
+        content=said,
         reply_to=content.reply_to(item),
         at=instant_of(item, received_at),
         received_at=received_at,

@@ -54,6 +54,12 @@ def test_a_number_is_no_user_id_however_it_is_written(told: Any, card: str | Non
     assert (one.sender.ids, one.sender.also) == (("447700900999", None), None)
 
 
+def test_stop_in_a_group_is_no_word_to_the_business() -> None:
+    (one,) = all_of(of_messages(a_message(AT, "STOP", group_id="g")))
+    assert isinstance(one, GroupMessage)
+    assert one.content == {"kind": "text", "text": "STOP"}
+
+
 def test_the_own_number_is_taken_from_what_was_shared_on_request() -> None:
     card = {"name": {"formatted_name": "Kim"}, "phones": [{"phone": "+44 7700 900777"}]}
     shared: dict[str, Any] = {"from": None, "from_user_id": "GB.1", "type": "contacts", "contacts": [card]}
