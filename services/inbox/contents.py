@@ -23,23 +23,29 @@ def entry_for_staff(content: Mapping[str, Any]) -> Entry:
 
 
 def origin_of(content: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Where a message of the customer came from: a message of the catalogue, and what it names. None: from them."""
+    """Where a message of the customer came from, or what it is about: a message of the catalogue, and what it names.
+
+    None: it is the customer's own, and about nothing that Meta names.
+    """
     match content:
         case {"referral": {"headline": str(headline)}} if headline.strip():
             return N_("From an advertisement: %(name)s"), headline[:_MAX_VALUE]
         case {"referral": Mapping()}:
             return N_("From an advertisement"), ""
+        case {"referred_product": {"product_retailer_id": str(article)}} if article.strip():
+            return N_("About the article: %(name)s"), article[:_MAX_VALUE]
         case {"forwarded": True} | {"forwarded": "frequently"}:
             return N_("Forwarded"), ""
     return None
 
 
 def _order(content: Mapping[str, Any]) -> Entry:
-    return replace(entry_of(content), options=tuple(_articles(content.get("items"))))
+    return replace(entry_of(content), options=tuple(articles_of(content)))
 
 
-def _articles(items: Any) -> list[str]:
-    lines = []
+def articles_of(content: Mapping[str, Any]) -> list[str]:
+    """What an order asks for, a line for each article; empty for any other content."""
+    items, lines = content.get("items"), list[str]()
     for item in items[:MAX_LINES] if isinstance(items, list) else []:
         match item:
             case {"quantity": int() | str() as quantity, "product_retailer_id": str(article)}:
@@ -79,7 +85,7 @@ def _unsupported(content: Mapping[str, Any]) -> Entry:
         return entry
     errors = content.get("errors")
     codes = {str(one.get("code")) for one in errors if isinstance(one, Mapping)} if isinstance(errors, list) else set()
-    if _VIEW_ONCE in codes:
+    if content.get("type") == "view_once" or _VIEW_ONCE in codes:
         return replace(entry, label=N_("A view-once photo or video: WhatsApp does not hand it to us"), icon="eye")
     return replace(entry, label=N_("WhatsApp does not hand this kind of message to us"))
 

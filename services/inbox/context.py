@@ -23,6 +23,7 @@ from libs.common.countries import country_of
 from libs.common.events.outbound import Channel
 from libs.common.pages.entries import entry_of
 from libs.common.template_parameters import PLACE
+from services.inbox.contents import articles_of, origin_of
 
 MOST_MESSAGES, MOST_CHARACTERS = 200, 32_000
 MESSAGES, CHARACTERS = 30, 8_000
@@ -192,12 +193,14 @@ def _message(
 
 
 def _words(content: Mapping[str, Any]) -> str | None:
-    """What a message says, in one text: its own words, after what it is in brackets where it is no text."""
-    entry = entry_of(content)
-    label = entry.label.replace("%(emoji)s", entry.emoji or "") if entry.label else None
+    """What a message says, in one text: its own words, after what it is about, and what it is, in brackets."""
+    entry, origin = entry_of(content), origin_of(content)
+    labels = [origin[0] % {"name": origin[1]}] if origin else []
+    if entry.label:
+        labels.append(entry.label.replace("%(emoji)s", entry.emoji or ""))
     own = [entry.name, content.get("caption") or content.get("text") or entry.text, *entry.options]
-    said = "\n".join(line for line in own if isinstance(line, str) and line)
-    return f"[{label}] {said}".strip() if label else said or None
+    said = "\n".join(line for line in [*own, *articles_of(content)] if isinstance(line, str) and line)
+    return " ".join([*(f"[{label}]" for label in labels), said]).strip() or None
 
 
 def filled(template: Mapping[str, Any], body: str | None) -> str:

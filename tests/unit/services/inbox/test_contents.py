@@ -35,8 +35,9 @@ def test_a_template_with_its_words_is_those_words() -> None:
     assert entry_for_staff(content).label is None
 
 
-def test_a_photo_to_be_seen_once_is_said_to_be_one() -> None:
-    entry = entry_for_staff({"kind": "unsupported", "type": "unsupported", "errors": [{"code": 131060}]})
+@pytest.mark.parametrize(("type_", "code"), [("unsupported", 131060), ("view_once", 131051)])
+def test_a_photo_to_be_seen_once_is_said_to_be_one(type_: str, code: int) -> None:
+    entry = entry_for_staff({"kind": "unsupported", "type": type_, "errors": [{"code": code}]})
     assert entry.label == "A view-once photo or video: WhatsApp does not hand it to us"
 
 
@@ -54,6 +55,8 @@ def test_a_message_that_was_erased_says_so_and_no_word_of_it_is_found(type_: str
         ({"kind": "text", "text": "Hi", "forwarded": True}, ("Forwarded", "")),
         ({"referral": {"headline": "Winter tyres"}}, ("From an advertisement: %(name)s", "Winter tyres")),
         ({"referral": {"headline": 7}}, ("From an advertisement", "")),
+        ({"referred_product": {"product_retailer_id": "wiper-2"}}, ("About the article: %(name)s", "wiper-2")),
+        ({"referred_product": {"catalog_id": "7"}}, None),
     ],
 )
 def test_a_message_says_where_it_came_from(content: dict[str, Any], shown: tuple[str, str] | None) -> None:
@@ -62,7 +65,8 @@ def test_a_message_says_where_it_came_from(content: dict[str, Any], shown: tuple
 
 @given(
     st.dictionaries(
-        st.sampled_from(["kind", "items", "parameters", "errors", "reply", "text", "name", "referral", "forwarded"]),
+        st.sampled_from(["kind", "items", "parameters", "errors", "reply", "text", "name", "referral", "forwarded",
+                         "referred_product"]),
         st.sampled_from(["order", "template", "unsupported", "interactive", "bridge"])
         | st.none() | st.integers() | st.text() | st.lists(st.none() | st.dictionaries(st.text(), st.integers())),
     )

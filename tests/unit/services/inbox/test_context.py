@@ -90,6 +90,22 @@ def test_what_a_customer_says_is_never_said_by_another_role(content: dict[str, A
     assert CANARY in (message.text or "")
 
 
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"kind": "order", "items": [{"product_retailer_id": "wiper-2", "quantity": 2}], "text": "Both, please"},
+         "[Order] Both, please\n2 \N{MULTIPLICATION SIGN} wiper-2"),
+        ({"kind": "text", "text": "Is it in stock?", "referred_product": {"product_retailer_id": "wiper-2"}},
+         "[About the article: wiper-2] Is it in stock?"),
+        ({"kind": "text", "text": "Still on?", "referral": {"headline": "MOT for 29 %"}},
+         "[From an advertisement: MOT for 29 %] Still on?"),
+        ({"kind": "image", "caption": "Mine", "forwarded": True}, "[Forwarded] [Photo] Mine"),
+    ],
+)  # fmt: skip
+def test_an_agent_reads_what_a_message_is_about(content: dict[str, Any], text: str) -> None:
+    assert told(a_row(kind=content["kind"], content=content)).text == text
+
+
 def test_a_notice_of_the_providers_system_is_nobodys_message() -> None:
     row = a_row(kind="unsupported", content={"kind": "unsupported", "type": "system", "raw": {"body": CANARY}})
     assert context_message(row) is None
