@@ -97,9 +97,15 @@ def person_of(item: Mapping[str, Any], contact: object, *, number: str, bsuid: s
     return Sender(
         in_item or on_card,
         user,
-        name[:MAX_NAME] if isinstance(name, str) and name else None,
+        _seen(name) if isinstance(name, str) else None,
         on_card if in_item is not None and on_card != in_item else None,
     )
+
+
+def _seen(name: str) -> str | None:
+    """The name; None where nothing of it can be seen, as where it is a space or marks of direction alone."""
+    bare = name.strip()[:MAX_NAME]
+    return bare if any(one.isprintable() and not one.isspace() for one in bare) else None
 
 
 def recipient_of(one: MessageStatus) -> Sender | None:

@@ -114,3 +114,13 @@ def test_a_status_says_whom_the_message_reached(told: dict[str, Any], contacts: 
     (one,) = all_of(a_webhook(a_value(statuses=[status], **({} if contacts is None else {"contacts": contacts}))))
     assert isinstance(one, MessageStatus)
     assert recipient_of(one) == recipient
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [("Kim", "Kim"), (" Kim ", "Kim"), ("كيم", "كيم"), ("🚗", "🚗"), ("", None), ("  ", None), ("\u200e\u2060", None)],
+)
+def test_a_name_of_which_nothing_is_seen_is_none(told: str, name: str | None) -> None:
+    (one,) = all_of(of_messages(a_message(AT, "Hello"), contacts=[a_contact(name=told)]))
+    assert isinstance(one, CustomerMessage)
+    assert one.sender.name == name
