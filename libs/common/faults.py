@@ -24,8 +24,8 @@ RecipientMark = Literal["unreachable", "no_phone", "sms_opted_out", "marketing_l
 class AccountFault:
     """The account is not in order (payment, lock, token, sender): messages wait until people mend it.
 
-    ``scope``: what it cannot send. ``every_sender``: it holds for all senders of the provider's account, else for this
-    sender alone.
+    ``scope``: what it cannot send; everything, where a free-form message met it. ``every_sender``: it holds for all
+    senders of the provider's account, else for this sender alone.
     """
 
     scope: AccountScope = "all"

@@ -45,6 +45,7 @@ from libs.common.sending.outcomes import (
     Refused,
     Rerouted,
     RetryLater,
+    Scope,
     SendOutcome,
     Unknown,
 )
@@ -82,7 +83,8 @@ def classify(account: str, status: int, body: object, after: timedelta | None = 
 def _of(fault: KnownFault, code: str, after: timedelta | None, template: bool) -> SendOutcome:  # noqa: FBT001, PLR0911 -- one return per class
     match fault:
         case AccountFault("templates"):
-            return RetryLater("templates", backoff_policies.SPAM, code, after, fault=True)
+            scope: Scope = "templates" if template else "account"
+            return RetryLater(scope, backoff_policies.SPAM, code, after, fault=True)
         case AccountFault():
             return RetryLater("account", MENDING, code, after, fault=True)
         case Throttled("pair"):

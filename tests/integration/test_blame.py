@@ -164,6 +164,18 @@ async def test_an_account_fault_of_the_templates_leaves_other_messages_alone(
     assert await line.claim_once() == 1
 
 
+async def test_an_account_fault_of_the_templates_that_a_free_form_message_met_holds_for_all(
+    line: Line, garage: Garage, sandbox: SandboxClient
+) -> None:
+    text = await garage.command(await kim(garage, sandbox))
+    effects = await receives(garage, await sent(line, garage, text), failed("131048"))
+    assert [r.reason for r in effects.refusals] == ["account"]
+    garage.now.forward(2 * SECOND)
+    others = [await garage.command(await kim(garage, sandbox)), (await to_closed(garage, sandbox))[1]]
+    await accept(line, *others)
+    assert await line.claim_once() == 0
+
+
 @pytest.mark.parametrize(("code", "status"), [("132001", "DELETED"), ("132015", "PAUSED"), ("132016", "DISABLED")])
 async def test_a_template_that_is_gone_is_known_to_be_so_whether_an_answer_or_a_status_says_it(
     line: Line, garage: Garage, sandbox: SandboxClient, code: str, status: str

@@ -229,6 +229,23 @@ async def test_a_spam_limit_stops_templates_and_lets_sessions_pass(
     assert await garage.states(template, behind, waiting) == ["pending", "accepted", "pending"]
 
 
+async def test_a_spam_limit_that_free_form_messages_meet_costs_one_call_at_a_time(
+    line: Line, garage: Garage, sandbox: SandboxClient
+) -> None:
+    texts = [await garage.command(await kim(garage, sandbox)) for _ in range(3)]
+    await sandbox.fault("meta", "fail", code=131048, calls=2)
+    await accept(line, texts[0])
+    await line.claim_once()
+    await accept(line, *texts[1:])
+    assert await line.claim_once() == 0
+    garage.now.forward(timedelta(minutes=4))
+    assert [await line.claim_once() for _ in range(2)] == [1, 0]  # refused again
+    garage.now.forward(timedelta(minutes=5))
+    await line.claim_once()
+    await line.claim_once()
+    assert await garage.states(*texts) == ["accepted"] * 3
+
+
 async def test_a_number_whose_token_is_refused_waits_to_be_mended(
     garage: Garage, producer: Producer, sandbox: SandboxClient, published: Published
 ) -> None:

@@ -54,7 +54,7 @@ _CONTENT = (
 FAULTS: Final[dict[int, Fault]] = {
     131047: WindowClosed(),
     **dict.fromkeys(_ACCOUNT, AccountFault()),
-    131048: AccountFault("templates"),  # the number's quality: its templates are held back as spam
+    131048: AccountFault("templates"),  # the number's quality: what it sends is held back as spam, templates first
     132001: TemplateGone("DELETED"),  # no such template in this language, or not approved
     132015: TemplateGone("PAUSED"),
     132016: TemplateGone("DISABLED"),

@@ -221,7 +221,8 @@ class StatusEffects:
             case AccountFault(scope, every_sender) if send.sender is not None:
                 of = None if status.channel == "whatsapp" else status.account
                 account = at_account(EVERY_ACCOUNT if every_sender else send.sender, status.provider, of)
-                trouble = AccountTrouble(status.channel, status.provider, account, scope, called_at, code)
+                held: AccountScope = scope if send.route == "template" else "all"
+                trouble = AccountTrouble(status.channel, status.provider, account, held, called_at, code)
                 self.troubles[trouble[:4]] = max(self.troubles.get(trouble[:4], trouble), trouble)
             case TemplateGone(template_status) if used is not None:
                 self.gone.append((used, template_status, max(status.at, called_at)))

@@ -90,7 +90,7 @@ MEANINGS: dict[str, SendOutcome] = {
         "message", backoff_policies.MEDIA, "131053", limit=backoff_policies.MEDIA_TRIES
     ),
     # people must mend the account
-    "the_number_hit_the_spam_limit": RetryLater("templates", backoff_policies.SPAM, "131048", fault=True),
+    "the_number_hit_the_spam_limit": RetryLater("account", backoff_policies.SPAM, "131048", fault=True),
     "the_templates_were_wrongly_categorized": mended("131064"),
     "the_account_is_locked": mended("131031"),
     "the_account_is_blocked_for_policy": mended("368"),
@@ -189,6 +189,13 @@ def test_an_error_that_leaves_the_outcome_open_may_be_an_outage_unless_a_templat
     assert classify(NUMBER, 500, body, template=False) == Unknown(str(code), answered=False)
     assert classify(NUMBER, 500, body, template=True) == Unknown(str(code), answered=True)
     assert classify(NUMBER, 503, {"error": {"code": 131016}}, template=True) == Unknown("131016", answered=False)
+
+
+def test_a_spam_limit_holds_for_templates_where_a_template_met_it_and_else_for_all() -> None:
+    body = {"error": {"code": 131048}}
+    for template, scope in ((True, "templates"), (False, "account")):
+        found = classify(NUMBER, 400, body, template=template)
+        assert found == RetryLater(scope, backoff_policies.SPAM, "131048", fault=True)  # type: ignore[arg-type]
 
 
 def test_an_answer_to_another_kind_of_message_than_was_sent_lies_with_the_message() -> None:
