@@ -48,6 +48,11 @@ class Clock:
             return f"{self.language.weekday(local.date())} {self.time(at)}"
         return self.language.short_date(local.date(), self.today)
 
+    def with_day(self, at: datetime) -> str:
+        """The same in a sentence: with the whole day."""
+        day = at.astimezone(self.zone).date()
+        return self.time(at) if day == self.today else f"{self.day(day)}, {self.time(at)}"
+
     def ago(self, at: datetime) -> str:
         """How long ago, where that is less than an hour; else when it was."""
         _ = self.language.words.gettext

@@ -19,6 +19,7 @@ from libs.common.pages.languages import Language, zone_of
 from libs.common.sms_reach import SmsObstacle, is_allowed
 from services.inbox import composer_queries
 from services.inbox import customer_queries as queries
+from services.inbox.clocks import Clock
 from services.inbox.composer_queries import ReachRow
 from services.inbox.composing import AskedBefore
 from services.inbox.contact_log import ContactLog
@@ -209,21 +210,15 @@ class _Panel:
         if found is None:
             return SmsOutlook(None, None, None)
         until = None if self.asked is None else self.asked.until
+        clock = Clock(self.now, zone_of(self.facts.display_number or self.facts.sms_number), self.language)
         text = obstacle_text(
             found,
             self.language.words,
             name=self._title,
             org=self.facts.org_name,
-            next_at=None if until is None else self._moment(until),
+            next_at=None if until is None else clock.with_day(until),
         )
         return SmsOutlook(found, text, self.asked)
-
-    def _moment(self, at: datetime) -> str:
-        """The time of day, with its day where that is another one."""
-        zone = zone_of(self.facts.display_number or self.facts.sms_number)
-        there, today = at.astimezone(zone), self.now.astimezone(zone).date()
-        time = self.language.time(there)
-        return time if there.date() == today else f"{self.language.day(there.date(), today)}, {time}"
 
     def _bridge(self, row: BridgeRow) -> BridgeSms:
         failed = row.status == "failed"

@@ -20,6 +20,7 @@ from libs.common.pages.languages import Language, zone_of
 from libs.common.sms_reach import parts_of
 from libs.common.thread.failure_reasons import BRIDGE_ALREADY_SENT
 from services.inbox import message_queries as queries
+from services.inbox.clocks import Clock
 from services.inbox.context import filled
 from services.inbox.conversations import CONTACT
 from services.inbox.cursors import Cursors
@@ -175,19 +176,19 @@ class Messages:
             if row.slot_holder is not None and (row.reason or "").endswith(BRIDGE_ALREADY_SENT)
         }
         asked = await queries.asked_at(db, person.org_id, sorted(set(holders.values())))
-        shower = _Shower(person, of, language)
+        shower = _Shower(person, of, language, self._reads.pool.now())
         return [shower.message(row, asked.get(holders.get(row.message_id, row.message_id))) for row in rows]
 
 
 class _Shower:
     """Makes the shown messages of one thread for one person."""
 
-    def __init__(self, person: Person, of: ThreadFacts, language: Language) -> None:
+    def __init__(self, person: Person, of: ThreadFacts, language: Language, now: datetime) -> None:
         self._contact = person.may(CONTACT)
         self._of = of
         self._language = language
         self._own = [number for number in (of.phone, of.wa_id) if number]
-        self._zone = zone_of(of.display_number or of.sms_number)
+        self._clock = Clock(now, zone_of(of.display_number or of.sms_number), language)
         phone = of.phone or (None if of.wa_id is None else f"+{of.wa_id}")
         name = of.name if of.name is None or self._contact else masked_text(of.name, self._own)
         self._name = name or (phone if self._contact else masked_number(phone))
@@ -238,7 +239,7 @@ class _Shower:
         if row.status == "failed" and row.direction == "out":
             return explain(self._failure(row, asked_at)).text(words)
         if row.status == "read" and row.failed_at is not None and row.read_at is not None:
-            return Explanation((READ_LATER,), {"read_at": self._time(row.read_at)}).text(words)
+            return Explanation((READ_LATER,), {"read_at": self._clock.time(row.read_at)}).text(words)
         if row.status == "pending" and row.channel == "whatsapp" and self._of.throttled:
             return words.gettext(THROTTLED)
         return None
@@ -256,13 +257,10 @@ class _Shower:
             template=_text(template.get("name")),
             language=_text(template.get("language")),
             template_state=row.template_state,
-            asked_at=None if asked_at is None else self._time(asked_at),
-            next_at=None if until is None else self._time(until),
-            failed_at=None if row.failed_at is None else self._time(row.failed_at),
+            asked_at=None if asked_at is None else self._clock.time(asked_at),
+            next_at=None if until is None else self._clock.with_day(until),
+            failed_at=None if row.failed_at is None else self._clock.time(row.failed_at),
         )
-
-    def _time(self, at: datetime) -> str:
-        return self._language.time(at.astimezone(self._zone))
 
 
 def _reply_to(row: MessageRow) -> UUID | None:

@@ -63,12 +63,14 @@ WHATSAPP_UNREACHABLE = "whatsapp_unreachable_"
 _CLOSED = N_("Not delivered: the window had closed.")
 _UNREACHABLE = N_("Not delivered: WhatsApp could not reach %(name)s.")
 _BY_SMS = N_("Not sent by SMS.")
+_NOT_APPROVED = N_("Not sent: Meta has not approved “%(template)s” in %(language)s (it is %(state)s).")
+_APPROVED_SINCE = N_("Not sent: Meta had not approved “%(template)s” in %(language)s then; now it has.")
 
 _NO_BRIDGE: Mapping[str, str] = {
     "bridge_sent": N_(
         "We asked %(name)s by SMS to come back. The text waits here and is offered again when they write."
     ),
-    "no_phone": N_("No SMS is possible: no mobile number is on file."),
+    "no_phone": N_("No SMS is possible: no number on file takes SMS at present."),
     "sms_opted_out": N_("%(name)s does not want SMS, so none was sent."),
     "sms_unavailable": N_("%(org)s has no active SMS number."),
     "country_not_allowed": N_("SMS to this country is switched off."),
@@ -130,7 +132,7 @@ _SMS: Mapping[str, str] = {
 }
 
 OBSTACLES: Mapping[str, str] = {
-    "no_phone": N_("No SMS is possible: no mobile number is on file."),
+    "no_phone": N_("No SMS is possible: no number on file takes SMS at present."),
     "sms_opted_out": N_("%(name)s does not want SMS."),
     "sms_unavailable": N_("%(org)s has no active SMS number."),
     "never_contacted": N_("%(name)s has never written to you, so no SMS may go."),
@@ -189,7 +191,7 @@ def _sentences(failure: Failure) -> tuple[str, ...]:
         case "intent_expired" if failure.failed_at:
             return (N_("Not sent: it was still waiting at %(failed_at)s, the end of its time."),)
         case "template_not_approved" if failure.template and failure.language and failure.template_state:
-            return (N_("Not sent: Meta has not approved “%(template)s” in %(language)s (it is %(state)s)."),)
+            return (_APPROVED_SINCE if failure.template_state == "APPROVED" else _NOT_APPROVED,)
         case "provider_refused":
             return (_refused(failure),)
         case _:

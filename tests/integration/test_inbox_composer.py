@@ -334,7 +334,7 @@ async def test_the_bell_counts_what_is_new_and_each_member_has_a_switch(
 
     await eventually_true(is_told)
     page = await desk.staff.get("/inbox/bell")
-    assert "No SMS is possible: no mobile number is on file." in page.text
+    assert "No SMS is possible: no number on file takes SMS at present." in page.text
     assert f"{desk.path}#m-{failed}" in page.text
     assert not await is_told()
     off = await desk.staff.post("/inbox/bell", {"token": token_of(page), "failures": "off"})

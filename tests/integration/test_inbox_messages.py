@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 import pytest_asyncio
@@ -136,11 +137,12 @@ async def test_a_text_that_an_earlier_sms_announced_says_when_that_was(inbox: Ru
         )
         await db.execute(
             "insert into bridge_slots (conversation_id, org_id, intent_id, held_until) values ($1, $2, $3, $4)",
-            *(thread, garage.org, holder, garage.now + 5 * HOUR),
+            *(thread, garage.org, holder, until := garage.now + 24 * HOUR),
         )
     newest = (await _messages(inbox, garage, thread, limit=1))[0]
     assert "Kim was already asked by SMS at " in newest["reason_text"]
-    assert "the next SMS is possible " in newest["reason_text"]
+    day = until.astimezone(ZoneInfo("Europe/London"))
+    assert f"the next SMS is possible {day:%A}, " in newest["reason_text"]
 
 
 async def test_what_failed_and_was_read_later_says_so(inbox: RunningInbox, garage: InboxWorld) -> None:

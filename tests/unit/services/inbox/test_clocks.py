@@ -37,6 +37,11 @@ def test_a_moment_names_its_day_where_that_is_not_today(after: timedelta, shown:
     assert BERLIN.moment(NOW + after) == shown
 
 
+def test_a_sentence_names_the_whole_day_where_that_is_not_today() -> None:
+    assert BERLIN.with_day(NOW + 23 * HOUR) == "23:30"
+    assert BERLIN.with_day(NOW + DAY) == "Friday, 27 November, 00:30"
+
+
 @pytest.mark.parametrize(
     ("ago", "shown"),
     [

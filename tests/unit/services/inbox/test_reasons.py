@@ -93,6 +93,8 @@ def test_what_is_known_is_named() -> None:
     )
     told = _text("template_not_approved", template="reminder", language="German", template_state="PAUSED")
     assert told == "Not sent: Meta has not approved “reminder” in German (it is PAUSED)."
+    told = _text("template_not_approved", template="reminder", language="German", template_state="APPROVED")
+    assert told == "Not sent: Meta had not approved “reminder” in German then; now it has."
 
 
 def test_a_customer_without_a_name_is_one_within_a_sentence_and_at_its_beginning() -> None:
@@ -105,7 +107,7 @@ def test_a_customer_without_a_name_is_one_within_a_sentence_and_at_its_beginning
 
 def test_an_sms_that_was_asked_for_blames_no_window() -> None:
     assert _text("window_expired_no_phone", channel="sms") == (
-        "Not sent by SMS. No SMS is possible: no mobile number is on file."
+        "Not sent by SMS. No SMS is possible: no number on file takes SMS at present."
     )
     assert _text("provider_refused", "30006", channel="sms") == "The SMS did not arrive: this number takes no SMS."
     assert _text("provider_refused", "131047", channel="sms") == "The SMS did not arrive."
