@@ -3,9 +3,9 @@
 Meta takes calls in order and delivers a small text before the picture that was sent before it: "order is not
 guaranteed". So a text that is decided right after a file of the same conversation is not sent before ``WAIT`` is over.
 
-Rule 1: a file waits for nothing: an album goes as fast as it can. Only what is no file waits, and by that whatever
-        comes behind it in its conversation.
-Rule 2: nothing waits beyond the end of its window or its own expiry.
+Rule 1: a file waits for no file: an album goes as fast as it can. Only what is no file waits, and by that whatever
+        comes behind it in its conversation. A file behind it goes when it goes, and what follows waits from then on.
+Rule 2: nothing waits beyond its own expiry, or into the last ``WAIT`` of its window: what is behind it has to go, too.
 Rule 3: the state is this process's alone, and lasts for ``WAIT``. The records of a conversation come to one router,
         save for the moments of a rebalance. Then a text may overtake its picture, as Meta allows itself.
 
@@ -14,7 +14,7 @@ Source: https://developers.facebook.com/docs/whatsapp/cloud-api/guides/send-mess
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from libs.common.events.content import OutMedia
@@ -26,28 +26,38 @@ WAIT: Final = timedelta(seconds=4)
 _FILES: Final = frozenset({"image", "video", "document"})
 
 
+class _File(NamedTuple):
+    """When the latest file of a conversation goes, and when the next one would go behind it."""
+
+    at: datetime
+    next_at: datetime
+
+
 class MediaOrder:
     """The conversations in which a file was decided to be sent within ``WAIT``."""
 
     def __init__(self) -> None:
-        self._files: dict[tuple[str, UUID], datetime] = {}
+        self._files: dict[tuple[str, UUID], _File] = {}
 
     def arrange(self, attempts: Sequence[Attempt], decisions: Sequence[Decision], now: datetime) -> None:
         """Set ``not_before`` of what follows a file. The attempts are in their order within each conversation."""
         self._forget(now)
         for attempt, decision in zip(attempts, decisions, strict=True):
-            at = attempt.facts.conversation_id
-            if at is None or decision.channel != "whatsapp":
+            thread = attempt.facts.conversation_id
+            if thread is None or decision.channel != "whatsapp":
                 continue
-            key = (attempt.intent.org_id, at)
+            key = (attempt.intent.org_id, thread)
+            file = self._files.get(key)
             if _is_file(attempt, decision):
-                self._files.pop(key, None)  # the dictionary stays in the order of the times
-                self._files[key] = now
-            elif (file_at := self._files.get(key)) is not None and _may_wait(attempt, decision, file_at + WAIT):
-                attempt.not_before = file_at + WAIT
+                self._files.pop(key, None)  # the dictionary stays in the order of the decisions
+                at = now if file is None else max(now, file.next_at)
+                self._files[key] = _File(at, at)
+            elif file is not None and now < (until := file.at + WAIT) and _may_wait(attempt, decision, until):
+                attempt.not_before = until
+                self._files[key] = _File(file.at, until)
 
     def _forget(self, now: datetime) -> None:
-        while self._files and next(iter(self._files.values())) + WAIT <= now:
+        while self._files and next(iter(self._files.values())).at + WAIT <= now:
             del self._files[next(iter(self._files))]
 
 
@@ -65,4 +75,4 @@ def _may_wait(attempt: Attempt, decision: Decision, until: datetime) -> bool:
     intent = attempt.intent
     if isinstance(intent, Intent) and intent.expires_at is not None and intent.expires_at <= until:
         return False
-    return isinstance(decision, Template) or attempt.facts.open(until)
+    return isinstance(decision, Template) or attempt.facts.open(until + WAIT)

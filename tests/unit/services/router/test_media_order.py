@@ -46,6 +46,20 @@ def test_texts_and_albums_wait_for_nothing() -> None:
     assert arranged(order, a_text(), now=NOW + SECOND) == [NOW + WAIT]
 
 
+def test_a_text_behind_a_picture_that_a_waiting_text_holds_up_waits_for_that_picture() -> None:
+    order = MediaOrder()
+    pairs = [a_picture(), a_text(), a_picture(), a_picture(), a_text()]
+    assert arranged(order, *pairs) == [None, NOW + WAIT, None, None, NOW + 2 * WAIT]
+    assert arranged(order, a_picture(), a_text(), now=NOW + SECOND) == [None, NOW + 3 * WAIT]
+    assert arranged(order, a_text(), now=NOW + 3 * WAIT) == [None]
+
+
+def test_what_is_over_delays_nothing_while_an_older_conversation_still_waits() -> None:
+    order, other = MediaOrder(), some_facts(conversation_id=UUID(int=77))
+    arranged(order, a_picture(), a_text(), a_picture(), a_picture(other))
+    assert arranged(order, a_text(other), a_text(), now=NOW + WAIT) == [None, NOW + 2 * WAIT]
+
+
 def test_another_conversation_and_another_channel_do_not_wait() -> None:
     order = MediaOrder()
     other = some_facts(conversation_id=UUID(int=77))
@@ -54,8 +68,9 @@ def test_another_conversation_and_another_channel_do_not_wait() -> None:
 
 def test_nothing_waits_beyond_its_window_or_its_expiry() -> None:
     order = MediaOrder()
-    closing = some_facts(last_customer_at=NOW - DAY + some_facts().margin + 2 * SECOND)
-    assert arranged(order, a_picture(closing), a_text(closing)) == [None, None]
+    for left in (2 * SECOND, WAIT + SECOND):  # what is behind the text has to go, too
+        closing = some_facts(last_customer_at=NOW - DAY + some_facts().margin + left)
+        assert arranged(order, a_picture(closing), a_text(closing)) == [None, None]
     assert arranged(order, a_text(expires_at=(NOW + 3 * SECOND).isoformat())) == [None]
 
 
