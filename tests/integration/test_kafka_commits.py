@@ -81,16 +81,22 @@ async def test_a_commit_that_waited_while_the_partitions_were_given_out_anew_is_
 
         consumer.assign(places)
         partitions = Partitions(WEBHOOKS.name, WEBHOOKS.name, utc_now, 100, lambda: consumer)
-        await partitions.commits.commit({0: 1, 1: 1})
+        commits = partitions.commits
+        commits.pending = {0: 1, 1: 1}
+        await commits.commit()
         own_kafka.pause()
-        first = asyncio.create_task(partitions.commits.commit({0: 10}))
-        behind = asyncio.create_task(partitions.commits.commit({1: 20}))
-        await asyncio.sleep(0)  # the first is on its way to a broker that is silent, the second waits for it
+        commits.pending = {0: 10}
+        first = asyncio.create_task(commits.commit())
+        await asyncio.sleep(0)  # it is on its way to a broker that is silent
+        commits.pending = {1: 20}
+        behind = asyncio.create_task(commits.commit())
+        await asyncio.sleep(0)  # it waits for the first
         partitions.on_revoked()
         consumer.unsubscribe()
         consumer.assign([place for place in places if place.partition in kept])
         own_kafka.resume()
         await asyncio.gather(first, behind)
-        assert (await committed(), partitions.commits.pending) == ([10, 1], {})
-        await partitions.commits.commit({0: 30})
+        assert (await committed(), commits.pending) == ([10, 1], {})
+        commits.pending = {0: 30}
+        await commits.commit()
         assert await committed() == [30, 1]

@@ -69,8 +69,8 @@ class Commits:
         finally:  # a wait that is given up hurries no later commit
             self._hurried.clear()
 
-    async def commit(self, next_offsets: Mapping[int, int]) -> bool:
-        """Commit these offsets and the pending ones. Returns whether they are committed.
+    async def commit(self) -> bool:
+        """Commit the pending offsets. Returns whether they are committed; there may be none.
 
         A commit that fails is counted and logged, and stays pending. Without ``retry`` the records would come again
         after the next start or rebalance.
@@ -79,7 +79,6 @@ class Commits:
         async with self._one_by_one:  # or an older offset could overtake a newer one
             if generation != self._generation:
                 return False  # a partition may be lost, and the brokers refuse a whole commit that names one
-            self.pending |= next_offsets
             consumer = self.find_consumer()
             if not self.pending or consumer is None:
                 return False
@@ -104,7 +103,7 @@ class Commits:
     async def retry(self) -> None:
         """Commit the pending offsets. On a topic without new records no batch would."""
         if self.pending:
-            await self.commit({})
+            await self.commit()
 
     def forget(self) -> None:
         """A rebalance begins: nothing that is pending may be committed any more."""
@@ -116,7 +115,7 @@ class Commits:
         while self.pending:
             await self._until_due()
             generation = self._generation
-            if not await self.commit({}) and generation == self._generation:
+            if not await self.commit() and generation == self._generation:
                 return  # after a rebalance what is pending came meanwhile, and nobody else commits it soon
 
     async def _until_due(self) -> None:

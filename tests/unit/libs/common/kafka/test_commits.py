@@ -126,8 +126,10 @@ async def test_what_is_pending_since_a_rebalance_is_committed_behind_the_commit_
 async def test_one_commit_is_under_way_at_a_time() -> None:
     brokers: Any = SlowBrokers()
     commits = commits_of(brokers)
-    both = [asyncio.create_task(commits.commit({0: offset})) for offset in (1, 2)]
-    for _turn in range(3):
+    both = []
+    for offset in (1, 2):
+        commits.pending = {0: offset}
+        both.append(asyncio.create_task(commits.commit()))
         await asyncio.sleep(0)
     assert brokers.commits == [{PLACE: 1}]
     brokers.let.set()
@@ -138,8 +140,11 @@ async def test_one_commit_is_under_way_at_a_time() -> None:
 async def test_after_a_rebalance_nothing_of_before_is_committed_also_what_waited_for_its_turn() -> None:
     brokers: Any = SlowBrokers()
     commits = commits_of(brokers)
-    both = [asyncio.create_task(commits.commit({partition: 1})) for partition in (0, 1)]
-    await asyncio.sleep(0)
+    both = []
+    for partition in (0, 1):
+        commits.pending[partition] = 1
+        both.append(asyncio.create_task(commits.commit()))
+        await asyncio.sleep(0)
     commits.forget()
     assert commits.pending == {}
     brokers.let.set()
@@ -152,7 +157,8 @@ async def test_commits_fail_from_the_first_that_does_until_one_is_made_or_a_reba
     brokers: Any = SlowBrokers(refusing=True)
     brokers.let.set()
     commits = commits_of(brokers)
-    await commits.commit({0: 1})
+    commits.pending = {0: 1}
+    await commits.commit()
     since = commits.failing_since
     assert since is not None
     await asyncio.sleep(0.001)
@@ -169,7 +175,8 @@ async def test_commits_fail_from_the_first_that_does_until_one_is_made_or_a_reba
 async def test_a_commit_of_before_a_rebalance_that_fails_after_it_is_no_failure() -> None:
     brokers: Any = SlowBrokers(refusing=True)
     commits = commits_of(brokers)
-    commit = asyncio.create_task(commits.commit({0: 1}))
+    commits.pending = {0: 1}
+    commit = asyncio.create_task(commits.commit())
     await asyncio.sleep(0)
     commits.forget()
     brokers.let.set()
