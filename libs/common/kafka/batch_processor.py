@@ -26,8 +26,6 @@ from libs.common.kafka.records import Handle, RawRecord, Received, Reject
 from libs.common.retryable import is_lock_timeout
 from libs.common.slow_suspects import SlowSuspects
 
-__all__ = ["STATEMENT_TOO_SLOW", "BatchProcessor", "BatchResult", "DeadLetter", "Entry", "Pause"]
-
 T = TypeVar("T")
 
 STATEMENT_TOO_SLOW = "statement_too_slow"

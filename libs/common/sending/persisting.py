@@ -30,14 +30,6 @@ class Persisted:
     pending: list[tuple[SendRow, PendingEvents]] = field(default_factory=list)
     freed: set[str] = field(default_factory=set)
 
-    def add(self, other: "Persisted") -> None:
-        """Add the result of another transaction."""
-        self.done += other.done
-        self.lost += other.lost
-        self.settled += other.settled
-        self.pending += other.pending
-        self.freed |= other.freed
-
 
 async def persist(
     db: Connection, adapter: ProviderAdapter[PreparedT], transitions: Sequence[Transition], now: datetime
