@@ -275,6 +275,21 @@ async def test_of_two_that_claim_a_free_sms_number_at_the_same_moment_one_has_it
     assert len(await rows(pool, "select 1 from orgs where sms_number = '+447700900077'")) == 1
 
 
+async def test_of_two_that_claim_a_free_tenant_at_the_same_moment_one_has_it(pool: Pool, log_lines: LogLines) -> None:
+    issuer = "https://login.example"
+    claims = [
+        a_change(OrgUpserted, org_id=org_id, sign_in={"issuer": one, "tenant": "one"})
+        for org_id, one in (("org-1", issuer), ("org-2", f"{issuer}/"))
+    ]
+    async with pool.acquire() as db, db.transaction():
+        assert await directory_changes.apply(db, claims[:1]) == []
+        other = asyncio.create_task(apply(pool, claims[1]))
+        await somebody_waits(db)
+    assert await other == []
+    assert [line["reason"] for line in log_lines.of("directory.doubtful")] == ["sign_in_of_another_org"]
+    assert await rows(pool, "select org_id from orgs where sign_in_tenant = 'one'") == [{"org_id": "org-1"}]
+
+
 async def test_a_number_given_up_is_nobodys_until_another_organisation_tells_it(pool: Pool) -> None:
     theirs: dict[str, Any] = {"org_id": "other"}
     await apply(pool, a_change(OrgUpserted, **theirs), a_change(NumberUpserted))

@@ -23,7 +23,8 @@ IDENTITIES: Final = 2
 """Names are identities and customers: one transaction at a time resolves them."""
 
 CLAIMS: Final = 3
-"""Names are ``sms:`` and an SMS number, ``host:`` and a portal host, ``number:`` and a phone_number_id: whose it is."""
+"""Names are ``sms:`` and an SMS number, ``host:`` and a portal host, ``tenant:`` and an identity provider's issuer and
+tenant, ``number:`` and a phone_number_id: whose it is."""
 
 TASKS: Final = 4
 """Names are those of tasks that one replica does at a time."""

@@ -23,7 +23,14 @@ from libs.common.directory import consents
 from libs.common.directory.consents import DirectoryConsent
 from libs.common.directory.customers import find_customers, store_customers
 from libs.common.directory.numbers import store_numbers
-from libs.common.directory.organisations import RefusedChange, add_lines, known_orgs, store_credit, store_orgs
+from libs.common.directory.organisations import (
+    RefusedChange,
+    add_lines,
+    known_orgs,
+    sign_in_of,
+    store_credit,
+    store_orgs,
+)
 from libs.common.events.directory import (
     ConsentChanged,
     CustomerUpserted,
@@ -68,13 +75,14 @@ async def apply(
 
 
 async def _lock_claims(db: Connection, changes: Iterable[DirectoryChange]) -> None:
-    """Hold every number that these changes claim or give up until the transaction ends."""
+    """Hold until the transaction ends what these changes claim that one organisation has alone."""
     names: list[str] = []
     for change in changes:
         match change:
             case OrgUpserted():
                 names += [] if change.sms_number is None else [f"sms:{canonical(change.sms_number)}"]
                 names += [] if change.portal_host is None else [f"host:{change.portal_host}"]
+                names += [] if (tenant := sign_in_of(change)) is None else [f"tenant:{' '.join(tenant)}"]
             case NumberUpserted() | NumberRemoved():
                 names.append(f"number:{change.phone_number_id}")
             case _:

@@ -170,7 +170,7 @@ async def store_orgs(
     org_ids = sorted({change.org_id for _, change in changes})
     lines = sorted({canonical(change.sms_number) for _, change in changes if change.sms_number is not None})
     hosts = sorted({change.portal_host for _, change in changes if change.portal_host is not None})
-    tenants = sorted({found for _, change in changes if (found := _sign_in(change)) is not None})
+    tenants = sorted({found for _, change in changes if (found := sign_in_of(change)) is not None})
     rows = await db.fetch(_CLAIMS, org_ids, lines, sanitize(hosts), *_as_two_columns(tenants))
     claims = _Owners(_claims(**row) for row in rows)
     refused: list[RefusedChange] = []
@@ -247,9 +247,9 @@ class _Owners:
             self._tenants.pop(before.sign_in or ("", ""), None)
         if self._hosts.get(host or "", org_id) != org_id:
             host, change = None, _without_host(change)
-        if self._tenants.get(_sign_in(change) or ("", ""), org_id) != org_id:
+        if self._tenants.get(sign_in_of(change) or ("", ""), org_id) != org_id:
             change = change.model_copy(update={"sign_in": None})
-        sign_in = _sign_in(change)
+        sign_in = sign_in_of(change)
         if line is not None:
             self._lines[line] = org_id
         if host is not None:
@@ -265,7 +265,7 @@ def _claims(sign_in_issuer: str | None, sign_in_tenant: str | None, **row: Any) 
     return _Claims(sign_in=both, **row)
 
 
-def _sign_in(change: OrgUpserted) -> tuple[str, str] | None:
+def sign_in_of(change: OrgUpserted) -> tuple[str, str] | None:
     """Issuer and tenant as they are stored. An issuer is one with a slash at its end and without."""
     if change.sign_in is None:
         return None
@@ -304,7 +304,7 @@ def _row(org: OrgUpserted) -> tuple[Any, ...]:
     line = None if org.sms_number is None else canonical(org.sms_number)
     sms = org.sms_number, line, org.sms_active, org.sms_provider, org.sms_account
     place = sanitize(org.portal_host), org.country, org.currency
-    sign_in = _sign_in(org) or (None, None)
+    sign_in = sign_in_of(org) or (None, None)
     return org.org_id, org.name, *sms, *place, sanitize(org.policy), *sign_in, org.at
 
 
