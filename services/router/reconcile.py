@@ -228,7 +228,7 @@ class Reconciler:
         metrics.RECONCILED.labels(outcome="decided").inc(len(waiting))
         nobodys = [r.value for r in records if r.record in unknown]
         async with self.deps.pool.acquire() as db:
-            await refusals.forget(db, {(r.org_id, r.intent_id, r.attempt) for r in nobodys})
+            await refusals.forget(db, {refusal.attempt_key for refusal in nobodys})
 
 
 @dataclass(slots=True)

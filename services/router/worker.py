@@ -148,7 +148,7 @@ async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) ->
             told.add(key)
     await deps.producer.publish([record for some in records.values() for record in some])
     async with deps.pool.acquire() as db:
-        await refusals.forget(db, {(r.value.org_id, r.value.intent_id, r.value.attempt) for r in batch})
+        await refusals.forget(db, {r.value.attempt_key for r in batch})
     return unknown
 
 

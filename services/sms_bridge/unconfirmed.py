@@ -112,10 +112,9 @@ async def _apply(pool: Pool, provider: Provider, answers: Sequence[_Answer], now
         effects = await receive_statuses(db, statuses, now) if statuses else StatusEvents()
         await fail_locally(db, lost)
         for refusal in effects.refusals:
-            key = (refusal.org_id, refusal.intent_id, refusal.attempt)
-            if (asked := by_key.get(key)) is not None:
+            if (asked := by_key.get(refusal.attempt_key)) is not None:
                 news = {"refusals": [refusal.model_dump(mode="json")], "message_ids": [str(asked.message_id)]}
-                await keep_pending_events(db, [(key, news)])
+                await keep_pending_events(db, [(refusal.attempt_key, news)])
         await evidence_queries.remove_unconfirmed(db, [(one.account, one.provider_id) for one in over])
     log_statuses(effects.told)
     Spent.of(effects.spent.values()).log()

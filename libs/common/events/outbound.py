@@ -141,6 +141,10 @@ class OutboundRefused(Event):
         """The record's key."""
         return str(self.conversation_id).encode()
 
+    @property
+    def attempt_key(self) -> AttemptKey:
+        return self.org_id, self.intent_id, self.attempt
+
     @classmethod
     def of(
         cls,

@@ -39,7 +39,7 @@ returning r.org_id, r.intent_id, r.attempt, r.event
 async def keep(db: Connection, refusals: Iterable[OutboundRefused], since: datetime) -> None:
     """Keep these until the router has published its decision. Call this last in the transaction that refuses."""
     rows = sorted(
-        {(r.org_id, r.intent_id, r.attempt): r.model_dump(mode="json") for r in refusals}.items(),
+        {r.attempt_key: r.model_dump(mode="json") for r in refusals}.items(),
         key=lambda row: row[0],
     )
     if rows:
