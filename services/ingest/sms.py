@@ -38,7 +38,7 @@ from services.ingest.worker_deps import Deps, window_of
 log = get_logger()
 
 _ROUNDS = 4
-_KINDS = {"image": "image", "video": "video", "audio": "audio"}
+_FAMILIES = frozenset({"image", "video", "audio"})  # of MIME types; any other file is a document
 
 
 async def store_batch(admitted: Sequence[OrgSms], deps: Deps) -> tuple[list[Record], list[UUID]]:
@@ -222,6 +222,6 @@ def content_of(one: OrgSms) -> dict[str, Any]:
 
 def _file(media: SmsMedia) -> dict[str, Any]:
     family = (media.mime_type or "").partition("/")[0].lower()
-    return {"kind": _KINDS.get(family, "document"), "link": media.link} | (
+    return {"kind": family if family in _FAMILIES else "document", "link": media.link} | (
         {} if media.mime_type is None else {"mime_type": media.mime_type}
     )
