@@ -1,6 +1,7 @@
 """``transom explain``: everything that happened to an intent, in the order in which it happened.
 
 A message that staff wrote in the WhatsApp Business app has no intent: its id leads to when it came, and its statuses.
+The id of a bridge SMS leads to the intent that it stands for.
 
 Rule 1: every printed line is plain text. Markup, control characters and bidirectional formats in stored text have no
         effect on the terminal.
@@ -33,7 +34,7 @@ from libs.common.printable import printable
 from libs.common.redact import provider_id, scrub
 from libs.common.settings import PostgresSettings, load
 from libs.common.thread.message_status import ECHO
-from services.router.recorded_decision import unpack
+from services.router.recorded_decision import detail_of, unpack
 
 Line = tuple[datetime, str, str]
 _EVENT_WIDTH = 20
@@ -42,8 +43,8 @@ _PRIVATE = frozenset({"content", "to", "phone", "wa_id", "bsuid", "name", "param
 _NUMBER_ID = re.compile(r"[0-9]{5,20}")  # an id of Meta's; a phone number begins with a plus
 
 
-async def explain_intent(intent_id: UUID) -> None:
-    """Print the story of an intent.
+async def explain_intent(message_id: UUID) -> None:
+    """Print the story of an intent. The id of its bridge SMS leads to it, too.
 
     Raises ConfigurationError when the intent is not recorded, or when the schema is not that of this release.
     """
@@ -51,11 +52,14 @@ async def explain_intent(intent_id: UUID) -> None:
     async with open_pool(dsn, application_name="transom-explain", size=1) as pool:
         await require_schema(pool)
         async with pool.acquire() as db:
-            messages = await queries.messages_of(db, intent_id)
+            intent_id, messages = message_id, await queries.messages_of(db, message_id)
+            if messages and messages[0].parent_id is not None:
+                intent_id = messages[0].parent_id
+                messages = await queries.messages_of(db, intent_id)
             orgs = sorted({message.org_id for message in messages} | set(await orgs_of(db, intent_id)))
             if not orgs:
                 raise ConfigurationError(
-                    f"no intent {intent_id} is recorded: has the router consumed it, and is the id right?"
+                    f"no intent {message_id} is recorded: has the router consumed it, and is the id right?"
                     " `transom replay --dlq outbound.intents.v1 --dry-run` counts those that could not be read"
                 )
             for org_id in orgs:
@@ -125,8 +129,9 @@ def _shown_at(at: datetime) -> datetime:
 def _decision_line(decision: DecisionRow) -> Line:
     channel = f" on {decision.channel}" if decision.channel else ""
     holder = f", the slot is held by {decision.slot_holder}" if decision.slot_holder else ""
+    detail = detail_of(decision.route, decision.reason, decision.record)
     what = f"attempt {decision.attempt}: {decision.route}{channel}, because {decision.reason}{holder}"
-    return decision.decided_at, "decided", what
+    return decision.decided_at, "decided", f"{what} ({detail})" if detail else what
 
 
 def _refused_lines(decision: DecisionRow) -> list[Line]:

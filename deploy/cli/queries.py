@@ -16,6 +16,7 @@ RowT = TypeVar("RowT")
 class Message(NamedTuple):
     """An outbound message. ``conversation_id`` is the one that its conversation was merged into, if it was.
 
+    ``parent_id``: of a bridge SMS, the message of the intent that it stands for.
     ``attempt`` is ``ECHO`` where staff wrote it in the WhatsApp Business app.
     """
 
@@ -26,6 +27,7 @@ class Message(NamedTuple):
     kind: str
     actor: str | None
     notification_type: str | None
+    parent_id: UUID | None
     status: str
     reason: str | None
     provider_code: str | None
@@ -40,8 +42,8 @@ class Message(NamedTuple):
 
 _MESSAGES = f"""
 select m.org_id, m.message_id, {current_conversation("m")} as conversation_id, m.channel, m.kind,
-       m.actor, m.notification_type, m.status, m.reason, m.provider_code, m.attempt, m.occurred_at, m.received_at,
-       m.sent_at, m.delivered_at, m.read_at, m.failed_at
+       m.actor, m.notification_type, m.parent_id, m.status, m.reason, m.provider_code, m.attempt, m.occurred_at,
+       m.received_at, m.sent_at, m.delivered_at, m.read_at, m.failed_at
   from messages m
  where m.message_id = any($1::uuid[]) and m.direction = 'out'
  order by m.sequence

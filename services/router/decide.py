@@ -209,7 +209,9 @@ def _may_ask_for_bridge(actor: Actor) -> bool:
     return actor.kind == "staff" or (actor.kind == "system" and LINK_WANTED in actor.capabilities)
 
 
-def wrong_fields(intent: Intent | BadIntent, facts: Facts, reason: str) -> str | None:
+def wrong_fields(  # noqa: PLR0911 -- one return per reason
+    intent: Intent | BadIntent, facts: Facts, reason: str
+) -> str | None:
     """Which fields of an intent are wrong that was rejected for this reason, and how; never their values."""
     if isinstance(intent, BadIntent):
         return None if reason == "customer_erased" else intent.detail
@@ -220,6 +222,14 @@ def wrong_fields(intent: Intent | BadIntent, facts: Facts, reason: str) -> str |
             return (
                 _wrong_address(intent, facts) or _told("content", content_limits.faults(content)) or "reply_to: unknown"
             )
+        case "unknown_conversation", _:
+            return _unknown(intent, facts)
+        case "template_not_approved", _:
+            return f"content.name: {'unknown' if facts.template is None else 'not_approved'}"
+        case "unsupported_content", OutBridge():
+            return "content.kind: not_permitted"
+        case "unsupported_content", content:
+            return "content.text: too_long" if isinstance(content, OutText) else "content.kind: not_by_sms"
         case _:
             return None
 
@@ -229,6 +239,15 @@ def _wrong_address(intent: Intent, facts: Facts) -> str | None:
     if facts.id_taken:
         return "intent_id: taken"
     return "to.phone: format" if intent.to is not None and normalise(intent.to.phone) is None else None
+
+
+def _unknown(intent: Intent, facts: Facts) -> str:
+    """What is not known of whom an intent is for. A conversation may be, and its number no longer."""
+    if facts.org_name is None:
+        return "org_id: unknown"
+    if intent.to is not None:
+        return "to.phone_number_id: unknown"
+    return f"conversation_id: {'unknown' if facts.conversation_id is None else 'number_unknown'}"
 
 
 def unusable_fallback(intent: Intent | BadIntent, facts: Facts, now: datetime) -> str | None:

@@ -98,19 +98,13 @@ class RecordedDecision(NamedTuple):
 
     @property
     def detail(self) -> str | None:
-        """Which fields of a rejected intent are wrong, or of the fallback that could not be sent; never their values.
-
-        It is read from the record. A decision of another route, or without a fallback, costs no reading.
-        """
-        is_rejected = self.route == "rejected"
-        if not is_rejected and (self.route not in ("bridge", "silent") or _FALLBACK not in self.record):
+        """``detail_of`` this decision, which is read from the record. One without any costs no reading."""
+        if self.route != "rejected" and (self.route not in ("bridge", "silent") or _FALLBACK not in self.record):
             return None
         try:
-            intent, facts, now = unpack(orjson.loads(self.record))
+            return detail_of(self.route, self.reason, orjson.loads(self.record))
         except Permanent:  # a later release recorded it
             return None
-        found = wrong_fields(intent, facts, self.reason) if is_rejected else unusable_fallback(intent, facts, now)
-        return None if found is None else found[:_MOST_DETAIL]
 
     def decision_event(self, detail: str | None) -> bytes:
         """The value of the event that publishes the decision, with its ``detail``."""
@@ -303,6 +297,20 @@ def intent_of(record: Mapping[str, Any]) -> Intent | BadIntent:
             "created_at": created_at and datetime.fromisoformat(created_at),
         }
     )
+
+
+def detail_of(route: str, reason: str, record: Mapping[str, Any]) -> str | None:
+    """Which fields of a rejected intent are wrong, or of the fallback that could not be sent; never their values.
+
+    ``record`` as ``unpack`` takes it. Raises Permanent where a later release recorded it.
+    """
+    intent, facts, now = unpack(record)
+    found = None
+    if route == "rejected":
+        found = wrong_fields(intent, facts, reason)
+    elif route in ("bridge", "silent"):
+        found = unusable_fallback(intent, facts, now)
+    return None if found is None else found[:_MOST_DETAIL]
 
 
 def unpack(record: Mapping[str, Any]) -> tuple[Intent | BadIntent, Facts, datetime]:

@@ -8,6 +8,7 @@ import asyncpg
 import orjson
 import pytest
 
+from libs.common.ids import bridge_message_id
 from tests.support.command import environment, transom
 
 AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -87,3 +88,21 @@ async def test_the_code_and_the_reason_of_a_failed_send_are_shown(database: str)
     (line,) = [line for line in told.splitlines() if "send failed" in line]
     said = line.partition(": ")[2].split(", ")
     assert sorted(said) == ["answer refused", "code 131042", "limit 3", "reason provider_refused"]
+
+
+async def test_the_id_of_a_bridge_sms_leads_to_the_intent_that_it_stands_for(database: str) -> None:
+    intent = await stored(database, "acme")
+    sms = bridge_message_id(intent)
+    db = await asyncpg.connect(database)
+    try:
+        await db.execute(
+            "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content,"
+            " notification_type, parent_id, status, occurred_at, received_at)"
+            " select org_id, $1, conversation_id, 'out', 'sms', 'text', '{}', 'bridge', message_id, 'delivered', $2, $2"
+            "   from messages where message_id = $3",
+            *(sms, AT, intent),
+        )
+    finally:
+        await db.close()
+    env = environment(POSTGRES_DSN=database)
+    assert transom("explain", str(sms), env=env).stdout == transom("explain", str(intent), env=env).stdout

@@ -72,6 +72,22 @@ async def test_a_decision_is_explained_with_the_refusal_that_it_follows(router: 
     ]
 
 
+async def test_what_is_wrong_with_an_intent_or_its_fallback_is_explained(router: Router, database: str) -> None:
+    garage = Garage()
+    wrong = await decided(router, garage, content={"kind": "text", "text": ""})
+    bridged = garage.intent(fallback_template=FALLBACK | {"name": "unheard_of"})
+    await router.rows("update conversations set last_customer_at = $1", NOW - 2 * DAY)
+    await router.decide(bridged)
+    said = []
+    for intent in (wrong, bridged):
+        told = await asyncio.to_thread(transom, "explain", intent["intent_id"], env=environment(POSTGRES_DSN=database))
+        said += [line.split("  ", 2)[2].strip() for line in told.stdout.splitlines() if "  decided " in line]
+    assert said == [
+        "attempt 1: rejected, because invalid_intent (content.text: String should have at least 1 character)",
+        "attempt 1: bridge on sms, because window_expired (fallback_template: template_not_approved)",
+    ]
+
+
 async def test_a_redelivered_intent_tells_its_first_attempt_again_whatever_came_after(router: Router) -> None:
     garage = Garage()
     async with router.pool.acquire() as db:

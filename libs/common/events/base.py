@@ -179,6 +179,8 @@ def _expected(fault: ErrorDetails) -> str:
     match fault["type"]:
         case "union_tag_invalid":
             return "its kind is not known here"
+        case "union_tag_not_found":
+            return "its kind is missing"
         case "uuid_parsing":
             return "a UUID is expected"
         case _:

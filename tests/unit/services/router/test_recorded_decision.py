@@ -1,8 +1,10 @@
 """What is recorded of a decision, and the events that publish it."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +16,20 @@ from services.router.facts import Attempt, Facts
 from services.router.recorded_decision import record_of, stored, unpack
 from services.router.worker import records_of
 from tests.support.examples import examples
-from tests.unit.services.router.builders import FACTS, INTENTS, NOW, OTHER, an_intent, some_facts
+from tests.unit.services.router.builders import (
+    BRIDGE,
+    CAR_READY,
+    FACTS,
+    FOUR_SEGMENTS,
+    IMAGE,
+    INTENTS,
+    NOW,
+    OTHER,
+    TEMPLATE,
+    a_first_contact,
+    an_intent,
+    some_facts,
+)
 
 EVENTS: dict[str, Any] = {e.TYPE: e for e in (OutboundDecision, WhatsappCommand, SmsCommand, DeliveryUpdate)}
 
@@ -69,19 +84,59 @@ def test_whatsapp_is_addressed_by_what_meta_knows_and_by_the_phone_otherwise() -
     assert (unknown.to, unknown.recipient) == ("+447700900999", None)
 
 
-def test_a_rejection_names_the_fields_that_are_wrong_and_nothing_else_has_a_detail() -> None:
+def test_a_rejection_names_the_fields_that_are_wrong() -> None:
     bad = {"kind": "image", "link": "https:///private.jpg"}
     [(_, rejected), _] = published(an_intent(content=bad), some_facts())
     assert (rejected.reason, rejected.detail) == ("invalid_intent", "content.link: format")
     [(_, taken), *_] = published(an_intent(), some_facts(id_taken=True))
     assert (taken.reason, taken.detail) == ("invalid_intent", "intent_id: taken")
-    for intent, facts in (
-        (an_intent(), some_facts()),
-        (an_intent(), some_facts(org_name=None)),
-        (an_intent(actor={"kind": "staff"}), some_facts()),
-    ):
-        [(_, other), *_] = published(intent, facts)
+    for intent in (an_intent(), an_intent(actor={"kind": "staff"})):
+        [(_, other), *_] = published(intent, some_facts())
         assert other.detail is None
+
+
+PAUSED = replace(CAR_READY, status="PAUSED")
+
+
+@pytest.mark.parametrize(
+    ("intent", "facts", "reason", "detail"),
+    [
+        (an_intent(), some_facts(org_name=None), "unknown_conversation", "org_id: unknown"),
+        (
+            a_first_contact(),
+            some_facts(phone_number_id=None, conversation_id=None),
+            "unknown_conversation",
+            "to.phone_number_id: unknown",
+        ),
+        (
+            an_intent(),
+            some_facts(phone_number_id=None, conversation_id=None),
+            "unknown_conversation",
+            "conversation_id: unknown",
+        ),
+        (an_intent(), some_facts(phone_number_id=None), "unknown_conversation", "conversation_id: number_unknown"),
+        (
+            an_intent(channel="sms", content=FOUR_SEGMENTS),
+            some_facts(),
+            "unsupported_content",
+            "content.text: too_long",
+        ),
+        (an_intent(channel="sms", content=IMAGE), some_facts(), "unsupported_content", "content.kind: not_by_sms"),
+        (an_intent(content=BRIDGE), some_facts(), "unsupported_content", "content.kind: not_permitted"),
+        (an_intent(content=TEMPLATE), some_facts(template=None), "template_not_approved", "content.name: unknown"),
+        (
+            an_intent(content=TEMPLATE),
+            some_facts(template=PAUSED),
+            "template_not_approved",
+            "content.name: not_approved",
+        ),
+    ],
+)
+def test_a_rejection_says_what_was_not_found_or_cannot_go(
+    intent: Intent, facts: Facts, reason: str, detail: str
+) -> None:
+    [(_, rejected), *_] = published(intent, facts)
+    assert (rejected.route, rejected.reason, rejected.detail) == ("rejected", reason, detail)
 
 
 def test_a_link_with_a_character_that_no_table_holds_is_decided_alike_once_it_is_stored() -> None:

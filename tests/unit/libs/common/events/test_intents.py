@@ -87,6 +87,7 @@ def test_null_stands_for_a_field_that_is_left_out(change: dict[str, Any]) -> Non
         ({"content": {"kind": "text", "text": None}}, "content.text: Field required"),
         ({"channel": None, "to": {"phone_number_id": "1064", "phone": "+447700900999"}}, "value: exactly one of"),
         ({"content": NAMED | {"kind": "template", "parameters": {"name": None}}}, "content.parameters: Input should"),
+        ({"content": {"text": "Ready"}}, "content: its kind is missing"),
         ({"channel": None, "extra": "1e400"}, "channel: Input should"),
         ({"channel": None, "content": {"kind": "interactive", "interactive": {"x": 10**30}}}, "channel: Input should"),
     ],
