@@ -265,6 +265,15 @@ async def test_a_server_that_cannot_be_reached_at_start_is_one_clear_line(dsn: s
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("written", ["hush#1", "hush/1", "hush?1"])
+async def test_a_password_whose_characters_are_not_encoded_is_not_taken_for_a_server_that_is_away(written: str) -> None:
+    with pytest.raises(ConfigurationError, match="%2F") as caught:
+        async with opened(f"postgresql://u:{written}@127.0.0.1:1/transom"):
+            pass
+    assert "start it" not in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
 async def test_a_server_that_accepts_and_never_answers_is_unreachable() -> None:
     async def swallow(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         held.append(writer)

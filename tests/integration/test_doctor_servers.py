@@ -317,9 +317,13 @@ async def test_a_wrong_address_of_postgres_is_refused(doctor: Doctor, database: 
         url._replace(netloc=f"{url.username}:{quote(PLANTED, safe='')}@{url.hostname}:{url.port}").geturl(),
         url._replace(path="/no_such_database").geturl(),
         f"mysql://u:{PLANTED}@{url.hostname}:{url.port}/x",
+        url._replace(query="sslmode=require").geturl(),
+        url._replace(query="sslmode=verify-full&sslrootcert=/no/such/file").geturl(),
+        f"postgresql://u:a#b@{url.hostname}:{url.port}/x",
     ):
         doctor.set(POSTGRES_DSN=wrong)
-        assert codes(await doctor.look_at("postgres")) == {"postgres_refused"}
+        report = await doctor.look_at("postgres")
+        assert codes(report) - {"postgres_certificate_unseen"} == {"postgres_refused"}
     doctor.set(POSTGRES_DSN=database, POSTGRES_POOL_SIZE="1000")
     report = await doctor.look_at("postgres")
     assert "7000 connections (7 pools of 1000)" in finding(report, "connections_few").problem

@@ -18,6 +18,7 @@ from deploy.cli.doctor.running import CALL_SECONDS, Tell
 from deploy.cli.doctor.site import MOST, Directory, Site
 from libs.common.clock import unix_now
 from libs.common.db.errors import transient_db
+from libs.common.db.pool import SPECIAL, wrong_tls
 from libs.common.reaching import is_silence, words_of
 
 LEAST_VERSION = 180000
@@ -115,7 +116,7 @@ async def _connected(dsn: str, tell: Tell) -> AsyncIterator[Any]:
             },
         )
     except (OSError, ValueError, OverflowError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        tell(_why_not(error))
+        tell(_why_not(dsn, error))
     try:
         yield db
     finally:
@@ -126,13 +127,15 @@ async def _connected(dsn: str, tell: Tell) -> AsyncIterator[Any]:
                 db.terminate()
 
 
-def _why_not(error: BaseException) -> Finding:
+def _why_not(dsn: str, error: BaseException) -> Finding:
     if isinstance(error, asyncpg.PostgresError):
         problem, remedy = _REFUSALS.get(
             error.sqlstate or "",
             (f"The server refuses the connection (SQLSTATE {error.sqlstate}).", "Look into the server's log."),
         )
         return Finding("postgres_refused", _SUBJECT, problem, remedy)
+    if (cause := wrong_tls(dsn, error)) is not None:
+        return Finding("postgres_refused", _SUBJECT, f"{cause[0].upper()}{cause[1:]}.", "Correct the address.")
     if is_silence(error):
         return Finding(
             "postgres_silent",
@@ -151,7 +154,7 @@ def _why_not(error: BaseException) -> Finding:
         "postgres_refused",
         _SUBJECT,
         f"The address in TRANSOM_POSTGRES_DSN cannot be used ({type(error).__name__}).",
-        "Write it as postgresql://user:password@host:5432/database.",
+        f"Write it as postgresql://user:password@host:5432/database, {SPECIAL}.",
     )
 
 

@@ -54,6 +54,8 @@ _NO_PLANS = Plans()
 _APART = timedelta(seconds=5)
 _TELL_SECONDS = 60.0
 _TLS_FILES = ("sslrootcert", "sslcert", "sslkey")
+SPECIAL = "with %2F for a slash, %23 for a # and %40 for an @ in its user and password"
+"""How an address is written whose password has such characters."""
 _CAUSES: dict[type[BaseException], str] = {  # ``password`` ends its sentence: logs mask the word that follows it
     gaierror: "its name does not resolve: is the host in TRANSOM_POSTGRES_DSN right?",
     asyncpg.InvalidCatalogNameError: "it has no database of that name: create it, or correct TRANSOM_POSTGRES_DSN",
@@ -204,8 +206,8 @@ def unreachable(dsn: str, error: BaseException) -> str:
     """One line on why PostgreSQL could not be used at start. Of the address it has host and port alone."""
     sqlstate = error.sqlstate if isinstance(error, asyncpg.PostgresError) else None
     mend = "start it, or set TRANSOM_POSTGRES_DSN to where it listens"
-    if isinstance(error, asyncpg.ClientConfigurationError | OverflowError):  # the latter: a port beyond 65535
-        mend = "write TRANSOM_POSTGRES_DSN as postgresql://USER:PASSWORD@HOST:5432/DATABASE, with options of libpq"
+    if isinstance(error, ValueError | OverflowError):  # the latter: a port beyond 65535
+        mend = f"write TRANSOM_POSTGRES_DSN as postgresql://USER:PASSWORD@HOST:5432/DATABASE, {SPECIAL}"
     return (
         f"postgres{at(dsn)} cannot be used ({type(error).__name__}{f' {sqlstate}' if sqlstate else ''}): "
         f"{_why(dsn, error) or mend}"
@@ -214,15 +216,18 @@ def unreachable(dsn: str, error: BaseException) -> str:
 
 def _why(dsn: str, error: BaseException) -> str | None:
     """The cause in words, where starting the server would not mend it."""
-    if (cause := _CAUSES.get(type(error))) is not None:
-        return cause
+    return _CAUSES.get(type(error)) or wrong_tls(dsn, error) or tls_cause(error)
+
+
+def wrong_tls(dsn: str, error: BaseException) -> str | None:
+    """Which option of TLS in the address cannot hold, in words; None: none that is known here."""
     if isinstance(error, asyncpg.ClientConfigurationError) and str(error).startswith("root certificate file"):
         return "sslmode in TRANSOM_POSTGRES_DSN asks for an authority: name its file with sslrootcert"
     if isinstance(error, ConnectionError) and REFUSES_TLS in str(error):
         return "it speaks no TLS, and sslmode in TRANSOM_POSTGRES_DSN asks for it"
     if isinstance(error, FileNotFoundError | PermissionError) and any(f"{name}=" in dsn for name in _TLS_FILES):
         return "a file of sslrootcert, sslcert or sslkey in TRANSOM_POSTGRES_DSN cannot be read"
-    return tls_cause(error)
+    return None
 
 
 def _refuses_role(error: BaseException) -> bool:
