@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import asyncpg
@@ -309,6 +310,16 @@ async def test_the_edges_own_role_needs_its_two_tables_and_nothing_of_the_direct
     report = await doctor.look_at_all("postgres", "graph", "sms")
     assert "schema_unseen" in codes(report)
     assert not codes(report) & {"table_right_missing", "graph_directory_unseen", "sms_directory_unseen"}
+
+
+@pytest.mark.parametrize("setting", ["POSTGRES_DSN", "REDIS_URL", "KAFKA_BOOTSTRAP"])
+async def test_an_address_whose_file_cannot_be_read_is_not_replaced_by_the_default(
+    doctor: Doctor, setting: str, tmp_path: Path
+) -> None:
+    doctor.unset(setting)
+    doctor.set(**{f"{setting}_FILE": str(tmp_path / "nothing")})
+    area = setting.partition("_")[0].lower()
+    assert codes(await doctor.look_at(area)) == {f"{area}_not_checked"}
 
 
 async def test_a_wrong_address_of_postgres_is_refused(doctor: Doctor, database: str) -> None:

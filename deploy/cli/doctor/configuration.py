@@ -101,7 +101,9 @@ class Variables:
         return Secrets.of_variables({**self.given, **self.values}, public_names())
 
     def build(self, settings: type[SettingsT]) -> SettingsT | None:
-        """These settings; None where they are wrong."""
+        """These settings; None where they are wrong, or a file of theirs is: its default is not what was meant."""
+        if not self.unreadable.isdisjoint(name.upper() for name in settings.model_fields):
+            return None
         try:
             made: SettingsT = _of_values(settings)(**self._of(settings))
         except ValidationError:

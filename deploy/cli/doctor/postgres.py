@@ -241,7 +241,8 @@ def _tell_read_only(server: Mapping[str, Any], tell: Tell) -> None:
                 "postgres_read_only",
                 _SUBJECT,
                 "Transactions are read-only by default for this database or role, so no service can write.",
-                "Reset default_transaction_read_only (alter database … reset, alter role … reset, postgresql.conf).",
+                "Reset default_transaction_read_only (alter database … reset, alter role … reset, postgresql.conf)."
+                " A session writes after: set session characteristics as transaction read write.",
             )
         )
 
