@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from libs.common.db.pool import Connection
+from libs.common.sending.rows import EVERY_ACCOUNT
 from libs.common.thread.conversations import current_conversation
 
 NEWEST = 2**63 - 1
@@ -20,8 +21,10 @@ NEWEST = 2**63 - 1
 _THREAD = f"""
 select c.conversation_id, c.phone_number_id, k.name, k.phone, c.wa_id, o.name as org_name, o.sms_number,
        n.display_number,
-       exists (select from pauses p where p.channel = 'whatsapp' and p.account = c.phone_number_id
-                  and p.kind = 'throttle' and p.until_at > $3) as throttled,
+       (select p.scope || ' ' || p.kind || ' ' || p.reason from pauses p
+         where p.channel = 'whatsapp' and p.account in (c.phone_number_id, '{EVERY_ACCOUNT}')
+           and (p.kind <> 'throttle' or p.until_at > $3)
+         order by p.scope, p.kind limit 1) as rests,
        coalesce(s.name, h.user_id) as held_by,
        b.intent_id as slot_holder, case when isfinite(b.held_until) then b.held_until end as slot_until
   from (values ($1::text, $2::uuid)) as u (org_id, conversation_id)
@@ -114,8 +117,8 @@ _ASKED = "select message_id, occurred_at from messages where org_id = $1 and mes
 class ThreadFacts(NamedTuple):
     """A conversation, as its messages need it.
 
-    ``throttled``: Meta slows the number down just now. ``slot_holder``: the message whose bridge SMS holds the slot;
-    ``slot_until``: when that ends, where it is known.
+    ``rests``: scope, kind and code of the pause that the number rests for. ``slot_holder``: the message whose bridge
+    SMS holds the slot; ``slot_until``: when that ends, where it is known.
     """
 
     conversation_id: UUID
@@ -126,7 +129,7 @@ class ThreadFacts(NamedTuple):
     org_name: str
     sms_number: str | None
     display_number: str | None
-    throttled: bool
+    rests: str | None
     held_by: str | None
     slot_holder: UUID | None
     slot_until: datetime | None

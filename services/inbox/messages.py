@@ -28,7 +28,7 @@ from services.inbox.masking import masked_number, masked_text, shown_content
 from services.inbox.message_queries import NEWEST, MessageRow, ThreadFacts
 from services.inbox.people import Person
 from services.inbox.problems import FieldFault, invalid, not_found
-from services.inbox.reasons import ASKED, READ_LATER, THROTTLED, Explanation, Failure, explain
+from services.inbox.reasons import ASKED, READ_LATER, Explanation, Failure, explain, waiting
 
 PHONE_APP = N_("Phone app")
 """The author of what staff wrote in the WhatsApp Business app: who of them, nobody tells."""
@@ -240,8 +240,9 @@ class _Shower:
             return explain(self._failure(row, asked_at)).text(words)
         if row.status == "read" and row.failed_at is not None and row.read_at is not None:
             return Explanation((READ_LATER,), {"read_at": self._clock.time(row.read_at)}).text(words)
-        if row.status == "pending" and row.channel == "whatsapp" and self._of.throttled:
-            return words.gettext(THROTTLED)
+        if row.status == "pending" and row.channel == "whatsapp" and self._of.rests is not None:
+            scope, kind, reason = self._of.rests.split(" ", 2)
+            return waiting(kind, reason).text(words) if scope == "all" or row.kind == "template" else None
         return None
 
     def _failure(self, row: MessageRow, asked_at: datetime | None) -> Failure:

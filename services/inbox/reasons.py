@@ -145,8 +145,11 @@ OBSTACLES: Mapping[str, str] = {
 
 ASKED = N_("We asked %(name)s by SMS to come back.")
 """Beside a wish for a bridge SMS that was sent: its message ends ``failed``, and what was wished is done."""
-THROTTLED = N_("WhatsApp is slowing us down; it goes out by itself.")
-"""Beside a message that is pending because the account, or this customer's pair, is throttled."""
+_WAITING: Mapping[str, str] = {
+    "throttle": N_("WhatsApp is slowing us down; it goes out by itself."),
+    "silence": N_("WhatsApp does not answer at the moment; it goes out by itself."),
+}
+"""Beside a message that is pending because its number rests, by the kind of the pause."""
 READ_LATER = N_("Reported as not delivered, but read at %(read_at)s.")
 """Beside a message that failed by a provider's word, and was read later."""
 
@@ -167,6 +170,14 @@ def explain(failure: Failure) -> Explanation:
         "failed_at": failure.failed_at,
     }
     return Explanation(_sentences(failure), {name: value for name, value in values.items() if value})
+
+
+def waiting(kind: str, code: str) -> Explanation:
+    """Why a message is pending while its number rests: the kind and the code of the pause."""
+    if kind in _WAITING:
+        return Explanation((_WAITING[kind],), {})
+    fault = _META.get(code, N_("The garage's WhatsApp account needs attention."))
+    return Explanation((fault, N_("It goes out by itself once that is mended.")), {})
 
 
 def obstacle_text(

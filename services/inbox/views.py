@@ -99,7 +99,7 @@ class Cost:
 class Message:
     """A message of the thread. ``author`` is a name; of an AI and of a system it is None.
 
-    ``said``: why it failed, in sentences. ``reply_to`` and ``bridge_for`` are messages of the same thread.
+    ``said``: why it failed or waits, in sentences. ``reply_to`` and ``bridge_for`` are messages of the same thread.
     ``released_by``: the message that carries its text since it was released.
     ``media``: the address at which its file is fetched.
     """

@@ -153,19 +153,42 @@ async def test_what_failed_and_was_read_later_says_so(inbox: RunningInbox, garag
     assert message["reason_text"].startswith("Reported as not delivered, but read at ")
 
 
-async def test_a_throttled_number_says_that_the_message_waits(inbox: RunningInbox, garage: InboxWorld) -> None:
+@pytest.mark.parametrize(
+    ("pause", "ends_in", "said"),
+    [
+        ("throttle 130429", MINUTE, "WhatsApp is slowing us down; it goes out by itself."),
+        ("throttle 130429", -MINUTE, None),
+        ("silence no_answer", -MINUTE, "WhatsApp does not answer at the moment; it goes out by itself."),
+        (
+            "fault 131042",
+            -MINUTE,  # a fault stands until a call proves that it is mended
+            "The garage's WhatsApp account needs attention: payment. It goes out by itself once that is mended.",
+        ),
+        (
+            "fault 131045",
+            MINUTE,
+            "The garage's WhatsApp account needs attention. It goes out by itself once that is mended.",
+        ),
+    ],
+)
+async def test_what_waits_because_its_number_rests_says_so(
+    inbox: RunningInbox, garage: InboxWorld, pause: str, ends_in: timedelta, said: str | None
+) -> None:
     _, thread = await garage.customer()
     await garage.says(thread, status="pending")
-    assert (await _messages(inbox, garage, thread))[0]["reason_text"] is None
+    await garage.says(thread, {"kind": "template", "name": "ready", "language": "en_GB"}, status="pending")
+    await garage.says(thread, status="pending", channel="sms")
+    assert [one["reason_text"] for one in await _messages(inbox, garage, thread)] == [None, None, None]
     async with inbox.pool.acquire() as db:
         await db.execute(
             "insert into pauses (channel, provider, account, scope, kind, reason, until_at)"
-            " values ('whatsapp', 'meta', $1, 'all', 'throttle', '130429', now() + interval '1 minute')",
-            garage.number,
+            " values ('whatsapp', 'meta', $1, 'templates', $2, $3, now() + $4)",
+            *(garage.number, *pause.split(), ends_in),
         )
-    assert (await _messages(inbox, garage, thread))[0]["reason_text"] == (
-        "WhatsApp is slowing us down; it goes out by itself."
-    )
+    assert [one["reason_text"] for one in await _messages(inbox, garage, thread)] == [None, said, None]
+    async with inbox.pool.acquire() as db:
+        await db.execute("update pauses set scope = 'all' where account = $1", garage.number)
+    assert [one["reason_text"] for one in await _messages(inbox, garage, thread)] == [None, said, said]
 
 
 async def test_messages_name_each_other_by_our_ids_and_never_by_a_providers(

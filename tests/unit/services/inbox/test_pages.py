@@ -136,6 +136,13 @@ def test_a_failure_has_its_sentence_and_its_code() -> None:
     assert "Not delivered WhatsApp could not deliver it. provider_refused · 131026" in written
 
 
+@pytest.mark.parametrize(("status", "word"), [("pending", "Pending"), ("read", "Read")])
+def test_what_waits_for_the_number_or_was_read_after_all_has_its_sentence_and_no_red(status: str, word: str) -> None:
+    written = page(ENGLISH, talk=talk(replace(STORY[0], status=status, said="It goes out by itself.")))
+    assert f"{word} Quote It goes out by itself." in text_of(written)
+    assert 'class="fail"' not in written
+
+
 @pytest.mark.parametrize(
     ("status", "word"),
     [
