@@ -134,7 +134,7 @@ def signed_in(
         form: Mapping[str, str] | None = None
         if request.method == "POST" and is_on_our_page(request):
             form = await form_of(request, most_bytes, most_fields)
-            request.scope[UNSENT] = "" if form is None else form.get("text", "")
+            request.scope[UNSENT] = "" if form is None else form.get("text") or form.get("body", "")
         session = cookie(request, "inbox")
         is_used, address = not _is_by_itself(request), _address(deps, request)
         person = None if session is None else await deps.sessions.of(session, address, is_used=is_used)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
@@ -75,13 +75,15 @@ async def test_a_sent_text_is_said_to_be_on_its_way_until_it_stands_in_the_threa
     assert "Your Corsa is ready." in again.text
 
 
+@pytest.mark.parametrize("action", ["messages", "again/{uuid}", "parked/all", "parked/{uuid}"])
 async def test_the_address_of_a_form_that_was_answered_leads_back_to_the_thread(
-    inbox: RunningInbox, producer: Producer
+    inbox: RunningInbox, producer: Producer, action: str
 ) -> None:
     desk = await a_desk(inbox, producer)
-    refused = await desk.staff.post(f"{desk.path}/messages?q=golf", desk.form | {"text": ""})
-    assert refused.status_code == 422
-    again = await desk.staff.get(f"{desk.path}/messages?q=golf")
+    path = f"{desk.path}/{action.format(uuid=uuid4())}?q=golf"
+    refused = await desk.staff.post(path, desk.form | {"text": "", "do": "send"})
+    assert refused.status_code >= 400
+    again = await desk.staff.get(path)
     assert (again.status_code, again.headers["location"]) == (303, f"{desk.path}?q=golf")
 
 

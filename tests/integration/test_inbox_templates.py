@@ -360,6 +360,26 @@ async def test_pages_write_refuse_submit_and_delete_without_scripts(garage: Gara
     assert "Meta lists it no more" in (await staff.get(path)).text
 
 
+async def test_the_address_of_a_form_that_was_answered_leads_back_to_its_page(garage: Garage) -> None:
+    template_id = (await garage.create(submit=False)).json()["template_id"]
+    staff = await garage.inbox.staff(garage.org_id)
+    for action, page in (("sync", "/templates"), (f"{template_id}/delete", f"/templates/{template_id}")):
+        led = await staff.get(f"/templates/{action}")
+        assert (led.status_code, led.headers["location"]) == (303, page)
+        assert (await staff.get(page)).status_code == 200
+
+
+async def test_the_text_of_a_template_whose_form_came_after_the_end_of_the_session_stands_on_the_page_that_says_so(
+    garage: Garage,
+) -> None:
+    staff = await garage.inbox.staff(garage.org_id)
+    form = {"token": token_of(await staff.get("/templates/new")), "name": "late", "language": "en_GB"}
+    await staff.post("/logout", {"token": form["token"]})
+    late = await staff.post("/templates/new", form | {"body": "Hi {{name}}, a <long> text.", "action": "draft"})
+    assert late.status_code == 401
+    assert "\nHi {{name}}, a &lt;long&gt; text.</textarea>" in late.text
+
+
 async def test_pages_of_who_may_not_manage_say_so_and_take_nothing(garage: Garage) -> None:
     template_id = (await garage.create(submit=False)).json()["template_id"]
     staff = await garage.inbox.staff(garage.org_id, ADVISOR)

@@ -79,10 +79,7 @@ def routes(deps: Deps) -> list[BaseRoute]:
             methods=["POST"],
         )
 
-    forms = "compose", "messages", "template", "bridge", "hold", "release", "parked"
-    answered = [Route(f"/inbox/{{conversation_id:uuid}}/{path}", signed_in(deps, _to_the_thread)) for path in forms]
-    return [
-        *answered,
+    forms = [
         route("compose", _compose),
         route("messages", _send_text),
         route("template", _send_template),
@@ -93,6 +90,7 @@ def routes(deps: Deps) -> list[BaseRoute]:
         route("parked/{message_id}", _parked),
         route("again/{message_id:uuid}", _again),
     ]
+    return [*forms, *(Route(one.path, signed_in(deps, _to_the_thread)) for one in forms)]
 
 
 async def _to_the_thread(visit: Visit) -> Response:

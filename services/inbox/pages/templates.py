@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
+from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
@@ -94,6 +95,8 @@ def routes(deps: Deps) -> list[BaseRoute]:
         Route("/templates/{template_id:uuid}", signed_in(deps, _show)),
         post("/templates/{template_id:uuid}", _change),
         post("/templates/{template_id:uuid}/delete", _delete),
+        Route("/templates/sync", _to_the_page),
+        Route("/templates/{template_id:uuid}/delete", _to_the_page),
     ]
 
 
@@ -164,6 +167,11 @@ async def _delete(visit: Visit) -> Response:
     if isinstance(outcome, Deleted | Absent):
         return RedirectResponse("/templates", HTTPStatus.SEE_OTHER)
     return await _refused(visit, _form(row), row, outcome)
+
+
+async def _to_the_page(request: Request) -> Response:
+    """Where a form was answered somebody comes back by the address. What is there is the page that has the form."""
+    return RedirectResponse(request.url.path.rpartition("/")[0], HTTPStatus.SEE_OTHER)
 
 
 async def _sync(visit: Visit) -> Response:
