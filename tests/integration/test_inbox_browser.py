@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from itertools import product
 from uuid import uuid4
 
 import pytest
@@ -277,10 +278,13 @@ async def test_a_technician_sees_the_customer_without_a_number(
     assert "900888" not in (await tab.content()).replace(" ", "")
 
 
-@pytest.mark.parametrize("open_one", ["that remains", "that is gone"])
-async def test_an_open_page_shows_the_whole_thread_once_two_have_become_one_and_keeps_what_was_typed(
-    inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext], open_one: str
+@pytest.mark.parametrize(
+    "case", [*product(["that remains", "that is gone"], ["", "On Monday"], ["", "We are on it"])], ids=" ".join
+)
+async def test_an_open_page_shows_the_whole_thread_once_two_have_become_one_and_keeps_what_was_typed_in_both(
+    inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext], case: tuple[str, ...]
 ) -> None:
+    open_one, *drafts = case
     desk = await a_desk_with_a_head(inbox, producer, HOUR)
     known = desk.thread
     other = replace(known, conversation_id=uuid4(), customer_id=uuid4())
@@ -291,14 +295,17 @@ async def test_an_open_page_shows_the_whole_thread_once_two_have_become_one_and_
     newer = await known.customer_writes("Is anybody there?")
     loser, winner = (other, known) if open_one == "that remains" else (known, other)
     tab = await a_tab(desk, browser, contexts, **COMPUTER)
+    for thread, draft in ((other, drafts[0]), (known, drafts[1])):
+        await tab.goto(f"{desk.staff.origin}/inbox/{thread.conversation_id}")
+        await tab.locator("#text").fill(draft)
     await expect(tab.locator(f"#m-{newer}")).to_be_visible()
-    await tab.locator("#text").fill("We are on it")
     async with inbox.pool.acquire() as db, db.transaction():
         await merge_customers(db, [Merge(known.org_id, loser.customer_id, winner.customer_id)])
     await expect(tab.locator(f"#m-{older}")).to_be_visible()
     await expect(tab.locator(f"#m-{newer}")).to_be_visible()
     await expect(tab.locator(f"#m-{older} ~ #m-{newer}")).to_have_count(1)
-    await expect(tab.locator("#text")).to_have_value("We are on it")
+    typed = drafts if winner is other else drafts[::-1]
+    await expect(tab.locator("#text")).to_have_value("\n".join(filter(None, typed)))
     assert tab.url.endswith(f"/inbox/{winner.conversation_id}")
     await tab.evaluate("window.sameDocument = true")
     last = await winner.customer_writes("Now I see both")

@@ -17,6 +17,8 @@ let [renewing, again, isOut] = [false, false, false];
 
 const isForm = () => form?.tagName === "FORM";
 const said = (fields, name) => (fields.get(name) ?? "").replaceAll("\r\n", "\n");
+const say = (words) => { if (words && $("announce")) $("announce").textContent = words; };
+const read = async (answer) => new DOMParser().parseFromString(await answer.text(), "text/html");
 
 // One question at a time, and its answer counts: a stream of events cannot put it off for ever.
 async function renew() {
@@ -30,12 +32,6 @@ async function renew() {
   }
   renewing = false;
 }
-
-function say(words) {
-  if (words && $("announce")) $("announce").textContent = words;
-}
-
-// -- the form, and what the server makes of it
 
 function begin() {
   served = [...form.children].map(bare);
@@ -63,10 +59,6 @@ async function post(url, fields) {
   }
   if (answer.status === 401) location.reload();
   return { ok: answer.ok, id: answer.headers.get("X-Message"), next: (await read(answer)).getElementById("composer") };
-}
-
-async function read(answer) {
-  return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
 
 async function refresh(fields = new FormData(form)) {
@@ -129,11 +121,10 @@ function swap(next, fields) {
   if ($("take-over")) $("take-over").hidden = Boolean($("held"));
   if (!isForm()) return;
   begin();
+  if (before.conversation !== form.dataset.conversation) join(before.conversation, form.dataset.conversation);
   keep();
   document.dispatchEvent(new CustomEvent("inbox:composed"));
 }
-
-// -- actions
 
 document.addEventListener("submit", async (event) => {
   if (event.target.getAttribute("action") === "/logout") return forget();
@@ -157,8 +148,7 @@ document.addEventListener("submit", async (event) => {
 
 function complain() {
   $("refused")?.remove();
-  const note = Object.assign(document.createElement("p"), { id: "refused", className: "note expired", role: "alert", textContent: form.dataset.away });
-  form.prepend(note);
+  form.prepend(Object.assign(document.createElement("p"), { id: "refused", className: "note expired", role: "alert", textContent: form.dataset.away }));
   served = [];
 }
 
@@ -197,8 +187,6 @@ function pending(text) {
   return item;
 }
 
-// -- while a person types
-
 document.addEventListener("input", ({ target }) => {
   if (!isForm() || target.form !== form) return;
   if (target.name?.startsWith("f.")) preview(target);
@@ -228,8 +216,7 @@ function count() {
   if (line) line.firstElementChild.textContent = [...$("text").value].length.toLocaleString(document.documentElement.lang);
 }
 
-// -- what is kept in this tab: half-written text, the chosen template and its fields
-
+// What is kept in this tab: half-written text, the chosen template and its fields.
 function keep() {
   if (isOut) return;
   const found = [...new FormData(form)].filter(([name, value]) => KEPT.test(name) && value);
@@ -248,6 +235,20 @@ function restore() {
     for (const [name, value] of found) fields.set(name, value);
     $("text").value = said(fields, "text");
     refresh(fields);
+  } catch { /* as above */ }
+}
+
+// Threads are one now, and so are their drafts: in what is kept and, where one of them is open, in its field.
+export function join(old, whole) {
+  const [from, to] = [old, whole].map((id) => form?.dataset.key?.replace(form.dataset.conversation, id));
+  try {
+    const found = [to, from].flatMap((key) => JSON.parse(sessionStorage.getItem(key)) ?? []);
+    const text = found.filter(([name]) => name === "text").map(([, one]) => one).join("\n");
+    if (!found.length || !to) return;
+    sessionStorage.removeItem(from);
+    sessionStorage.setItem(to, JSON.stringify([["text", text], ...found.filter(([name]) => name !== "text")]));
+    if (![old, whole].includes(form.dataset.conversation)) return;
+    [form.dataset.key, form.dataset.conversation, $("text").value] = [to, whole, text];
   } catch { /* as above */ }
 }
 

@@ -3,6 +3,7 @@
 
 import { setBadge } from "./badge.js";
 import { dayOf, say, writeTimes } from "./clock.js";
+import { join } from "./composer.js";
 
 const $ = (id) => document.getElementById(id);
 const list = $("messages");
@@ -156,11 +157,9 @@ function flipped({ state }) {
 }
 
 // Two threads are one, and messages come between those that are here: the page is loaded anew, and its draft goes along.
-function joined({ conversation_id: whole, merged }) {
-  const mine = list.dataset.conversation;
-  if (!merged?.concat(whole).includes(mine)) return;
-  location.reload(); // once this has ended, also where the browser keeps no drafts
-  for (const [key, kept] of Object.entries(sessionStorage)) if (key.endsWith(mine)) sessionStorage.setItem(key.replace(mine, whole), kept);
+function joined({ conversation_id: whole, merged = [] }) {
+  for (const old of merged) join(old, whole);
+  if (merged.length && [whole, ...merged].includes(list.dataset.conversation)) location.reload();
 }
 
 export function startThread() {
