@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest_asyncio
@@ -68,9 +69,9 @@ LINES = """one => {
 """On how many lines a text stands."""
 
 
-async def a_tab(garage: RunningInbox, browser: Browser) -> Page:
+async def a_tab(garage: RunningInbox, browser: Browser, **options: Any) -> Page:
     staff = await garage.staff(ORG, user_id="priya")
-    context = await phone(browser, **COMPUTER)
+    context = await phone(browser, **(COMPUTER | options))
     await context.add_cookies(
         [{"name": c.name, "value": c.value or "", "url": staff.origin} for c in staff.client.cookies.jar]
     )
@@ -229,4 +230,27 @@ async def test_a_name_as_long_as_meta_takes_it_leaves_room_for_the_rest(garage: 
         await tab.set_viewport_size({"width": width, "height": height})
         await expect(tab.locator("tbody .chip")).to_be_in_viewport(ratio=1)
         assert await tab.locator(".sheet").evaluate("one => one.scrollWidth <= one.clientWidth"), width
+    await tab.context.close()
+
+
+async def test_two_languages_of_a_template_are_told_apart_and_the_name_has_most_room_at_every_width(
+    garage: RunningInbox, browser: Browser
+) -> None:
+    for language in ("en_GB", "de"):
+        draft = {
+            "name": "main_inspection_is_due",
+            "language": language,
+            "category": "UTILITY",
+            "components": [{"type": "BODY", "text": "Your main inspection is due."}],
+            "submit": False,
+        }
+        assert (await garage.api(ORG).post("/v1/templates", json=draft)).status_code in (200, 201, 202)
+    tab = await a_tab(garage, browser, locale="de-DE")
+    await tab.goto(f"{garage.url}/templates?q=main+inspection")
+    for width, height in (PHONE, (768, 1024), (1024, 768), DESKTOP):
+        await tab.set_viewport_size({"width": width, "height": height})
+        for words in ("Deutsch", "Englisch (Vereinigtes Königreich)"):
+            await expect(tab.get_by_role("cell", name=words)).to_be_in_viewport(ratio=1)
+        widths = await tab.locator("thead th").evaluate_all("all => all.map((one) => one.offsetWidth)")
+        assert widths[0] == max(widths), (width, widths)
     await tab.context.close()
