@@ -136,6 +136,24 @@ async def test_a_long_name_that_is_unread_makes_the_list_no_wider(tab: Page) -> 
     ]
 
 
+async def test_on_paper_the_whole_thread_stands_without_the_list_and_the_form(tab: Page) -> None:
+    await tab.goto(f"{ORIGIN}/expired")
+    await tab.emulate_media(media="print")
+    for width in (PHONE[0], 794, 1123, DESKTOP[0]):  # A4 upright and across are 794 and 1,123
+        await tab.set_viewport_size({"width": width, "height": 600})
+        for part in ("#rows", "#composer", ".bar"):
+            await expect(tab.locator(part)).to_be_hidden()
+        page, thread, last = await tab.evaluate(
+            "() => [document.documentElement.scrollHeight, document.getElementById('messages').offsetHeight,"
+            " document.querySelector('.msg:last-of-type').getBoundingClientRect().bottom]"
+        )
+        assert page >= last > thread > 600, (width, page, thread, last)
+        assert await tab.evaluate(
+            "[...document.querySelectorAll('.app, .shell, .stage, .thread, .log')].every((one) =>"
+            " getComputedStyle(one).overflowY === 'visible')"
+        ), width
+
+
 async def test_with_forced_colours_a_row_has_no_frame_around_the_words_of_its_window(browser: Browser) -> None:
     context, tab = await visit(browser, forced_colors="active")
     await tab.goto(f"{ORIGIN}/open")
