@@ -11,6 +11,7 @@ from starlette.routing import Route
 from libs.common import metrics
 from libs.common.bridge.link_codes import LinkCodes
 from libs.common.bridge.portal_keys import PurposeKeys
+from libs.common.db.schema import schema_check
 from libs.common.db.shares import Shares
 from libs.common.open_service import open_service
 from libs.common.pages.cookies import FormTokens
@@ -41,7 +42,7 @@ ROLE = "transom_portal"
 async def run(settings: PortalServiceSettings, service: Service) -> None:
     """Answer until the service is to end."""
     async with (
-        open_service(settings, service, role=ROLE, delivery_timeout=PATIENCE_SECONDS) as opened,
+        open_service(settings, service, role=ROLE, delivery_timeout=PATIENCE_SECONDS, kafka_may_be_away=True) as opened,
         open_redis(settings.redis_url.get_secret_value(), prefix="portal") as redis,
     ):
         masters, static = secrets_in(settings.portal_link_keys), StaticFiles(STATIC)
@@ -62,13 +63,16 @@ async def run(settings: PortalServiceSettings, service: Service) -> None:
         sites = Sites(opened.pool, settings.platform)
         metrics.SERVING.labels("portal").set(1)
         async with (
+            service.background(opened.producer.until_there()),
             service.background(outbox.run()),
             service.background(streams.watch()),
             service.background(streams.keep_seats()),
             service.background(_end_streams(service, streams)),
         ):
             await service.serve(
-                checks=opened.checks(), routes=routes(deps, static), around=lambda app: Guard(app, sites, html)
+                checks={"postgres": schema_check(opened.pool)},  # without Kafka customers read on
+                routes=routes(deps, static),
+                around=lambda app: Guard(app, sites, html),
             )
         await outbox.flush()
 

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 
+from deploy.local.portal_visitor import PortalError, PortalVisitor
 from deploy.local.servers.kafka import KafkaServer
 from deploy.local.servers.local_servers import start_all
 from deploy.local.servers.postgres import PostgresServer
@@ -96,6 +97,30 @@ async def test_without_redis_routing_goes_on_and_a_conversation_gets_one_bridge(
     assert await system.way(third) == ("silent", None, "bridge_already_sent")
     await system.quiet()
     assert len(await closed.texts()) == 1
+
+
+async def test_without_kafka_a_portal_is_ready_and_shows_the_conversation_also_one_that_starts_then(hurt: Hurt) -> None:
+    system, portal = hurt.system, hurt.system.add("portal", "portal")
+    await system.start("portal")
+    garage = await a_garage(system, portal_host=f"localhost:{portal.port}")
+    kim = await garage.customer_who_wrote(LATE)
+    assert await system.fails(await kim.is_sent("The brakes are done.")) == "window_expired_bridge_sent"
+    (sms,) = await kim.texts()
+    async with PortalVisitor() as visitor:
+        await visitor.opens(f"http://{sms.split()[-1]}")
+        await asyncio.to_thread(hurt.kafka.kill)
+        with pytest.raises(PortalError, match="answers 503 to a form"):
+            await visitor.writes("Can I come at six?")
+        await portal.ready()  # else a load balancer takes reading away
+        assert "The brakes are done." in await visitor.page()
+        assert await portal.stop() == 0
+        await system.start("portal")
+        assert "The brakes are done." in await visitor.page()
+
+        await asyncio.to_thread(hurt.kafka.start)
+        await visitor.writes("Can I come at seven?")
+    wrote = (await system.published.one("inbound.messages.v1", org_id=garage.org_id, channel="portal")).event
+    assert wrote["content"]["text"] == "Can I come at seven?"
 
 
 async def test_a_broker_that_restarts_under_load_loses_nothing(hurt: Hurt) -> None:

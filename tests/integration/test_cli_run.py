@@ -35,6 +35,7 @@ UNNEEDED = {
     ("whatsapp-sender", "REDIS_URL"),
     ("inbox", "REDIS_URL"),
     ("inbox", "KAFKA_BOOTSTRAP"),
+    ("portal", "KAFKA_BOOTSTRAP"),
     ("ingest", "REDIS_URL"),
     ("ingest", "POSTGRES_DSN"),
 }
