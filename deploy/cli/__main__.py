@@ -1,3 +1,3 @@
-from deploy.cli.command import main
+from deploy.cli import main
 
 main()

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import importlib
 import logging
-import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -90,7 +89,6 @@ def up(data: Path, port_base: int | None) -> None:
 )
 def run(service: str, port: int | None, role: str | None) -> None:
     """Run one service in the foreground, configured by the environment alone."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the service hears it: process 1 would not end by it
     gc.disable()  # until the service tunes it: what imports make stays, and looking through it costs a tenth of a start
     main_of = importlib.import_module(SERVICES[service]).main
     if role is None:

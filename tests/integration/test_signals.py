@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psutil
+import pytest
 
 from tests.support.command import COMMAND, environment, running
 from tests.support.signals import USUAL, ignoring
@@ -77,19 +78,22 @@ import sys, time
 from importlib.abc import MetaPathFinder
 class Slow(MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name == "services.router":
+        if name == wanted:
             print("imports", flush=True)
             time.sleep(600)
 sys.meta_path.insert(0, Slow())
+wanted = sys.argv[1]
 sys.argv = ["transom", "run", "router"]
-from deploy.cli.command import main
+from deploy.cli import main
 main()
 """
 
 
-async def test_a_service_that_is_still_imported_ends_on_a_stop() -> None:
+@pytest.mark.parametrize("module", ["deploy.cli.command", "services.router"])
+async def test_a_service_that_is_still_imported_ends_on_a_stop(module: str) -> None:
     """Without a handler the first process of a container ignores SIGTERM, starts, and is killed in the end."""
-    async with running(sys.executable, "-c", _SLOW_IMPORT, env=environment(), stdout=asyncio.subprocess.PIPE) as router:
+    command = (sys.executable, "-c", _SLOW_IMPORT, module)
+    async with running(*command, env=environment(), stdout=asyncio.subprocess.PIPE) as router:
         assert router.stdout is not None
         assert await router.stdout.readline() == b"imports\n"
         router.send_signal(signal.SIGTERM)

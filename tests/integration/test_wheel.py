@@ -90,7 +90,8 @@ def run(command: Path, *words: str, **settings: str) -> "subprocess.CompletedPro
 def test_every_command_explains_itself(command: Path) -> None:
     names = sorted(main.commands)
     program = (
-        f"from deploy.cli import main\nfor name in {names}: main([name, '--help'], 'transom', standalone_mode=False)"
+        "from deploy.cli.command import main\n"
+        f"for name in {names}: main([name, '--help'], 'transom', standalone_mode=False)"
     )
     python = [str(command.with_name("python")), "-c", program]
     helped = subprocess.run(python, cwd=command.parent, capture_output=True, text=True, check=True)

@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from deploy.cli import main
+from deploy.cli.command import main
 
 
 @pytest.mark.parametrize("option", ["--partitions", "--retention-hours", "--replication-factor"])
