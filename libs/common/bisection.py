@@ -103,13 +103,17 @@ def _whole(part: Sequence[T]) -> Sequence[T]:
     return part
 
 
+def _always(_item: object) -> bool:
+    return True
+
+
 @dataclass(slots=True)
 class Bisection(Generic[T, R, K]):
     """One pass over some items.
 
     ``key`` names an item for ``suspects``, which outlive this pass. Items with one ``ordering_key`` keep their order.
-    ``allowed`` leaves out of a part the items that are not to be worked on any more. After ``budget`` seconds a pass
-    that had to split ends.
+    ``allowed`` leaves out of a part the items that are not to be worked on any more. ``hurried`` says for which items
+    others have to wait, if not for all. After ``budget`` seconds a pass that had to split ends.
     """
 
     work: Callable[[Sequence[T]], Awaitable[R]]
@@ -119,6 +123,7 @@ class Bisection(Generic[T, R, K]):
     tries: int = 1
     pause: Pause = no_pause
     allowed: Callable[[Sequence[T]], Sequence[T]] = _whole
+    hurried: Callable[[T], bool] = _always
     budget: float = SEARCH_SECONDS
     now: Callable[[], float] | None = None
     """The clock of the suspects; the event loop's time without it."""
@@ -221,7 +226,8 @@ class Bisection(Generic[T, R, K]):
         self.slow = error
         key, known = self.key(item), self.key(item) in self.suspects
         failures = self.suspects.failures(key) + 1
-        if self.suspects.is_poison(key, began, self.clock(), locked=is_lock_timeout(error)):
+        locked, hurried = is_lock_timeout(error), self.hurried(item)
+        if self.suspects.is_poison(key, began, self.clock(), locked=locked, hurried=hurried):
             return TooSlow(item, error, failures)
         self.blocked.add(self.ordering_key(item))
         if not known:

@@ -13,9 +13,9 @@ Rule 1: a suspect is poison after ``TRIES`` confirmed failures. Where no other i
 Rule 2: a suspect that passes after all is cleared, and its failures count as signs of a database that is slow now and
         then: so many failures more are asked of the others, until there was neither a suspect nor a cleared one for
         ``CALM`` seconds.
-Rule 3: a suspect that waits for a lock of another session is given ``LOCKED`` seconds, for locks end.
-Rule 4: a lone suspect that cannot be compared is poison after ``ALONE`` seconds, unless it waits for a lock. Meanwhile
-        nothing else waits for it.
+Rule 3: a suspect that waits for a lock of another session is not slow by itself, for locks end: what counted against
+        it counts no more. It is poison only where others have to wait for it, after ``LOCKED`` seconds.
+Rule 4: a lone suspect that cannot be compared is poison after ``ALONE`` seconds. Meanwhile nothing else waits for it.
 Rule 5: more than ``MANY`` suspects at once are not caused by single items: none is poison.
 """
 
@@ -41,10 +41,15 @@ _PAUSE, _LONGEST_PAUSE = 1.0, 8.0
 @dataclass(slots=True)
 class _Suspect:
     since: float
+    slow_since: float
+    """Since when it has waited for no lock."""
     failed_at: float = 0.0
     retry_at: float = 0.0
     failures: int = 0
+    slow: int = 0
+    """Failures since ``slow_since``."""
     confirmed: int = 0
+    """How many of these are confirmed."""
 
 
 @dataclass(slots=True)
@@ -110,13 +115,14 @@ class SlowSuspects(Generic[K]):
         """Record that several items together timed out."""
         self._passed_at = self._failed = None
 
-    def is_poison(self, key: K, began: float, now: float, *, locked: bool) -> bool:
-        """The item was tried alone from ``began`` to ``now`` and timed out again. ``locked``: it waited for a lock.
+    def is_poison(self, key: K, began: float, now: float, *, locked: bool, hurried: bool) -> bool:
+        """The item was tried alone from ``began`` to ``now`` and timed out again. Poison is no suspect any more.
 
-        Poison is no suspect any more.
+        ``locked``: it waited for a lock. ``hurried``: others have to wait for it.
         """
-        one = self._known.setdefault(key, _Suspect(now))
+        one = self._known.setdefault(key, _Suspect(now, now))
         one.failures += 1
+        one.slow += 1
         one.failed_at = now
         one.retry_at = now + min(_PAUSE * 2 ** min(one.failures - 1, 62), _LONGEST_PAUSE)
         if self._passed_at is not None and began - self._passed_at <= _BESIDE:
@@ -125,26 +131,32 @@ class SlowSuspects(Generic[K]):
         else:
             self._failed = key
         self._passed_at = None
-        if not self._is_poison(one, now - one.since, locked=locked):
+        if locked:
+            one.slow_since, one.slow, one.confirmed, self._failed = now, 0, 0, None
+        is_over = hurried and now - one.since >= LOCKED and self._few()
+        if len(self._known) > MANY or not (is_over if locked else self._is_slow(one, now)):
             return False
         del self._known[key]
         self._poison += 1
         return True
 
-    def _is_poison(self, one: _Suspect, lasted: float, *, locked: bool) -> bool:
-        asked = TRIES + self._cleared
-        if one.failures < asked or len(self._known) > MANY or (locked and lasted < LOCKED):
+    def _is_slow(self, one: _Suspect, now: float) -> bool:
+        asked, lasted = TRIES + self._cleared, now - one.slow_since
+        if one.slow < asked:
             return False
-        few = self._passed - self._passed_before >= PASSED * (len(self._known) + self._poison)
-        if few:
+        if self._few():
             return one.confirmed >= asked or lasted >= (CONFIRMED if one.confirmed else UNCONFIRMED)
-        return len(self._known) == 1 and lasted >= ALONE and not locked
+        return len(self._known) == 1 and lasted >= ALONE
+
+    def _few(self) -> bool:
+        """Whether the suspects are few among the others that passed."""
+        return self._passed - self._passed_before >= PASSED * (len(self._known) + self._poison)
 
     def passes(self, key: K, now: float) -> None:
         """Clear a suspect that passed after all, or ended otherwise."""
         one = self._known.pop(key, None)
         if one is not None:
-            self._cleared += one.failures
+            self._cleared += one.slow
             self._cleared_at = now
 
     def forget(self, gone: Callable[[K], bool]) -> None:

@@ -13,6 +13,7 @@ import pytest_asyncio
 from libs.common.db.pool import Pool, open_pool
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.records import Received
+from libs.common.slow_suspects import LOCKED
 from tests.support.consumer_bench import Bench, header_of
 from tests.support.logs import LogLines
 from tests.support.topics import OwnTopics
@@ -24,9 +25,11 @@ SECONDS = 0.6
 _SCHEMA = """
 create table said (partition int, "offset" bigint, value text, primary key (partition, "offset"));
 create table slow (value text primary key);
+create table shelf (value text);
 create function take_time() returns trigger language plpgsql as $$
 begin
     if exists (select from slow where new.value like value) then perform pg_sleep(20); end if;
+    if new.value like 'shelf%' then insert into shelf values (new.value); end if;
     return new;
 end $$;
 create trigger takes_time before insert on said for each row execute function take_time();
@@ -77,12 +80,12 @@ class Said:
             return bool(await db.fetchval("select count(*) = $1 from said", count))
 
     @asynccontextmanager
-    async def locked(self) -> AsyncIterator[None]:
+    async def locked(self, table: str = "said") -> AsyncIterator[None]:
         """Another session holds the table."""
         db = await asyncpg.connect(self._dsn)
         try:
             async with db.transaction():
-                await db.execute("lock table said in access exclusive mode")
+                await db.execute(f"lock table {table} in access exclusive mode")
                 yield
         finally:
             await db.close()
@@ -189,6 +192,29 @@ async def test_a_database_that_is_slow_for_everybody_costs_no_record_and_readine
     assert await bench.dead(0) == []
     assert (await said.values())[:40] == values
     assert await bench.committed(0, 1) == [40, 1]
+
+
+@pytest.mark.proof
+async def test_while_a_table_is_locked_what_needs_it_waits_its_neighbours_go_on_and_only_a_slow_one_is_set_aside(
+    bench: Bench, said: Said
+) -> None:
+    await said.slow("poison")
+    values = ["shelf 0", "shelf 1", "v0", "poison", "v1"]
+    async with bench.consumer(said):
+        async with said.locked("shelf"):
+            await bench.put(*values, key=None)
+            loop = asyncio.get_running_loop()
+            until_then = loop.time() + LOCKED + 10
+            while loop.time() < until_then:
+                values.append(f"v{len(values)}")
+                await bench.put(values[-1], key=None)
+                await asyncio.sleep(0.2)
+            await until(lambda: said.has(len(values) - 3), "the neighbours are handled")
+        await until(lambda: said.has(len(values) - 1), "what needed the table is handled")
+        await until(lambda: committed(bench, len(values)), "and committed")
+    assert sorted(await said.values()) == sorted(value for value in values if value != "poison")
+    [letter] = await bench.dead(1)
+    assert letter.value == b"poison"
 
 
 @pytest.mark.proof

@@ -11,7 +11,8 @@ Rule 5: stopping dead letters are counted in a row over batches, by partition: r
         the partition is stopped behind its last dead letter.
 Rule 6: a record that is too slow alone is found in the same way (``bisection``), and is a dead letter once it is clear
         that the database is not slow for all. Until then it and the later records of its key are read again. All others
-        are handled, up to ``AHEAD`` records further on, and not handled again when they are read again with it.
+        are handled, up to ``AHEAD`` records further on, and not handled again when they are read again with it. A
+        record that waits for another session's lock is none before others have to wait for it there.
 """
 
 import asyncio
@@ -110,6 +111,8 @@ class BatchProcessor(Generic[T]):
     """By partition the first open record, where reading has gone on ahead of it."""
     _rewound: dict[int, int] = field(default_factory=dict)
     """Partitions that are read again from their open offset, and the last offset that is due there."""
+    _in_the_way: set[_Place] = field(default_factory=set)
+    """Suspects of which nothing is read further ahead."""
 
     def open_offsets(self) -> dict[int, int]:
         """By partition the first record that waits for a retry while reading goes on, of all batches so far."""
@@ -140,6 +143,7 @@ class BatchProcessor(Generic[T]):
         self._ordering_keys.clear()
         self._open_at.clear()
         self._rewound.clear()
+        self._in_the_way.clear()
 
     def deleted(self, partition: int, first: int) -> None:
         """Forget what stood before ``first``: it is gone from the topic, so no retry of it can be read."""
@@ -163,6 +167,7 @@ class BatchProcessor(Generic[T]):
             tries=self.tries,
             pause=self.pause,
             allowed=lambda part: self._before_the_limit(part, entries, outcomes, runs),
+            hurried=lambda received: _place(received.record) in self._in_the_way,
             budget=self.budget,
             now=self.now,
             blocked=set(self._ordering_keys.values()),
@@ -218,6 +223,7 @@ class BatchProcessor(Generic[T]):
                 self._open_at.pop(partition, None)
         needed = begins | self._open_at
         self._suspects.forget(lambda place: place[1] < needed.get(place[0], 0))
+        self._in_the_way = {place for place in self._in_the_way if place in self._suspects}
         self._ordering_keys = {place: key for place, key in self._ordering_keys.items() if place in self._suspects}
         self._outcomes = {
             place: outcome for place, outcome in self._outcomes.items() if place[1] >= needed.get(place[0], 0)
@@ -245,6 +251,8 @@ class BatchProcessor(Generic[T]):
                 result.resume[partition] = unblocked[partition]
                 continue
             is_near = last < stands + AHEAD
+            if not is_near:
+                self._in_the_way.add((partition, stands))
             result.resume[partition] = last + 1 if is_near else stands
             ahead |= is_near
         return ahead

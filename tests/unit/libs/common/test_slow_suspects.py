@@ -6,7 +6,7 @@ from libs.common.slow_suspects import CALM, TRIES, SlowSuspects
 def fails_confirmed(suspects: SlowSuspects[str], key: str, now: float) -> bool:
     """It fails right after others passed; whether it is guilty now."""
     suspects.others_passed(10, now)
-    return suspects.is_poison(key, now, now + 0.1, locked=False)
+    return suspects.is_poison(key, now, now + 0.1, locked=False, hurried=True)
 
 
 def failures_asked(suspects: SlowSuspects[str], key: str, now: float) -> int:
@@ -42,7 +42,7 @@ def test_once_it_was_calm_for_a_while_no_more_is_asked() -> None:
 def test_a_lone_suspect_may_wait_for_a_lock_for_hours_and_be_cleared_then() -> None:
     suspects, now = SlowSuspects[str](), 0.0
     for _ in range(2_000):
-        assert not suspects.is_poison("row", now, now + 1.2, locked=True)
+        assert not suspects.is_poison("row", now, now + 1.2, locked=True, hurried=True)
         now += 1.2 + suspects.wait(now + 1.2)
     assert now > 5 * 3600
     suspects.passes("row", now)

@@ -41,6 +41,8 @@ class World:
     slow_until: float = 0.0
     """For everybody, whatever it is."""
     slowness: Callable[[], Exception] = too_slow
+    locked_until: float = float("inf")
+    """Until then another session holds the lock that some records wait for."""
     works: Callable[[float], bool] = lambda _now: True
     arrives: dict[int, float] = field(default_factory=dict)
     """By partition how many of its records come a second; of others all are there."""
@@ -65,7 +67,7 @@ class World:
         if SLOW in kinds or self.now < self.slow_until or not self.works(self.now):
             self.now += STATEMENT
             raise self.slowness() if SLOW not in kinds else too_slow()
-        if LOCKING in kinds:
+        if LOCKING in kinds and self.now < self.locked_until:
             self.now += STATEMENT
             raise locked()
         self.now += 0.001
@@ -202,13 +204,13 @@ async def test_what_waited_for_one_goes_before_what_came_later_though_another_on
         *[(f"n{i}", GOOD) for i in range(600)],
         ("k", GOOD),
     ]
-    world = World([records, [(f"s{i}", GOOD) for i in range(200)]], arrives={1: 5.0})
+    world = World([records, [(f"s{i}", GOOD) for i in range(200)]], arrives={1: 5.0}, locked_until=100)
     await world.until(LOCKED - 5)
     assert by_key(world)[0, b"k"] == [1, len(records) - 1]
     await world.until(200)
-    assert world.set_aside == [(0, 0), (0, 2)]
+    assert world.set_aside == [(0, 0)]
     assert all(offsets == sorted(offsets) for offsets in by_key(world).values())
-    assert len(world.done) == len(set(world.done)) == len(records) - 2 + 200
+    assert len(world.done) == len(set(world.done)) == len(records) - 1 + 200
 
 
 async def test_reading_goes_no_further_ahead_than_its_bound_and_waits_there() -> None:
@@ -264,20 +266,52 @@ async def test_two_that_are_too_slow_with_nobody_beside_them_wait_for_company() 
     assert world.set_aside == [(0, 0), (0, 1)]
 
 
-async def test_who_waits_for_a_lock_is_given_longer_and_its_neighbours_go_on() -> None:
-    world = World([[("k", LOCKING), *[(f"n{i}", GOOD) for i in range(20)]]])
+@pytest.mark.parametrize("lasts", [LOCKED, 4 * LOCKED, 3600.0])
+async def test_who_waits_for_a_lock_is_no_dead_letter_however_long_it_lasts_and_its_neighbours_go_on(
+    lasts: float,
+) -> None:
+    records = [("k", LOCKING), ("k", GOOD), *[(f"n{i}", GOOD) for i in range(20)]]
+    world = World([records, [(f"s{i}", GOOD) for i in range(2_000)]], arrives={1: 0.5}, locked_until=lasts)
+    await world.until(lasts)
+    assert {(0, o) for o in range(2, 22)} <= set(world.done)
+    assert (0, 1) not in world.done
+    await world.until(10_000)
+    assert world.set_aside == []
+    assert by_key(world)[0, b"k"] == [0, 1]
+    assert sorted(set(world.done)) == sorted(all_of(world, GOOD) + all_of(world, LOCKING))
+
+
+async def test_where_nothing_is_read_further_ahead_who_waits_for_a_lock_is_a_dead_letter() -> None:
+    """Of two that wait only the first is in the way."""
+    records = [("k", LOCKING), *[(f"n{i}", GOOD) for i in range(100)], ("l", LOCKING)]
+    records += [(f"m{i}", GOOD) for i in range(AHEAD - 100)]
+    world = World([records], locked_until=500)
     await world.until(LOCKED - 2)
     assert world.set_aside == []
-    assert len(world.done) == 20
-    await world.until(LOCKED + 30)
+    await world.until(2 * LOCKED)
     assert world.set_aside == [(0, 0)]
     assert world.dead[0].detail.startswith("55P03: ")
+    await world.until(10_000)
+    assert world.set_aside == [(0, 0)]
+    assert len(set(world.done)) == len(records) - 1
 
 
-async def test_a_lone_record_that_waits_for_a_lock_waits() -> None:
-    world = World([[("k", LOCKING)]])
-    await world.until(1000)
+async def test_one_that_waited_for_a_lock_is_not_poison_for_being_slow_once_afterwards() -> None:
+    stream = [(f"s{i}", GOOD) for i in range(2_000)]
+    world = World([[("k", LOCKING)], stream], arrives={1: 2.0}, locked_until=120)
+    await world.until(120)
+    world.partitions[0][0] = ("k", SLOW)
+    await world.until(world.now + 2 * STATEMENT + 6)
     assert world.set_aside == []
+    await world.until(world.now + UNCONFIRMED)
+    assert world.set_aside == [(0, 0)]
+
+
+async def test_after_a_lock_that_many_waited_for_a_slow_one_is_found_as_soon_as_ever() -> None:
+    records = [(f"k{i}", LOCKING) for i in range(15)] + [("poison", SLOW)]
+    world = World([records, [(f"s{i}", GOOD) for i in range(2_000)]], arrives={1: 2.0}, locked_until=120)
+    await world.until(120 + UNCONFIRMED)
+    assert world.set_aside == [(0, 15)]
 
 
 async def test_after_the_partitions_were_given_out_anew_everything_is_handled_again() -> None:
@@ -322,16 +356,19 @@ async def test_one_that_is_deleted_while_reading_goes_on_ahead_of_it_is_not_due_
 
 async def test_the_others_wait_for_one_of_those_that_are_locked_at_a_time_and_each_of_these_has_its_turn() -> None:
     held = [(f"held {n}", LOCKING) for n in range(6)]
-    world = World([[one for key in held for one in (key, (key[0] + " not", GOOD))], [("k", GOOD)] * 99], arrives={1: 2})
+    records = [one for key in held for one in (key, (key[0] + " not", GOOD))]
+    world = World([records, [("k", GOOD)] * 999], arrives={1: 2}, locked_until=2 * LOCKED)
     await world.until(LOCKED / 2)
     waits, before = list[float](), world.now
-    while world.now < LOCKED:
+    while world.now < 2 * LOCKED:
         await world.until(world.now + 0.01)
         waits.append(world.now - before)
         before = world.now
     assert max(waits) < 2 * STATEMENT
-    await world.until(4 * LOCKED)
-    assert sorted(letter.record.offset for letter in world.dead) == [0, 2, 4, 6, 8, 10]
+    assert not {(0, o) for o in range(0, 12, 2)} & set(world.done)
+    await world.until(3 * LOCKED)
+    assert {(0, o) for o in range(12)} <= set(world.done)
+    assert world.dead == []
 
 
 async def test_a_server_that_does_not_answer_costs_one_call() -> None:
