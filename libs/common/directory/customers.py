@@ -17,6 +17,7 @@ from uuid import UUID
 from libs.common.db.pool import Connection
 from libs.common.directory.identities import finish, open_register
 from libs.common.directory.identity_changes import change as change_of
+from libs.common.directory.identity_facts import notice_time
 from libs.common.directory.identity_history import Person
 from libs.common.directory.identity_queries import load_sharing
 from libs.common.directory.identity_register import Register
@@ -78,7 +79,7 @@ async def store_customers(db: Connection, changes: Sequence[tuple[int, CustomerU
             _apply(register, person.now, change)
             inherit(register)
     mistakes = [
-        mistake for notice in sorted(register.notices, key=lambda n: n.at) for mistake in change_of(register, notice)[1]
+        mistake for notice in sorted(register.notices, key=notice_time) for mistake in change_of(register, notice)[1]
     ]
     shown_anew = {person.now for person in register.people.values() if _looks_different(person)}
     await finish(db, register, mistakes)

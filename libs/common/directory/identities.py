@@ -14,7 +14,7 @@ from uuid import UUID
 from libs.common.db.locks import IDENTITIES, lock
 from libs.common.db.pool import Connection
 from libs.common.directory import identity_changes, phone_claims, suppressions
-from libs.common.directory.identity_facts import Id, Misattribution, Notice, Observation
+from libs.common.directory.identity_facts import Id, Misattribution, Notice, Observation, notice_time
 from libs.common.directory.identity_history import Origin, Person, Source
 from libs.common.directory.identity_queries import (
     keep_notices,
@@ -141,10 +141,11 @@ async def resolve(db: Connection, facts: Sequence[Observation | Notice], now: da
     register = await open_register(db, {i for one in facts for i in one.ids}, meant)
     mine = [one for one in facts if isinstance(one, Notice)]
     await keep_notices(db, mine, now)
-    kept = sorted(register.notices - set(mine), key=lambda n: n.at)
-    register.notices |= set(mine)
+    kept = sorted(set(register.notices) - set(mine), key=notice_time)
+    register.notices.add(*mine)
     mistakes: list[Misattribution] = []
     found: dict[int, Person | None] = {}
+    last: dict[Notice, Person] = {}
     # of one second the notice comes first: a message of that second has the new ids already
     for place, one in sorted(
         [*enumerate(facts), *((-1, n) for n in kept)], key=lambda p: (p[1].at, isinstance(p[1], Observation))
@@ -154,10 +155,12 @@ async def resolve(db: Connection, facts: Sequence[Observation | Notice], now: da
             mistakes += ended
         else:
             found[place] = register.see(one)
-    for notice in sorted(register.notices, key=lambda n: n.at):
+    for notice in sorted(register.notices, key=notice_time):
         person, ended = identity_changes.change(register, notice)
         mistakes += ended
-        found |= {place: person for place, one in enumerate(facts) if one == notice and person is not None}
+        if person is not None:
+            last[notice] = person
+    found |= {place: last[one] for place, one in enumerate(facts) if isinstance(one, Notice) and one in last}
     await finish(db, register, mistakes)
     return [_resolved(register, one, found[place]) for place, one in enumerate(facts)]
 
@@ -174,7 +177,7 @@ async def open_register(db: Connection, ids: Iterable[Id], customers: Iterable[U
     names = {_lock_name(*i) for i in named} | {f"customer:{customer_id}" for customer_id in customers}
     await lock(db, IDENTITIES, names)
     register = Register()
-    register.notices |= await notices_of(db, named)
+    register.notices.add(*await notices_of(db, named))
     if any(i not in named for notice in register.notices for i in notice.ids):
         raise Transient("a notice came meanwhile")
     await load(db, register, named, customers)

@@ -8,12 +8,13 @@ Law 3: a repeated notice changes nothing, so it may be applied whenever one of i
         same change under a later time changes nothing either: the holder of the old number by then is another person.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
 from libs.common.directory import phone_claims
-from libs.common.directory.identity_facts import INSTANT, Misattribution, Moved, Notice, Observation
+from libs.common.directory.identity_facts import INSTANT, Misattribution, Moved, Notice, Observation, notice_time
 from libs.common.directory.identity_history import History, Holding, Person
 from libs.common.directory.identity_register import Register
 from libs.common.directory.reattribution import mover, reattribute
@@ -56,9 +57,10 @@ def _new_bsuid(register: Register, person: Person, notice: Notice) -> Person:
 def _changed_already(register: Register, notice: Notice) -> Person | None:
     """The person who changed from this number to that one before, where neither changed hands since."""
     org_id, old_line, old_bsuid, new_line, _, at, _ = notice
-    earlier = [n for n in register.notices if n.org_id == org_id and n.at < at and old_line in (n.old_line, n.new_line)]
-    last = max(earlier, key=lambda n: n.at, default=None)
-    if old_line is None or last is None or (last.old_line, last.new_line) != (old_line, new_line):
+    naming = [] if old_line is None else register.notices.naming((org_id, "phone", old_line))
+    earlier = bisect_left(naming, at, key=notice_time)
+    last = naming[earlier - 1] if earlier else None
+    if last is None or (last.old_line, last.new_line) != (old_line, new_line):
         return None
     if old_bsuid is not None and last.old_bsuid not in (None, old_bsuid):
         return None

@@ -1,5 +1,7 @@
 """What messages and notices say of identities, and what follows for their holders. Pure data."""
 
+from bisect import insort
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -74,6 +76,32 @@ class Notice(NamedTuple):
             *_ids(self.org_id, self.old_line, self.old_bsuid),
             *_ids(self.org_id, self.new_line, self.new_bsuid),
         ]
+
+
+class Notices:
+    """Notices, each once. Whoever asks for those of an identity looks at no others."""
+
+    def __init__(self) -> None:
+        self._known: set[Notice] = set()
+        self._naming: dict[Id, list[Notice]] = {}
+
+    def __iter__(self) -> Iterator[Notice]:
+        return iter(self._known)
+
+    def add(self, *notices: Notice) -> None:
+        for notice in notices:
+            if notice not in self._known:
+                self._known.add(notice)
+                for identity in set(notice.ids):
+                    insort(self._naming.setdefault(identity, []), notice, key=notice_time)
+
+    def naming(self, identity: Id) -> list[Notice]:
+        """Those that name this identity as an old or new one, in the order of their times."""
+        return self._naming.get(identity, [])
+
+
+def notice_time(notice: Notice) -> datetime:
+    return notice.at
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,21 @@ Law 6: what is older than Meta's seven days finds its person and binds nothing.
 Law 7: an SMS finds the holder of its line, or creates one. It changes nothing else: its sender can be forged.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable
 from datetime import datetime
 from itertools import pairwise
 from uuid import UUID
 
-from libs.common.directory.identity_facts import Freed, Id, Misattribution, Moved, Notice, Observation
+from libs.common.directory.identity_facts import (
+    Freed,
+    Id,
+    Misattribution,
+    Moved,
+    Notices,
+    Observation,
+    notice_time,
+)
 from libs.common.directory.identity_history import History, Holding, Person, Source
 from libs.common.directory.reattribution import reattribute
 from libs.common.phone import canonical, same_line
@@ -35,7 +44,7 @@ class Register:
         self.fresh: list[Person] = []
         self.histories: dict[Id, History] = {}
         self.spelled: dict[tuple[str, str], Holding] = {}
-        self.notices: set[Notice] = set()
+        self.notices = Notices()
         self.known_by: dict[tuple[str, str], list[Holding]] = {}
         self.joins: list[tuple[Person, Person]] = []
         self.touched: dict[int, Person] = {}
@@ -65,11 +74,21 @@ class Register:
 
     def held_by(self, person: Person) -> list[Holding]:
         """Every loaded holding of this person, present and past."""
-        return [h for history in self.histories.values() for h in history.holdings if h.owner is person]
+        return [
+            h
+            for history in self.histories.values()
+            for h in history.holdings
+            if (h.person if h.person.became is None else h.owner) is person  # this is asked very often
+        ]
 
     def passed_on(self, org_id: str, line: str) -> Callable[[datetime, datetime], bool]:
-        times = [n.at for n in self.notices if n.org_id == org_id and line in (n.old_line, n.new_line)]
-        return lambda after, until: any(after < at <= until for at in times)
+        """Whether a notice names the line after the one time, and at the other one at the latest."""
+        naming = self.notices.naming((org_id, "phone", line))
+
+        def before(at: datetime) -> int:
+            return bisect_right(naming, at, key=notice_time)
+
+        return lambda after, until: before(after) < before(until)
 
     def know(self, holding: Holding, bsuid: str | None) -> None:
         """WhatsApp knows the holder of this line by this BSUID."""

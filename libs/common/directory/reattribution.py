@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Protocol
 
-from libs.common.directory.identity_facts import INSTANT, Id, Misattribution, Notice
+from libs.common.directory.identity_facts import INSTANT, Id, Misattribution, Notice, Notices
 from libs.common.directory.identity_history import History, Holding, Person
 from libs.common.phone import canonical
 
@@ -20,7 +20,7 @@ from libs.common.phone import canonical
 class LoadedRegister(Protocol):
     """What is asked of the register."""
 
-    notices: set[Notice]
+    notices: Notices
     mistakes: list[Misattribution]
 
     def history(self, identity: Id) -> History: ...
@@ -60,8 +60,8 @@ def mover(register: LoadedRegister, held: Holding, notice: Notice) -> bool:
         return False
     line = canonical(held.value)
     return any(
-        n.org_id == held.org_id and n.at == held.until and n.old_line == line and n.new_line != notice.new_line
-        for n in register.notices
+        n.at == held.until and n.old_line == line and n.new_line != notice.new_line
+        for n in register.notices.naming((held.org_id, "phone", line))
     )
 
 
@@ -118,7 +118,7 @@ class _Parting:
             learned = held.kind == "bsuid" and held.line == line and held.since >= holding.since
             if learned and (holding.until is None or held.since < holding.until):
                 self.bsuid(held.value)
-        for notice in self._notices():
+        for notice in self._notices("phone", line):
             if notice.old_line == line and notice.at == holding.until:
                 self._came(notice)
             if notice.new_line == line and notice.at == holding.since:
@@ -130,7 +130,7 @@ class _Parting:
                 self.line(held)
         for held in self._register.history((self._person.org_id, "bsuid", value)).holdings:
             held.person = self._stranger
-        for notice in self._notices():
+        for notice in self._notices("bsuid", value):
             if notice.old_bsuid == value:
                 self._came(notice)
             if notice.new_bsuid == value:
@@ -154,8 +154,8 @@ class _Parting:
         history = None if line is None else self._register.history((self._person.org_id, "phone", line))
         return [] if history is None else [h for h in history.holdings if h.owner is self._person]
 
-    def _notices(self) -> list[Notice]:
-        return [n for n in self._register.notices if n.org_id == self._person.org_id]
+    def _notices(self, kind: str, value: str) -> list[Notice]:
+        return self._register.notices.naming((self._person.org_id, kind, value))
 
     def _is_persons(self, bsuid: str) -> bool:
         return self._register.of_bsuid(self._person.org_id, bsuid) is self._person

@@ -1,6 +1,7 @@
 """The register of who is who, without a database: whose ids these are, and since when."""
 
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 from uuid import UUID
 
 import pytest
@@ -139,6 +140,32 @@ def test_a_number_that_meta_names_for_the_one_written_to_is_the_same_persons() -
     assert register.see(answer) is kim
     assert writer is not None
     assert writer.now is kim
+
+
+class Watched(Notice):
+    """A notice that counts how often it is looked at."""
+
+    __slots__ = ()
+    looks: ClassVar[int] = 0
+
+    def __getattribute__(self, name: str) -> object:
+        Watched.looks += 1
+        return super().__getattribute__(name)
+
+
+def test_of_notices_about_others_none_is_looked_at() -> None:
+    """A batch applies hundreds of them while it holds the locks of everybody whom they name."""
+    register = Register()
+    for number in range(100):
+        change(register, Watched(*changed(number, f"+4477009003{number:02}", f"+4477009004{number:02}")))
+    register.see(seen(0, OLD, B1))
+    before = Watched.looks
+    assert before > 0
+    for hour in range(1, 9):
+        change(register, changed(hour, *((OLD, NEW) if hour % 2 else (NEW, OLD))))
+    kim = register.see(seen(9, OLD))
+    assert kim is register.see(seen(9, None, B1))
+    assert Watched.looks == before
 
 
 def test_the_number_on_the_senders_card_is_theirs_unless_it_is_somebodys() -> None:
