@@ -373,6 +373,23 @@ async def test_a_use_that_keeps_no_plans_discards_none(database: str) -> None:
             assert "Seq Scan" in "".join(line for (line,) in await db.fetch(explain))
 
 
+async def test_a_column_that_gets_another_type_costs_one_more_try(database: str) -> None:
+    look = "select number from things where id = $1"
+    async with opened(database) as pool:
+        async with pool.acquire() as db:
+            await db.execute("create table things (id int primary key, number int)")
+            await db.execute("insert into things values (1, 2)")
+            await db.fetchval(look, 1)
+        async with opened(database) as other, other.acquire() as db:
+            await db.execute("alter table things alter column number type bigint")
+        with pytest.raises(asyncpg.InvalidCachedStatementError) as caught:
+            async with pool.acquire() as db, db.transaction():
+                await db.fetchval(look, 1)
+        assert transient_db(caught.value)
+        async with pool.acquire() as db, db.transaction():
+            assert await db.fetchval(look, 1) == 2
+
+
 async def test_a_column_that_a_migration_adds_ends_a_kept_plan(database: str) -> None:
     look = "select id from things where id = $1"
     async with open_pool(database, application_name="transom-test", size=1) as pool:

@@ -48,6 +48,8 @@ def transient_db(error: BaseException) -> bool:
     match error:
         case asyncpg.PostgresError():
             state = error.sqlstate or ""
+            if isinstance(error, asyncpg.InvalidCachedStatementError):
+                return True  # a column has another type now; the pool has just dropped its statements
             return state.startswith(_TRANSIENT_CLASSES) or state in _TRANSIENT_STATES
         case asyncpg.InterfaceError():
             return any(gone in str(error) for gone in _GONE)

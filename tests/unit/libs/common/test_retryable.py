@@ -29,6 +29,7 @@ EXPECTED = [
     asyncpg.QueryCanceledError("canceling statement due to statement timeout"),
     asyncpg.TooManyConnectionsError("sorry, too many clients already"),
     asyncpg.DiskFullError("could not extend file"),
+    asyncpg.InvalidCachedStatementError("cached plan must not change result type"),
     asyncpg.InterfaceError("pool is closing"),
     asyncpg.InterfaceError("cannot perform operation: connection is closed"),
     asyncpg.InterfaceError("cannot perform operation: another operation is in progress"),
