@@ -75,10 +75,8 @@ class Commits:
         A commit that fails is counted and logged, and stays pending. Without ``retry`` the records would come again
         after the next start or rebalance.
         """
-        generation = self._generation
         async with self._one_by_one:  # or an older offset could overtake a newer one
-            if generation != self._generation:
-                return False  # a partition may be lost, and the brokers refuse a whole commit that names one
+            generation = self._generation
             consumer = self.find_consumer()
             if not self.pending or consumer is None:
                 return False
