@@ -1,10 +1,11 @@
-"""``transom doctor`` at Transom's own addresses and at certificates, made on the spot."""
+"""``transom doctor`` at Transom's own addresses and its servers', and at certificates that are made on the spot."""
 
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import pytest
 import trustme
@@ -15,7 +16,7 @@ from deploy.cli.doctor.queries import WhatsappNumber
 from deploy.cli.doctor.site import Directory
 from deploy.local.servers.ports import LOOPBACK, free_port
 from libs.common.clock import utc_now
-from tests.support.doctor import Doctor, codes, finding
+from tests.support.doctor import PLANTED, Doctor, codes, finding
 
 Answer = Callable[[web.BaseRequest], web.Response]
 NOWHERE = Directory()
@@ -224,3 +225,31 @@ async def test_a_server_without_tls_is_no_bad_certificate() -> None:
         seen = await look(LOOPBACK, port)
     assert (seen.certificate_is_bad, seen.ends) == (False, None)
     assert seen.trouble == "it does not speak TLS there"
+
+
+@pytest.mark.parametrize("setting", ["POSTGRES_DSN", "REDIS_URL", "KAFKA_BOOTSTRAP"])
+async def test_an_address_whose_file_cannot_be_read_is_not_replaced_by_the_default(
+    doctor: Doctor, setting: str, tmp_path: Path
+) -> None:
+    doctor.unset(setting)
+    doctor.set(**{f"{setting}_FILE": str(tmp_path / "nothing")})
+    area = setting.partition("_")[0].lower()
+    assert codes(await doctor.look_at(area)) == {f"{area}_not_checked"}
+
+
+async def test_a_wrong_address_of_postgres_is_refused(doctor: Doctor, database: str) -> None:
+    url = urlsplit(database)
+    for wrong in (
+        url._replace(netloc=f"{url.username}:{quote(PLANTED, safe='')}@{url.hostname}:{url.port}").geturl(),
+        url._replace(path="/no_such_database").geturl(),
+        f"mysql://u:{PLANTED}@{url.hostname}:{url.port}/x",
+        url._replace(query="sslmode=require").geturl(),
+        url._replace(query="sslmode=verify-full&sslrootcert=/no/such/file").geturl(),
+        f"postgresql://u:a#b@{url.hostname}:{url.port}/x",
+    ):
+        doctor.set(POSTGRES_DSN=wrong)
+        report = await doctor.look_at("postgres")
+        assert codes(report) - {"postgres_certificate_unseen"} == {"postgres_refused"}
+    doctor.set(POSTGRES_DSN=database, POSTGRES_POOL_SIZE="1000")
+    report = await doctor.look_at("postgres")
+    assert "7000 connections (7 pools of 1000)" in finding(report, "connections_few").problem

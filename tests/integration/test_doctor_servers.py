@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import asyncpg
@@ -310,34 +309,6 @@ async def test_the_edges_own_role_needs_its_two_tables_and_nothing_of_the_direct
     report = await doctor.look_at_all("postgres", "graph", "sms")
     assert "schema_unseen" in codes(report)
     assert not codes(report) & {"table_right_missing", "graph_directory_unseen", "sms_directory_unseen"}
-
-
-@pytest.mark.parametrize("setting", ["POSTGRES_DSN", "REDIS_URL", "KAFKA_BOOTSTRAP"])
-async def test_an_address_whose_file_cannot_be_read_is_not_replaced_by_the_default(
-    doctor: Doctor, setting: str, tmp_path: Path
-) -> None:
-    doctor.unset(setting)
-    doctor.set(**{f"{setting}_FILE": str(tmp_path / "nothing")})
-    area = setting.partition("_")[0].lower()
-    assert codes(await doctor.look_at(area)) == {f"{area}_not_checked"}
-
-
-async def test_a_wrong_address_of_postgres_is_refused(doctor: Doctor, database: str) -> None:
-    url = urlsplit(database)
-    for wrong in (
-        url._replace(netloc=f"{url.username}:{quote(PLANTED, safe='')}@{url.hostname}:{url.port}").geturl(),
-        url._replace(path="/no_such_database").geturl(),
-        f"mysql://u:{PLANTED}@{url.hostname}:{url.port}/x",
-        url._replace(query="sslmode=require").geturl(),
-        url._replace(query="sslmode=verify-full&sslrootcert=/no/such/file").geturl(),
-        f"postgresql://u:a#b@{url.hostname}:{url.port}/x",
-    ):
-        doctor.set(POSTGRES_DSN=wrong)
-        report = await doctor.look_at("postgres")
-        assert codes(report) - {"postgres_certificate_unseen"} == {"postgres_refused"}
-    doctor.set(POSTGRES_DSN=database, POSTGRES_POOL_SIZE="1000")
-    report = await doctor.look_at("postgres")
-    assert "7000 connections (7 pools of 1000)" in finding(report, "connections_few").problem
 
 
 async def test_a_postgres_that_ends_the_connection_amid_the_look_is_no_fault_of_doctor(
