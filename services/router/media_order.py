@@ -33,32 +33,38 @@ class _File(NamedTuple):
     next_at: datetime
 
 
+Files = dict[tuple[str, UUID], _File]
+
+
 class MediaOrder:
-    """The conversations in which a file was decided to be sent within ``WAIT``."""
+    """The conversations in which a file was decided to be sent within ``WAIT``, or later."""
 
     def __init__(self) -> None:
-        self._files: dict[tuple[str, UUID], _File] = {}
+        self._files: Files = {}
 
-    def arrange(self, attempts: Sequence[Attempt], decisions: Sequence[Decision], now: datetime) -> None:
-        """Set ``not_before`` of what follows a file. The attempts are in their order within each conversation."""
-        self._forget(now)
+    def arrange(self, attempts: Sequence[Attempt], decisions: Sequence[Decision], now: datetime) -> Files:
+        """Set ``not_before`` of what follows a file. The attempts are in their order within each conversation.
+
+        Returns what ``keep`` takes once the decisions are recorded. A batch that comes again before waits no longer.
+        """
+        files: Files = {}
         for attempt, decision in zip(attempts, decisions, strict=True):
             thread = attempt.facts.conversation_id
             if thread is None or decision.channel != "whatsapp":
                 continue
             key = (attempt.intent.org_id, thread)
-            file = self._files.get(key)
+            file = files.get(key) or self._files.get(key)
             if _is_file(attempt, decision):
-                self._files.pop(key, None)  # the dictionary stays in the order of the decisions
                 at = now if file is None else max(now, file.next_at)
-                self._files[key] = _File(at, at)
+                files[key] = _File(at, at)
             elif file is not None and now < (until := file.at + WAIT) and _may_wait(attempt, decision, until):
                 attempt.not_before = until
-                self._files[key] = _File(file.at, until)
+                files[key] = _File(file.at, until)
+        return files
 
-    def _forget(self, now: datetime) -> None:
-        while self._files and next(iter(self._files.values())).at + WAIT <= now:
-            del self._files[next(iter(self._files))]
+    def keep(self, files: Files, now: datetime) -> None:
+        """Add these, and forget what is over."""
+        self._files = {key: file for key, file in (self._files | files).items() if file.at + WAIT > now}
 
 
 def _is_file(attempt: Attempt, decision: Decision) -> bool:

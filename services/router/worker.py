@@ -196,12 +196,13 @@ async def decide_and_record(
         decisions = apply_holders(attempts, decisions, holders, now)
         await day_queries.add(db, [taken for at, taken in use.taken.items() if sms_caps.is_sms(decisions[at])])
         await day_queries.note_answers(db, use.answers, now)
-        deps.media_order.arrange(attempts, decisions, now)
+        files = deps.media_order.arrange(attempts, decisions, now)
         rows = [record_of(attempt, decision, now) for attempt, decision in zip(attempts, decisions, strict=True)]
         recorded = await (queries.record_again if again else queries.record_first)(db, rows)
         lost = [row for row in rows if row.key not in recorded]
         if lost and (locking or again or any(row.slot_holder is not None for row in lost)):
             raise Transient("another router decides the same intents, or a bridge slot is given back, at this moment")
+    deps.media_order.keep(files, now)
     for (route, reason), number in Counter((d.route, d.reason) for d in recorded.values()).items():
         metrics.DECISIONS.labels(route=route, reason=reason).inc(number)
     return recorded, stale_in_redis(requests, redis_holders, holders)

@@ -18,7 +18,7 @@ PICTURE = {"kind": "image", "link": "https://acme.example/1.jpg"}
 
 def arranged(order: MediaOrder, *attempts: Attempt, now: datetime = NOW) -> list[datetime | None]:
     decisions: list[Decision] = [decide(attempt.intent, attempt.facts, now) for attempt in attempts]
-    order.arrange(attempts, decisions, now)
+    order.keep(order.arrange(attempts, decisions, now), now)
     return [attempt.not_before for attempt in attempts]
 
 
@@ -60,6 +60,15 @@ def test_what_is_over_delays_nothing_while_an_older_conversation_still_waits() -
     assert arranged(order, a_text(other), a_text(), now=NOW + WAIT) == [None, NOW + 2 * WAIT]
 
 
+def test_a_batch_that_was_not_recorded_and_comes_again_waits_no_longer() -> None:
+    order = MediaOrder()
+    batch = [a_picture(), a_text(), a_picture(), a_text()]
+    decisions: list[Decision] = [decide(attempt.intent, attempt.facts, NOW) for attempt in batch]
+    for _ in range(9):
+        order.arrange(batch, decisions, NOW)
+    assert arranged(order, *batch) == [None, NOW + WAIT, None, NOW + 2 * WAIT]
+
+
 def test_another_conversation_and_another_channel_do_not_wait() -> None:
     order = MediaOrder()
     other = some_facts(conversation_id=UUID(int=77))
@@ -81,6 +90,7 @@ def test_a_picture_that_was_not_sent_delays_nothing(facts: Facts) -> None:
 
 def test_what_is_over_is_forgotten() -> None:
     order = MediaOrder()
+    arranged(order, *[a_picture(), a_text()] * 50)  # the last of them goes in three minutes
     for n in range(100):
         arranged(order, a_picture(some_facts(conversation_id=UUID(int=n))), now=NOW + n * SECOND)
-    assert len(order._files) == WAIT / SECOND
+    assert len(order._files) == WAIT / SECOND + 1
