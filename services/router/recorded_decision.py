@@ -101,10 +101,7 @@ class RecordedDecision(NamedTuple):
         """``detail_of`` this decision, which is read from the record. One without any costs no reading."""
         if self.route != "rejected" and (self.route not in ("bridge", "silent") or _FALLBACK not in self.record):
             return None
-        try:
-            return detail_of(self.route, self.reason, orjson.loads(self.record))
-        except Permanent:  # a later release recorded it
-            return None
+        return detail_of(self.route, self.reason, orjson.loads(self.record))
 
     def decision_event(self, detail: str | None) -> bytes:
         """The value of the event that publishes the decision, with its ``detail``."""
@@ -302,9 +299,12 @@ def intent_of(record: Mapping[str, Any]) -> Intent | BadIntent:
 def detail_of(route: str, reason: str, record: Mapping[str, Any]) -> str | None:
     """Which fields of a rejected intent are wrong, or of the fallback that could not be sent; never their values.
 
-    ``record`` as ``unpack`` takes it. Raises Permanent where a later release recorded it.
+    ``record`` as ``unpack`` takes it.
     """
-    intent, facts, now = unpack(record)
+    try:
+        intent, facts, now = unpack(record)
+    except Permanent:  # a later release recorded it
+        return None
     found = None
     if route == "rejected":
         found = wrong_fields(intent, facts, reason)
