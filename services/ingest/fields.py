@@ -27,7 +27,6 @@ from services.ingest.items import MessageStatus, Sender
 
 CONTACT_REQUEST = "contact_request"
 _LONGEST_NUMBER = 30  # E.164, with decoration
-_DECORATION = str.maketrans("", "", "+-. ()\u00a0")
 _LONGEST_TIME = 64
 _LONGEST_CODE = 20
 _USUAL_TIME = 16  # digits of seconds or milliseconds since 1970
@@ -124,7 +123,8 @@ def wa_id_of(value: object) -> str | None:
 
 @lru_cache(maxsize=1 << 14)  # a customer has many statuses
 def _digits(number: str) -> str | None:
-    e164 = phone.from_wa_id(number.translate(_DECORATION))
+    bare = number.strip().removeprefix("+")
+    e164 = phone.from_wa_id(bare) or phone.normalise(f"+{bare}")
     return None if e164 is None else e164[1:]
 
 
