@@ -311,3 +311,36 @@ async def test_an_open_page_shows_the_whole_thread_once_two_have_become_one_and_
     last = await winner.customer_writes("Now I see both")
     await expect(tab.locator(f"#m-{last}")).to_be_visible()
     assert await tab.evaluate("window.sameDocument")
+
+
+@pytest.mark.parametrize("since", ["", "And the bill"])
+async def test_a_sent_text_whose_answer_tells_of_the_merge_leaves_the_other_draft_and_does_not_come_back(
+    inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext], since: str
+) -> None:
+    desk = await a_desk_with_a_head(inbox, producer, HOUR)
+    known = desk.thread
+    other = replace(known, conversation_id=uuid4(), customer_id=uuid4())
+    async with inbox.pool.acquire() as db:
+        await world.a_customer(db, other.org_id, other.customer_id, None)
+        await world.a_conversation(db, other.org_id, other.conversation_id, other.customer_id, other.number)
+    await other.customer_writes("Under another name", at=inbox.pool.now() - HOUR)
+    await known.customer_writes("Is anybody there?")
+    tab = await a_tab(desk, browser, contexts, **COMPUTER)
+    await tab.route("**/inbox/events", lambda route: route.abort())
+    for thread, draft in ((other, "On Monday"), (known, "We are on it")):
+        await tab.goto(f"{desk.staff.origin}/inbox/{thread.conversation_id}")
+        await tab.locator("#text").fill(draft)
+    async with inbox.pool.acquire() as db, db.transaction():
+        await merge_customers(db, [Merge(known.org_id, known.customer_id, other.customer_id)])
+
+    async def answer_late(route: Route) -> None:
+        await tab.locator("#text").fill(since)
+        await route.continue_()
+
+    await tab.route("**/messages", answer_late)
+    await tab.locator("#send").click()
+    await expect(tab.locator("#composer")).to_have_attribute("data-conversation", str(other.conversation_id))
+    left = "\n".join(filter(None, ["On Monday", since]))
+    await expect(tab.locator("#text")).to_have_value(left)
+    await tab.goto(f"{desk.staff.origin}/inbox/{other.conversation_id}")
+    await expect(tab.locator("#text")).to_have_value(left)

@@ -121,7 +121,7 @@ function swap(next, fields) {
   if ($("take-over")) $("take-over").hidden = Boolean($("held"));
   if (!isForm()) return;
   begin();
-  if (before.conversation !== form.dataset.conversation) join(before.conversation, form.dataset.conversation);
+  if (before.conversation !== form.dataset.conversation) { keep(before.key); join(before.conversation, form.dataset.conversation); }
   keep();
   document.dispatchEvent(new CustomEvent("inbox:composed"));
 }
@@ -166,7 +166,7 @@ async function send(url, fields, then) {
   const isSent = answer?.ok && answer.next;
   fields.set("text", "");
   swap(answer?.next, fields);
-  if ($("text")) $("text").value = isSent ? since : [text, since].filter(Boolean).join("\n");
+  if ($("text") && !isSent) $("text").value = [text, since].filter(Boolean).join("\n");
   if (isSent) document.dispatchEvent(new CustomEvent("inbox:sent"));
   else $("text")?.focus();
   keep();
@@ -217,13 +217,13 @@ function count() {
 }
 
 // What is kept in this tab: half-written text, the chosen template and its fields.
-function keep() {
+function keep(key = form.dataset.key) {
   if (isOut) return;
   const found = [...new FormData(form)].filter(([name, value]) => KEPT.test(name) && value);
   const isWorth = found.some(([name]) => /^(text|template|shown)$/.test(name));
   try {
-    if (isWorth) sessionStorage.setItem(form.dataset.key, JSON.stringify(found));
-    else sessionStorage.removeItem(form.dataset.key);
+    if (isWorth) sessionStorage.setItem(key, JSON.stringify(found));
+    else sessionStorage.removeItem(key);
   } catch { /* storage may be switched off */ }
 }
 
