@@ -52,9 +52,8 @@ async def store_preferences(pool: Pool, preferences: Sequence[CustomerPreference
         senders = await find_senders(db, [(one.phone_number_id, *one.sender.ids) for one in preferences])
         seen = [_seen(row.org_id, one) for row, one in zip(senders, preferences, strict=True)]
         over = await _of_erased(db, seen)
-        found = await identities.resolve(
-            db, [one._replace(origin=None) if n in over else one for n, one in enumerate(seen)], now
-        )
+        seen = [over.get(n, one) for n, one in enumerate(seen)]
+        found = await identities.resolve(db, seen, now)
         lost = [seen[n] for n in sorted(over) if found[n].customer_id is None]
         await suppressions.deny(
             db,
@@ -85,11 +84,23 @@ def _seen(org_id: str | None, one: CustomerPreference) -> Observation:
     return Observation(org_id, number, wa_id, bsuid, one.at, "stale", name=one.sender.name, origin=origin)
 
 
-async def _of_erased(db: Connection, seen: Sequence[Observation]) -> set[int]:
-    """The places of the stops that somebody said before they were erased."""
-    stops = [(n, id_) for n, one in enumerate(seen) if one.origin is not None for id_ in (one.number, one.bsuid) if id_]
-    over = await erased_identities.over(db, [(seen[n].org_id, id_, seen[n].at) for n, id_ in stops])
-    return {stops[place][0] for place in over}
+async def _of_erased(db: Connection, seen: Sequence[Observation]) -> dict[int, Observation]:
+    """What somebody said before they were erased, by its place: without the ids that somebody else had by then.
+
+    A resume has no ids: it gives nothing to whoever has them now.
+    """
+    asked = [(n, id_) for n, one in enumerate(seen) for id_ in (one.number, one.bsuid) if id_]
+    over = await erased_identities.over(db, [(seen[n].org_id, id_, seen[n].at) for n, id_ in asked])
+    told: dict[int, Observation] = {}
+    for place, passed_on in over.items():
+        n, id_ = asked[place]
+        one, resume = told.get(n, seen[n])._replace(origin=None), seen[n].origin is None
+        if resume or (passed_on and id_ == one.number):
+            one = one._replace(number=None, wa_id=None)
+        if resume or (passed_on and id_ == one.bsuid):
+            one = one._replace(bsuid=None)
+        told[n] = one
+    return told
 
 
 async def publish(pool: Pool, producer: Producer) -> None:

@@ -31,6 +31,13 @@ from tests.support.webhooks import (
 _PEOPLE = "select (select count(*) from customers) as customers, (select count(*) from customer_identities) as ids"
 
 
+async def all_but_the_last(ingest: Ingest) -> list[str]:
+    """What is known of everybody but the customer who writes in the end."""
+    tables = ("customers", "customer_identities", "former_identities", "identity_notices", "consents", "suppressions")
+    asked = "select to_jsonb(t)::text as row from {} t where t::text not like '%447700900777%' order by 1"
+    return [row["row"] for table in (*tables, "conversations") for row in await ingest.rows(asked.format(table))]
+
+
 async def nobody_is_known(ingest: Ingest) -> None:
     assert tuple(await ingest.row(_PEOPLE)) == (1, 0)
     assert tuple(await ingest.row("select wa_id, bsuid from conversations")) == (None, None)
@@ -248,3 +255,31 @@ async def test_a_start_by_sms_gives_back_what_was_stopped_before_the_erasure(ing
         row = await ingest.row(denied, UUID(heard["customer_id"]))
         assert (row["allowed"], row["address"]) == (allowed, None if allowed else "+447700900999")
     assert await ingest.rows("select 1 from address_marks") == []
+
+
+async def test_what_comes_again_touches_nobody_who_had_the_number_by_then(ingest: Ingest) -> None:
+    """A call, switches of marketing and the notice by which the number was given up."""
+    at, new = now() - timedelta(hours=2), "447700900888"
+    moved_at, minute = at + timedelta(minutes=10), timedelta(minutes=1)
+    moved = {"type": "user_changed_number", "wa_id": new, "body": "New"}
+    said = (
+        customers_call("connect", at + minute),
+        switched("stop", at + 2 * minute),
+        switched("resume", at + 3 * minute),
+        of_messages(a_message(moved_at, text=None, type="system", system=moved), contacts=[]),
+    )
+    assert await ingest.post(of_messages(a_message(at))) == 200
+    (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    for webhook in said:
+        assert await ingest.post(webhook) == 200
+    await ingest.published.events(INBOUND_MESSAGES, 2)  # the notice
+    await eventually_true(lambda: ingest.rows("select 1 from consents where allowed and published"))
+    assert await ingest.post(of_messages(a_message(moved_at + minute), contacts=[a_contact(name="Sam")])) == 200
+    *_, other = await ingest.published.events(INBOUND_MESSAGES, 3)
+    assert other["customer_id"] != first["customer_id"]
+    await erase(ingest.pool, ORG, first["conversation_id"])
+    before = await all_but_the_last(ingest)
+    for webhook in (*said, of_messages(a_message(now(), **{"from": "447700900777"}), contacts=[])):
+        assert await ingest.post(webhook) == 200
+    await ingest.published.events(INBOUND_MESSAGES, 4)
+    assert await all_but_the_last(ingest) == before

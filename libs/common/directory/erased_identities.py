@@ -3,10 +3,12 @@
 Rule 1: what happened before it and has no message by which it is known comes to nothing when it is delivered once more:
         a call, a change of identity, a switch of marketing. It creates nobody and leaves no number.
 Rule 2: a message is known by its id. One that was not stored yet is a message like any other, lest it get lost.
-Rule 3: a row is kept for as long as a webhook may come again, and no longer: a hash of a number can be guessed.
+Rule 3: what somebody else had by then is kept with the end of the erased customer's time, and as passed on. So nothing
+        of the erased customer becomes the new holder's, and what the new holder does is theirs.
+Rule 4: a row is kept for as long as a webhook may come again, and no longer: a hash of a number can be guessed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 
@@ -15,17 +17,18 @@ from libs.common.db.pool import Connection, changed
 from libs.common.phone import canonical
 
 _KEEP = """
-insert into erased_identities as e (org_id, identity, at)
-select $1, u.identity, $3 from unnest($2::bytea[]) as u (identity) order by u.identity
-on conflict (org_id, identity) do update set at = greatest(e.at, excluded.at)
+insert into erased_identities as e (org_id, identity, at, passed_on)
+select $1, u.* from unnest($2::bytea[], $3::timestamptz[], $4::bool[]) as u (identity, at, passed_on) order by 2
+on conflict (org_id, identity) do update set at = excluded.at, passed_on = excluded.passed_on where e.at < excluded.at
 """
 
 # "offset 0": each is looked up by its key.
 _FIND = """
-select u.place
+select u.place, e.passed_on
   from unnest($1::text[], $2::bytea[], $3::timestamptz[]) with ordinality as u (org_id, identity, at, place)
- where exists (select from erased_identities e
-                where e.org_id = u.org_id and e.identity = u.identity and e.at > u.at offset 0)
+ cross join lateral (
+       select e.passed_on from erased_identities e
+        where e.org_id = u.org_id and e.identity = u.identity and e.at >= u.at offset 0) e
 """
 
 _PURGE = """
@@ -45,15 +48,17 @@ def hash_of(org_id: str, identity: str) -> bytes:
     return sha256(f"{org_id} {line_of(identity)}".encode()).digest()
 
 
-async def keep(db: Connection, org_id: str, identities: Iterable[str], at: datetime) -> None:
-    """Whoever had these identities was erased at ``at``."""
-    await db.execute(_KEEP, org_id, [hash_of(org_id, identity) for identity in identities], at)
+async def keep(db: Connection, org_id: str, identities: Mapping[str, datetime | None], at: datetime) -> None:
+    """Whoever had these identities was erased at ``at``. A time: until then they had it, and somebody else has it."""
+    rows = [(hash_of(org_id, identity), until or at, until is not None) for identity, until in identities.items()]
+    await db.execute(_KEEP, org_id, *(as_columns(rows) if rows else ([], [], [])))
 
 
-async def over(db: Connection, asked: Sequence[tuple[str, str, datetime]]) -> set[int]:
-    """The places of those (organisation, identity, time) whose holder was erased since then."""
+async def over(db: Connection, asked: Sequence[tuple[str, str, datetime]]) -> dict[int, bool]:
+    """The places of those (organisation, identity, time) whose holder of then was erased → whether it was passed on."""
     rows = [(org_id, hash_of(org_id, identity), at) for org_id, identity, at in asked]
-    return {row["place"] - 1 for row in await db.fetch(_FIND, *as_columns(rows))} if rows else set()
+    found = await db.fetch(_FIND, *as_columns(rows)) if rows else []
+    return {row["place"] - 1: row["passed_on"] for row in found}
 
 
 async def purge(db: Connection, erased_before: datetime, limit: int) -> int:

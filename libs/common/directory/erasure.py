@@ -18,6 +18,7 @@ Rule 5: locks are taken in the order of docs/architecture/data.md.
 """
 
 from datetime import datetime
+from operator import itemgetter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -142,16 +143,18 @@ select m.message_id, m.sequence, {erased("m")} as erased,
 _HOLD_CUSTOMER = "select from customers k where k.customer_id = $2 and k.org_id = $1 for update"
 _HOLD_CONVERSATIONS = f"{_CONVERSATIONS}   for update"
 
-# ``theirs``: nobody else has it now.
+# ``until``: somebody else has it now, and they had it until then.
 _IDENTITIES = """
-select i.kind, i.value, true as theirs from customer_identities i where i.customer_id = $2 and i.org_id || '' = $1
+select i.kind, i.value, null::timestamptz as until
+  from customer_identities i where i.customer_id = $2 and i.org_id || '' = $1
 union all
-select f.kind, f.value, not exists (
+select f.kind, f.value, case when exists (
            select from customer_identities i
             where i.org_id = f.org_id and i.kind = f.kind and i.value = f.value and i.customer_id <> $2 offset 0)
+       then f.until end
   from former_identities f where f.customer_id = $2 and f.org_id || '' = $1
 union all
-select 'phone', k.phone, true from customers k where k.customer_id = $2 and k.org_id = $1 and k.phone is not null
+select 'phone', k.phone, null from customers k where k.customer_id = $2 and k.org_id = $1 and k.phone is not null
 """
 
 # The time of the erasure becomes that of the newest change, so the directory brings no older one, as a replay would. A
@@ -301,10 +304,13 @@ async def forget_person(db: Connection, whom: Erasable, now: datetime) -> None:
     await end_access(db, [(whom.org_id, id_) for id_ in whom.conversations])
     await db.execute(_FORGET_PARKED, whom.org_id, whom.conversations)
     rows = await db.fetch(_IDENTITIES, whom.org_id, whom.customer_id)
-    named = {_as_noticed(row["kind"], row["value"]) for row in rows}
-    theirs = sorted({_as_noticed(row["kind"], row["value"]) for row in rows if row["theirs"]})
+    theirs = {_as_noticed(row["kind"], row["value"]) for row in rows if row["until"] is None}
+    named: dict[str, datetime | None] = dict.fromkeys(theirs)
+    for row in sorted((row for row in rows if row["until"] is not None), key=itemgetter("until")):
+        if (identity := _as_noticed(row["kind"], row["value"])) not in theirs:
+            named[identity] = row["until"]
     await suppressions.keep(db, whom.org_id, whom.customer_id, theirs)
-    await erased_identities.keep(db, whom.org_id, theirs, now)
+    await erased_identities.keep(db, whom.org_id, named, now)
     for statement in _FORGET_NOTICES:
         await db.execute(statement, whom.org_id, sorted(named))
     for statement in _FORGET_PERSON:

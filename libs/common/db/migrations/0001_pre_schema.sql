@@ -179,9 +179,10 @@ create table suppressions (
 
 -- The numbers and BSUIDs of customers who were erased, while what was said before may be delivered once more.
 create table erased_identities (
-    org_id   text        not null,
-    identity bytea       not null,                          -- as in suppressions
-    at       timestamptz not null,                          -- when their holder was erased
+    org_id    text        not null,
+    identity  bytea       not null,                         -- as in suppressions
+    at        timestamptz not null,                         -- when their holder was erased
+    passed_on boolean     not null default false,           -- somebody else had it by then: at is since when
     primary key (org_id, identity)
 );
 create index erased_identities_by_age on erased_identities (at);
