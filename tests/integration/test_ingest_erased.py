@@ -5,6 +5,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from libs.common.directory.identities import Binding, bind
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES
 from tests.integration.test_ingest_calls import customers_call
@@ -282,4 +284,26 @@ async def test_what_comes_again_touches_nobody_who_had_the_number_by_then(ingest
     for webhook in (*said, of_messages(a_message(now(), **{"from": "447700900777"}), contacts=[])):
         assert await ingest.post(webhook) == 200
     await ingest.published.events(INBOUND_MESSAGES, 4)
+    assert await all_but_the_last(ingest) == before
+
+
+@pytest.mark.parametrize("late", [20, 60], ids=["of_before", "of_afterwards"])
+async def test_a_late_status_binds_no_id_where_another_has_the_number_by_then(ingest: Ingest, late: int) -> None:
+    """Also not to somebody new. Meta repeats the number that the message went to, with the BSUID of who had it."""
+    at, minute = now() - timedelta(hours=2), timedelta(minutes=1)
+    echo, named, others = an_echo(at + minute), {"from_user_id": BSUID}, {"from_user_id": "GB.999888777"}
+    assert await ingest.post(of_messages(a_message(at, **named), contacts=[a_contact(WA_ID, BSUID)])) == 200
+    assert await ingest.post(of_echoes(echo)) == 200
+    (first,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    await ingest.published.events(DELIVERY_UPDATES, 1)
+    message = of_messages(a_message(at + 30 * minute, **others), contacts=[a_contact(WA_ID, "GB.999888777", "Sam")])
+    assert await ingest.post(message) == 200
+    _, other = await ingest.published.events(INBOUND_MESSAGES, 2)
+    assert other["customer_id"] != first["customer_id"]
+    await erase(ingest.pool, ORG, first["conversation_id"])
+    before = await all_but_the_last(ingest)
+    status = a_status(echo["id"], "read", at + late * minute, recipient_user_id=BSUID)
+    assert await ingest.post(a_webhook(a_value(contacts=[a_contact(WA_ID, BSUID)], statuses=[status]))) == 200
+    _, update = await ingest.published.events(DELIVERY_UPDATES, 2)
+    assert update["status"] == "read"
     assert await all_but_the_last(ingest) == before

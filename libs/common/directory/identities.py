@@ -132,7 +132,8 @@ def _observation(one: Binding) -> Observation:
 async def resolve(db: Connection, facts: Sequence[Observation | Notice], now: datetime) -> list[Resolved]:
     """Whose each of these is, in the order given; for a notice: who changed.
 
-    Unknown customers are created where an observation allows it.
+    Unknown customers are created where an observation allows it. What was meant for a customer who was erased is
+    nobody's, and binds nothing.
 
     Merges, parted threads and moved addresses are done in the same transaction, which the caller opens. Raises
     Transient where another transaction resolves the same ids at this moment.
@@ -154,7 +155,7 @@ async def resolve(db: Connection, facts: Sequence[Observation | Notice], now: da
             found[place], ended = identity_changes.change(register, one)
             mistakes += ended
         else:
-            found[place] = register.see(one)
+            found[place] = None if register.is_erased(one.meant) else register.see(one)
     for notice in sorted(register.notices, key=notice_time):
         person, ended = identity_changes.change(register, notice)
         mistakes += ended

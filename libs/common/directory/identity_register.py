@@ -72,6 +72,11 @@ class Register:
         """Who had the line at ``at``."""
         return None if line is None else self.history((org_id, "phone", line)).at(at, self.passed_on(org_id, line))
 
+    def is_erased(self, customer_id: UUID | None) -> bool:
+        """Whether this customer was erased."""
+        person = None if customer_id is None else self.people.get(customer_id)
+        return person is not None and person.now.erased
+
     def held_by(self, person: Person) -> list[Holding]:
         """Every loaded holding of this person, present and past."""
         return [
@@ -186,9 +191,9 @@ class Register:
         self.lost(holding)
 
     def _meant(self, seen: Observation, holding: Holding | None) -> Person | None:
-        """The customer we wrote to, unless they were erased, or the ids are known to be another person's."""
+        """The customer we wrote to, unless the ids are known to be another person's."""
         person = None if seen.meant is None else self.people.get(seen.meant)
-        if person is None or person.now.erased or holding is not None:
+        if person is None or holding is not None:
             return None
         if seen.line is None and seen.bsuid is not None:
             others = [h for h in self.held_by(person.now) if h.kind == "bsuid" and h.until is None]
