@@ -111,6 +111,25 @@ async def test_another_number_goes_on(line: Line, garage: Garage, sandbox: Sandb
     assert [one["phone_number_id"] for one in log_lines.of("breaker.closed")] == [NUMBER_ID]
 
 
+@pytest.mark.parametrize("youngest", ["well", "bad"])
+async def test_some_recipients_whose_messages_get_no_answer_hold_up_the_others_for_seconds(
+    line: Line, garage: Garage, sandbox: SandboxClient, youngest: str
+) -> None:
+    bad = [await kim(garage, sandbox) for _ in range(UNRESPONSIVE_AFTER + 3)]
+    for conversation in bad:
+        await sandbox.fault("meta", "fail", code=131000, http_status=500, to=conversation.phone)
+    *rest, last = bad
+    await arrive(line, garage, rest, len(rest))
+    well = await arrive(line, garage, [await kim(garage, sandbox) for _ in range(3)], 3)
+    if youngest == "bad":
+        await arrive(line, garage, [last], 1)
+
+    for _ in range(5 if youngest == "well" else 35):
+        garage.now.forward(timedelta(seconds=1))
+        await send_all(line)
+    assert await garage.states(*well) == ["accepted"] * 3
+
+
 async def test_now_and_then_a_lost_answer_rests_nobody(line: Line, garage: Garage, sandbox: SandboxClient) -> None:
     conversations = [await kim(garage, sandbox) for _ in range(3 * UNRESPONSIVE_AFTER)]
     for n in range(3):
@@ -159,9 +178,9 @@ async def test_a_template_that_meets_the_same_error_ends_no_rest(
     await sandbox.template("car_ready", "en_GB", "Your {{1}} is ready.")
     await sandbox.fault("meta", "fail", code=131000, http_status=500)
     await arrive(line, garage, [await kim(garage, sandbox) for _ in range(UNRESPONSIVE_AFTER)], UNRESPONSIVE_AFTER)
+    texts = await arrive(line, garage, [await kim(garage, sandbox) for _ in range(6)], 6)
     template = await garage.command(await garage.conversation(), template="car_ready")
     await accept(line, template)
-    texts = await arrive(line, garage, [await kim(garage, sandbox) for _ in range(6)], 6)
     garage.now.forward(timedelta(seconds=16))
     await send_all(line)
     assert await garage.states(template) == ["unknown"]

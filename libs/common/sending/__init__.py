@@ -3,7 +3,7 @@
 | step | modules (P: pure) |
 | --- | --- |
 | values | ``rows`` P, ``outcomes`` P |
-| move a row | ``transitions`` P |
+| admit and move a row | ``admission`` P, ``transitions`` P |
 | claim | ``dispatching``, ``turns`` P, ``claiming``, ``claim_queries``, ``conversation_order``, ``quarantine`` |
 | call | ``calling``, ``adapter``, ``breaker`` P, ``pause_queries``, ``unanswered_calls`` |
 | record | ``recording``, ``persisting``, ``queries``, ``refusals`` |

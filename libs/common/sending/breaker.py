@@ -39,6 +39,8 @@ UNRESPONSIVE = RetryLater("account", BackoffPolicy(timedelta(seconds=15), 2, tim
 
 It stays short, because the end of an outage is noticed only after the wait.
 """
+OPENING = replace(UNRESPONSIVE, curve=replace(UNRESPONSIVE.curve, base=timedelta(seconds=4)))
+"""The wait before the first probe: it may be the messages of some recipients alone that get no answer."""
 LAST_CALL_LOST = replace(UNRESPONSIVE, curve=replace(UNRESPONSIVE.curve, cap=timedelta(minutes=15)))
 """The wait where the probe was a message's last call: such a probe may cost the message."""
 NO_READ = replace(UNRESPONSIVE, code=UNANSWERED_READ, called=False)
@@ -136,4 +138,4 @@ def pause_reason(
         return UNRESPONSIVE if rests and outcome.code == _NEVER_LEFT else outcome
     if rests and key in claim.probes and is_silence(outcome):
         return LAST_CALL_LOST if claim.last and isinstance(outcome, Unknown) else UNRESPONSIVE
-    return UNRESPONSIVE if opens else None
+    return OPENING if opens else None

@@ -23,6 +23,7 @@ from libs.common.ids import SendKey
 from libs.common.sending import claim_queries, conversation_order, pause_queries, unanswered_calls
 from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
+from libs.common.sending.admission import Admission, admit
 from libs.common.sending.breaker import asks_first
 from libs.common.sending.outcomes import Allowed, Confirmed, NotYet, PreparedT, Refused, Rerouted, Timings
 from libs.common.sending.persisting import Persisted, persist
@@ -37,7 +38,7 @@ from libs.common.sending.rows import (
     Transition,
     sender_of,
 )
-from libs.common.sending.transitions import PROBE_GAP, Admission, admit, claim, later, settle
+from libs.common.sending.transitions import PROBE_GAP, claim, later, settle
 
 _HELD = 32
 """A claim reads at most so many rows beyond the budget, because some may be held back."""

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.common.sending.admission import LAST_CALL_AFTER, PROBES, admit
 from libs.common.sending.breaker import (
     LAST_CALL_LOST,
     NO_READ,
+    OPENING,
     PROBE_EVERY,
     UNRESPONSIVE,
     UNRESPONSIVE_AFTER,
@@ -32,7 +34,7 @@ from libs.common.sending.outcomes import (
     Unknown,
 )
 from libs.common.sending.rows import Candidate, Claim, Pause, PauseKey, PauseKind, SendRow
-from libs.common.sending.transitions import LAST_CALL_AFTER, PROBES, admit, answer, claim, pauses_after
+from libs.common.sending.transitions import answer, claim, pauses_after
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -96,7 +98,7 @@ def test_each_account_has_a_run_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("probes", "standing", "outcome", "opens", "expected"),
     [
-        ((), {}, LOST, True, UNRESPONSIVE),
+        ((), {}, LOST, True, OPENING),
         ((), {}, LOST, False, None),
         ((AT,), resting(), LOST, False, UNRESPONSIVE),
         ((AT,), resting("throttle"), LOST, False, None),
@@ -105,7 +107,7 @@ def test_each_account_has_a_run_of_its_own() -> None:
         ((AT,), resting(), Unknown("fault"), False, None),
         ((AT,), resting(), SENT, False, None),
         ((AT,), resting(), ANSWERED, False, None),
-        ((), {}, STRAY, True, UNRESPONSIVE),
+        ((), {}, STRAY, True, OPENING),
         ((), {}, STRAY, False, None),
         ((AT,), resting(), STRAY, False, UNRESPONSIVE),
         ((), {}, THROTTLED, False, THROTTLED),
@@ -142,23 +144,30 @@ def test_tries_that_may_cost_a_message_become_much_rarer() -> None:
 def test_it_is_tried_out_by_one_message_that_has_a_call_left_and_by_nobody_else() -> None:
     over = frozenset({AT})
     rows = [Candidate(a_row(n, resends=n < 5), over=over, alone=over) for n in range(10)]
-    admission = admit(rows, NOW, {"106": 50}, {AT})
+    admission = admit(rows, NOW, {"106": 50}, resting())
     assert [(row.resends, probes) for row, probes in admission.judged] == [(0, over)]
     assert admit(rows, NOW, {"106": 50}).judged == []
     throttled = [replace(row, alone=frozenset()) for row in rows]
     assert len(admit(throttled, NOW, {"106": 50}).judged) == PROBES
 
 
+def test_the_youngest_message_tries_it_out_and_every_third_time_the_oldest() -> None:
+    over = frozenset({AT})
+    rows = [Candidate(a_row(n)._replace(due_at=NOW + (n - 2) * SECOND), n, over=over, alone=over) for n in range(3)]
+    probed = [admit(rows, NOW, {"106": 50}, resting(tries=tries)).judged for tries in range(1, 7)]
+    assert [row.message_id.int for [(row, _probes)] in probed] == [2, 2, 0, 2, 2, 0]
+
+
 def test_the_last_call_of_a_message_tries_it_out_a_while_after_the_first() -> None:
     over = frozenset({AT})
     row = a_row(resends=1)._replace(claimed_at=NOW - SECOND, outcome={"answer": "unknown", "code": "timeout"})
     soonest = NOW - SECOND + LAST_CALL_AFTER
-    early = admit([Candidate(row, over=over, alone=over)], NOW, {"106": 50}, {AT})
+    early = admit([Candidate(row, over=over, alone=over)], NOW, {"106": 50}, resting())
     assert (early.judged, [step.after for step in early.ended]) == ([], [row._replace(due_at=soonest)])
-    assert admit([Candidate(row, over=over, alone=over)], soonest, {"106": 50}, {AT}).judged == [(row, over)]
+    assert admit([Candidate(row, over=over, alone=over)], soonest, {"106": 50}, resting()).judged == [(row, over)]
     assert admit([Candidate(row)], NOW, {"106": 50}).judged == [(row, frozenset())]
     ends = row._replace(expires_at=soonest)
-    assert admit([Candidate(ends, over=over, alone=over)], NOW, {"106": 50}, {AT}).judged == [(ends, over)]
+    assert admit([Candidate(ends, over=over, alone=over)], NOW, {"106": 50}, resting()).judged == [(ends, over)]
 
 
 def test_a_try_without_an_answer_makes_the_rest_longer() -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
+from libs.common.sending.admission import PROBES, admit
 from libs.common.sending.outcomes import (
     Accepted,
     Refused,
@@ -19,9 +20,7 @@ from libs.common.sending.rows import (
 )
 from libs.common.sending.transitions import (
     PROBE_GAP,
-    PROBES,
     Recovery,
-    admit,
     answer,
     pauses_after,
 )
@@ -51,7 +50,7 @@ def test_an_account_that_rested_is_tried_out_by_a_few() -> None:
 def test_a_pause_of_all_accounts_is_tried_out_by_one_call_of_one_account() -> None:
     over: frozenset[PauseKey] = frozenset({(EVERY_ACCOUNT, "all")})
     rows = [Candidate(a_row(n, account=account), over=over, alone=over) for n, account in enumerate(["106", "107"] * 3)]
-    assert len(admit(rows, NOW, BUDGETS, over).judged) == 1
+    assert len(admit(rows, NOW, BUDGETS, {(EVERY_ACCOUNT, "all"): a_pause()}).judged) == 1
 
 
 THROTTLED = RetryLater("account", CURVE, "130429")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.common.sending.admission import admit
 from libs.common.sending.outcomes import (
     Accepted,
     Allowed,
@@ -30,7 +31,6 @@ from libs.common.sending.rows import (
 )
 from libs.common.sending.transitions import (
     abandoned,
-    admit,
     answer,
     claim,
     pause_key,
