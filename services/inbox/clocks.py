@@ -15,7 +15,7 @@ from libs.common.pages.languages import Language
 from libs.common.pages.values import utc
 from services.inbox.views import Duration
 
-_HOUR = timedelta(hours=1)
+_MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
 _A_WEEK = 7
 
 
@@ -54,10 +54,12 @@ class Clock:
         return self.time(at) if day == self.today else f"{self.day(day)}, {self.time(at)}"
 
     def ago(self, at: datetime) -> str:
-        """How long ago, where that is less than an hour; else when it was."""
+        """How long ago in minutes, where that is less than an hour; else when it was."""
         _ = self.language.words.gettext
         passed = self.now - at
-        if timedelta(0) <= passed < _HOUR:
+        if timedelta(0) <= passed < _MINUTE:
+            return _(N_("just now"))
+        if _MINUTE <= passed < _HOUR:
             return _(N_("%(minutes)s min ago")) % {"minutes": int(passed.total_seconds() // 60)}
         return self.moment(at)
 

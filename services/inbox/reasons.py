@@ -125,6 +125,12 @@ _META: Mapping[str, str] = {
     **dict.fromkeys(("0", "190"), N_("The garage's WhatsApp account needs attention: its sign-in ended.")),
 }
 
+_META_OF_ANY: Mapping[str, str] = {
+    "130472": N_("Meta did not deliver this: the number of %(name)s is part of a test."),
+    "131008": N_("WhatsApp refused this message: something in it is missing."),
+}
+"""Of codes that also come for other messages than templates: the sentence where no template is known."""
+
 _SMS: Mapping[str, str] = {
     "no_phone": N_("The SMS did not arrive: this number takes no SMS."),
     "sms_opted_out": N_("The SMS did not arrive: %(name)s replied STOP."),
@@ -242,6 +248,8 @@ def _refused(failure: Failure) -> str:
     code = failure.provider_code or ""
     if failure.channel == "sms":
         return _SMS.get(_mark(code) or "", N_("The SMS did not arrive."))
+    if failure.template is None and code in _META_OF_ANY:
+        return _META_OF_ANY[code]
     return _META.get(code, N_("WhatsApp refused this message."))
 
 

@@ -32,7 +32,7 @@ export function moment(at) {
 export function ago(at) {
   const passed = now() - at;
   if (passed < -MINUTE || passed >= 60 * MINUTE) return moment(at);
-  return say("ago", { minutes: Math.max(0, Math.floor(passed / MINUTE)) });
+  return passed < MINUTE ? say("just") : say("ago", { minutes: Math.floor(passed / MINUTE) });
 }
 
 const midnight = (at) => Date.UTC(at.getFullYear(), at.getMonth(), at.getDate());

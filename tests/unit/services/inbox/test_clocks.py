@@ -45,8 +45,8 @@ def test_a_sentence_names_the_whole_day_where_that_is_not_today() -> None:
 @pytest.mark.parametrize(
     ("ago", "shown"),
     [
-        (timedelta(0), "0 min ago"),
-        (timedelta(seconds=59), "0 min ago"),
+        (timedelta(0), "just now"),
+        (timedelta(seconds=59), "just now"),
         (MINUTE, "1 min ago"),
         (HOUR - timedelta(seconds=1), "59 min ago"),
         (HOUR, "Wed 23:30"),
@@ -55,6 +55,10 @@ def test_a_sentence_names_the_whole_day_where_that_is_not_today() -> None:
 )
 def test_what_was_within_the_hour_is_so_long_ago(ago: timedelta, shown: str) -> None:
     assert BERLIN.ago(NOW - ago) == shown
+
+
+def test_what_was_within_the_minute_was_just_now_in_german_too() -> None:
+    assert Clock(NOW, ZoneInfo("Europe/Berlin"), LANGUAGES.of("de")).ago(NOW) == "gerade eben"
 
 
 def test_a_stamp_is_for_people_and_for_the_script() -> None:

@@ -97,6 +97,26 @@ def test_what_is_known_is_named() -> None:
     assert told == "Not sent: Meta had not approved “reminder” in German then; now it has."
 
 
+@pytest.mark.parametrize(
+    ("code", "of_template", "of_any"),
+    [
+        (
+            "130472",
+            "Meta holds this template back from Kim for a test. Free text works when they write.",
+            "Meta did not deliver this: the number of Kim is part of a test.",
+        ),
+        (
+            "131008",
+            "The template has changed at Meta; its placeholders no longer fit.",
+            "WhatsApp refused this message: something in it is missing.",
+        ),
+    ],
+)
+def test_only_a_template_is_called_one(code: str, of_template: str, of_any: str) -> None:
+    assert _text("provider_refused", code, template="reminder") == of_template
+    assert _text("provider_refused", code) == of_any
+
+
 def test_a_customer_without_a_name_is_one_within_a_sentence_and_at_its_beginning() -> None:
     asked, stopped = Failure("window_expired_bridge_sent"), Failure("provider_refused", "131050")
     assert "We asked this customer by SMS" in explain(asked).text(ENGLISH)
