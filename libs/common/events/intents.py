@@ -120,7 +120,7 @@ def decode_intent(value: bytes | None) -> Intent | BadIntent:
     try:
         intent = without_nulls(Intent.model_validate_json, value)
     except ValidationError as error:
-        return _bad(_object(value), error)
+        return _bad(_object(value), error, _not_utf8(value or b""))
     if "type" not in intent.model_fields_set:
         raise no_type()
     return intent
@@ -149,7 +149,15 @@ def _no_json(constant: str) -> None:
     raise ValueError(constant)
 
 
-def _bad(found: dict[str, Any], error: ValidationError) -> BadIntent:
+def _not_utf8(value: bytes) -> str | None:
+    """What is wrong with the bytes of a value that is JSON in another encoding than UTF-8; None where nothing is."""
+    encoding = json.detect_encoding(value)
+    if encoding == "utf-8-sig":
+        return "value: a byte order mark stands before the JSON"
+    return None if encoding == "utf-8" else f"value: it is {encoding[:6].upper()}, and UTF-8 is expected"
+
+
+def _bad(found: dict[str, Any], error: ValidationError, not_utf8: str | None) -> BadIntent:
     event_type(found)
     try:
         envelope = _Envelope.model_validate(found)
@@ -162,7 +170,7 @@ def _bad(found: dict[str, Any], error: ValidationError) -> BadIntent:
         intent_id=envelope.intent_id,
         org_id=envelope.org_id,
         reason="unsupported_content" if isinstance(kind, str) and kind not in OUT_KINDS else "invalid_intent",
-        detail=faults(error),
+        detail=not_utf8 or faults(error),
         conversation_id=_uuid(found.get("conversation_id")),
         created_at=_instant(found.get("created_at")),
         actor_kind=_ACTOR_KINDS.get(str(author.get("kind"))),

@@ -190,6 +190,21 @@ def test_half_an_emoji_is_an_answer_to_its_producer() -> None:
     assert "Ready" not in bad.detail
 
 
+@pytest.mark.parametrize(
+    ("encoding", "detail"),
+    [
+        ("utf-8-sig", "value: a byte order mark stands before the JSON"),
+        ("utf-16", "value: it is UTF-16, and UTF-8 is expected"),
+        ("utf-16-le", "value: it is UTF-16, and UTF-8 is expected"),
+        ("utf-32-be", "value: it is UTF-32, and UTF-8 is expected"),
+    ],
+)
+def test_another_encoding_than_utf_8_is_named_to_its_producer(encoding: str, detail: str) -> None:
+    bad = decode_intent(json.dumps(VALID).encode(encoding))
+    assert isinstance(bad, BadIntent)
+    assert (bad.reason, bad.detail) == ("invalid_intent", detail)
+
+
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
 def test_what_is_no_json_is_not_taken_for_json(constant: str) -> None:
     content = f'{{"kind": "interactive", "interactive": {{"x": {constant}}}}}'
