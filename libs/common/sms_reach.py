@@ -87,7 +87,7 @@ def obstacle(reach: SmsReach, now: datetime, parts: int = 1) -> SmsObstacle | No
         return "never_contacted"
     if not may_be_personal(reach.phone) or (reach.countries is not None and not is_in(reach.phone, reach.countries)):
         return "country_not_allowed"
-    return "spend_cap_reached" if _is_over(reach, parts) else None
+    return None if cap_reached(reach, parts) is None else "spend_cap_reached"
 
 
 def is_allowed(phone: str | None, *, consent: bool, stopped: str | None) -> bool:
@@ -143,10 +143,15 @@ def _parsed(phone: str) -> phonenumbers.PhoneNumber | None:
         return None
 
 
-def _is_over(reach: SmsReach, parts: int) -> bool:
+def cap_reached(reach: SmsReach, parts: int) -> str | None:
+    """The cap that keeps an SMS of so many segments back, and how much of it is used; None where none does."""
     if reach.spent is not None and reach.daily is not None and reach.spent + parts > reach.daily:
-        return True
-    return reach.hourly is not None and (reach.answers_hour >= reach.hourly or reach.answers_day >= DAILY_ANSWERS)
+        return f"sms_daily_segments: {reach.spent} of {reach.daily} used, {parts} needed"
+    if reach.hourly is not None and reach.answers_hour >= reach.hourly:
+        return f"sms_hourly_answers: {reach.answers_hour} of {reach.hourly} used"
+    if reach.hourly is not None and reach.answers_day >= DAILY_ANSWERS:
+        return f"answers of a day: {reach.answers_day} of {DAILY_ANSWERS} used"
+    return None
 
 
 def _is_ahead(until: datetime | None, now: datetime) -> bool:

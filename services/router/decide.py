@@ -21,7 +21,7 @@ from libs.common.events.fields import ConsentPurpose
 from libs.common.events.intents import LINK_WANTED, Actor, BadIntent, Intent
 from libs.common.events.outbound import BridgeReason, Channel, Route
 from libs.common.phone import normalise
-from libs.common.sms_reach import MOST_SEGMENTS, SmsObstacle, obstacle, parts_of, too_long
+from libs.common.sms_reach import MOST_SEGMENTS, SmsObstacle, cap_reached, obstacle, parts_of, too_long
 from libs.common.template_parameters import Fault, faults
 from services.router.facts import Facts
 
@@ -258,6 +258,12 @@ def unusable_fallback(intent: Intent | BadIntent, facts: Facts, now: datetime) -
     if fault == "template_parameters":
         return _told("fallback_template", _parameter_faults(intent.fallback_template, facts))
     return None if fault is None else f"fallback_template: {fault}"
+
+
+def used_up(intent: Intent | BadIntent, facts: Facts) -> str | None:
+    """Which cap a decision ``spend_cap_reached`` met, and how much of it is used."""
+    parts = sms_parts(intent) if isinstance(intent, Intent) and intent.channel == "sms" else 1
+    return cap_reached(facts.sms, parts)
 
 
 def _told(part: str, found: Iterable[Fault | content_limits.Fault]) -> str:

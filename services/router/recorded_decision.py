@@ -43,6 +43,7 @@ from services.router.decide import (
     Silent,
     Template,
     unusable_fallback,
+    used_up,
     wrong_fields,
 )
 from services.router.facts import Attempt, Facts, facts_from_json, facts_to_json
@@ -50,6 +51,7 @@ from services.router.facts import Attempt, Facts, facts_from_json, facts_to_json
 VERSION = 1
 _MOST_DETAIL = 200  # characters
 _FALLBACK = '"fallback_template"'
+_CAPPED = "spend_cap_reached"
 
 
 class RecordedDecision(NamedTuple):
@@ -99,7 +101,8 @@ class RecordedDecision(NamedTuple):
     @property
     def detail(self) -> str | None:
         """``detail_of`` this decision, which is read from the record. One without any costs no reading."""
-        if self.route != "rejected" and (self.route not in ("bridge", "silent") or _FALLBACK not in self.record):
+        plain = self.route not in ("bridge", "silent") or _FALLBACK not in self.record
+        if plain and self.route != "rejected" and self.reason != _CAPPED:
             return None
         return detail_of(self.route, self.reason, orjson.loads(self.record))
 
@@ -299,7 +302,7 @@ def intent_of(record: Mapping[str, Any]) -> Intent | BadIntent:
 def detail_of(route: str, reason: str, record: Mapping[str, Any]) -> str | None:
     """Which fields of a rejected intent are wrong, or of the fallback that could not be sent; never their values.
 
-    ``record`` as ``unpack`` takes it.
+    Of a silent one also which cap on SMS is used up. ``record`` as ``unpack`` takes it.
     """
     try:
         intent, facts, now = unpack(record)
@@ -310,6 +313,8 @@ def detail_of(route: str, reason: str, record: Mapping[str, Any]) -> str | None:
         found = wrong_fields(intent, facts, reason)
     elif route in ("bridge", "silent"):
         found = unusable_fallback(intent, facts, now)
+        if reason == _CAPPED:
+            found = "; ".join(filter(None, (used_up(intent, facts), found))) or None
     return None if found is None else found[:_MOST_DETAIL]
 
 

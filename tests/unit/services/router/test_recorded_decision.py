@@ -26,8 +26,10 @@ from tests.unit.services.router.builders import (
     NOW,
     OTHER,
     TEMPLATE,
+    THREE_SEGMENTS,
     a_first_contact,
     an_intent,
+    closed_facts,
     some_facts,
 )
 
@@ -137,6 +139,43 @@ def test_a_rejection_says_what_was_not_found_or_cannot_go(
 ) -> None:
     [(_, rejected), *_] = published(intent, facts)
     assert (rejected.route, rejected.reason, rejected.detail) == ("rejected", reason, detail)
+
+
+@pytest.mark.parametrize(
+    ("intent", "caps", "detail"),
+    [
+        (
+            an_intent(channel="sms", content=THREE_SEGMENTS),
+            {"sms_spent": 498, "sms_daily_segments": 500, "sms_hourly_answers": 6},
+            "sms_daily_segments: 498 of 500 used, 3 needed",
+        ),
+        (
+            an_intent(content=THREE_SEGMENTS),
+            {"sms_spent": 12, "sms_daily_segments": 12},
+            "sms_daily_segments: 12 of 12 used, 1 needed",
+        ),
+        (
+            an_intent(channel="sms"),
+            {"sms_answers_hour": 4, "sms_answers_day": 20, "sms_hourly_answers": 4},
+            "sms_hourly_answers: 4 of 4 used",
+        ),
+        (
+            an_intent(channel="sms"),
+            {"sms_answers_hour": 3, "sms_answers_day": 20, "sms_hourly_answers": 4},
+            "answers of a day: 20 of 20 used",
+        ),
+        (
+            an_intent(fallback_template={"name": "car_ready", "language": "en_GB"}),
+            {"sms_spent": 12, "sms_daily_segments": 12, "template": None},
+            "sms_daily_segments: 12 of 12 used, 1 needed; fallback_template: template_not_approved",
+        ),
+    ],
+)
+def test_a_decision_at_a_cap_names_the_cap_and_how_much_of_it_is_used(
+    intent: Intent, caps: dict[str, Any], detail: str
+) -> None:
+    [(_, silent), *_] = published(intent, closed_facts(sms_countries=("GB",), **caps))
+    assert (silent.route, silent.reason, silent.detail) == ("silent", "spend_cap_reached", detail)
 
 
 def test_a_link_with_a_character_that_no_table_holds_is_decided_alike_once_it_is_stored() -> None:
