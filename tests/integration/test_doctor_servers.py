@@ -157,6 +157,16 @@ async def test_a_server_that_is_not_there_is_unreachable(doctor: Doctor) -> None
     assert codes(await doctor.look_at("redis")) == {"redis_unreachable"}
 
 
+async def test_tls_to_a_listener_without_it_names_the_protocol_and_asks_nobody_to_start_the_broker(
+    doctor: Doctor, kafka_bootstrap: str
+) -> None:
+    doctor.set(KAFKA_BOOTSTRAP=kafka_bootstrap, KAFKA_SECURITY_PROTOCOL="SSL")
+    [found] = (await doctor.look_at("kafka")).findings
+    assert (found.code, found.subject) == ("kafka_refused", kafka_bootstrap)
+    assert "gets TLS and takes none" in found.problem
+    assert "TRANSOM_KAFKA_SECURITY_PROTOCOL" in found.remedy
+
+
 BROKEN = (
     (
         "delete from schema_migrations where name like '0001%'",

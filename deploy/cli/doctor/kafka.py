@@ -35,7 +35,7 @@ from libs.common.errors import ConfigurationError
 from libs.common.events.access import PRINCIPALS, Principal
 from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.reaching import is_silence, words_of
+from libs.common.reaching import is_silence, tls_cause, words_of
 
 _SUBJECT = "Kafka"
 _TOPIC = 2
@@ -125,11 +125,13 @@ def _why_not(subject: str, error: BaseException, what: str) -> Finding:
             "See whether the broker hangs, and whether this is the listener that TRANSOM_KAFKA_SECURITY_PROTOCOL"
             " names.",
         )
-    if isinstance(error, KafkaError):
+    no_tls = tls_cause(error)
+    if isinstance(error, KafkaError | ConnectionResetError) or no_tls is not None:
         return Finding(
             "kafka_refused",
             subject,
-            f"It accepts the connection and ends it ({kind}). Perhaps it expects TLS or a user here.",
+            f"It accepts the connection and ends it ({no_tls or kind}). Perhaps this listener wants TLS and gets none,"
+            " or gets TLS and takes none, or wants a user.",
             "Compare TRANSOM_KAFKA_SECURITY_PROTOCOL with the broker's listeners.",
         )
     return Finding(
