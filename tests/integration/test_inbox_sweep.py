@@ -328,7 +328,12 @@ async def test_a_page_of_another_garage_is_a_page_that_never_was(garages: tuple[
                 assert not [canary for canary in _OTHERS.values() if canary in answer.text]
                 # the garage's own page around a refusal has times and fresh ids
                 shown = "" if answer.status_code == 409 else answer.text.replace(one[last], "an id")
-                answers.add((answer.status_code, shown))
-            assert len(answers) == 1, (method, path, [status for status, _ in answers])
-            [(status, _)] = answers
-            assert status in (403, 404, 409), (method, path)
+                answers.add((answer.status_code, shown, answer.headers.get("location")))
+            assert len(answers) == 1, (method, path, [status for status, *_ in answers])
+            [(status, _, location)] = answers
+            # whatever became of a message, the address of its form leads to the garage's own thread
+            of_form = method == "GET" and ("POST", path) in PAGES and last == "message_id"
+            if of_form and ids["conversation_id"] == mine.ids["conversation_id"]:
+                assert (status, location) == (303, f"/inbox/{mine.ids['conversation_id']}"), (method, path)
+            else:
+                assert status in (403, 404, 409), (method, path)

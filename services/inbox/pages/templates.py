@@ -12,7 +12,6 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
-from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
@@ -95,8 +94,8 @@ def routes(deps: Deps) -> list[BaseRoute]:
         Route("/templates/{template_id:uuid}", signed_in(deps, _show)),
         post("/templates/{template_id:uuid}", _change),
         post("/templates/{template_id:uuid}/delete", _delete),
-        Route("/templates/sync", _to_the_page),
-        Route("/templates/{template_id:uuid}/delete", _to_the_page),
+        Route("/templates/sync", signed_in(deps, _to_the_list)),
+        Route("/templates/{template_id:uuid}/delete", signed_in(deps, _to_the_template)),
     ]
 
 
@@ -169,9 +168,13 @@ async def _delete(visit: Visit) -> Response:
     return await _refused(visit, _form(row), row, outcome)
 
 
-async def _to_the_page(request: Request) -> Response:
+async def _to_the_template(visit: Visit) -> Response:
     """Where a form was answered somebody comes back by the address. What is there is the page that has the form."""
-    return RedirectResponse(request.url.path.rpartition("/")[0], HTTPStatus.SEE_OTHER)
+    return RedirectResponse(f"/templates/{(await _row(visit)).template_id}", HTTPStatus.SEE_OTHER)
+
+
+async def _to_the_list(_: Visit) -> Response:
+    return RedirectResponse("/templates", HTTPStatus.SEE_OTHER)
 
 
 async def _sync(visit: Visit) -> Response:
