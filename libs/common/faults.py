@@ -72,10 +72,13 @@ class ContentFault:
 
 @dataclass(frozen=True, slots=True)
 class CountryClosed:
-    """The account may not send to the recipient's country: people must enable it at the provider.
+    """The account may not send to the recipient's country: people must enable it, or register the sender there.
 
-    The message fails with the code, and nothing more is sent to that country for an hour.
+    The message fails with the code, and nothing more is sent to that country for an hour. ``every_sender``: it holds
+    for all senders of the account, else for this sender alone.
     """
+
+    every_sender: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -11,10 +12,13 @@ from libs.common.ids import bridge_message_id, callback_data
 from libs.common.sending.rows import EVERY_ACCOUNT, at_account
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.thread.message_status import ProviderStatus
-from tests.support.sandbox import CUSTOMER, TWILIO_SID
-from tests.support.sms_world import SMS_NUMBER, SmsWorld
+from tests.support import world as seeds
+from tests.support.logs import LogLines
+from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID
+from tests.support.sms_world import ORG, SMS_NUMBER, SmsWorld
 
 SECOND = timedelta(seconds=1)
+OTHER_NUMBER = "+447700900002"
 
 
 async def sent(world: SmsWorld, sandbox: SandboxClient, **changes: Any) -> tuple[SmsCommand, str]:
@@ -116,3 +120,51 @@ async def test_a_late_delivered_is_shown_and_clears_the_mark(
     assert [(u.message_id, u.status) for u in effects.updates] == [(bridge_message_id(command.message_id), "delivered")]
     assert await world.value("select count(*) from address_marks where address = $1", CUSTOMER) == 0
     assert (await world.slot())[0] is not None
+
+
+@pytest.mark.parametrize("code", ["30032", "30033", "30034", "30035"])
+async def test_a_sender_that_is_not_registered_in_a_country_rests_there_and_marks_nobody(
+    world: SmsWorld, sandbox: SandboxClient, log_lines: LogLines, code: str
+) -> None:
+    await world.execute("update orgs set policy = $2 where org_id = $1", ORG, {"sms_countries": ["GB", "US"]})
+    americans = {phone: await a_customer_with(world, phone) for phone in ("+12125550100", "+12125550101")}
+    plain: dict[str, Any] = {"route": "session", "text": "Ready."}
+    sids = []
+    for phone, conversation in americans.items():  # both are in flight when the first status comes
+        sids.append((await sent(world, sandbox, to=phone, conversation_id=conversation, **plain))[1])
+    for sid in sids:
+        effects = await late(world, sid, "failed", code)
+        assert [(u.status, u.provider_code) for u in effects.updates] == [("failed", code)]
+        assert effects.refusals == []
+    assert await world.value("select count(*) from address_marks") == 0
+    assert await resting(world) == []
+    [line] = log_lines.of("country.paused")
+    assert (line["level"], line["org_id"], line["provider"], line["country"], line["provider_code"]) == (
+        *("error", ORG, "twilio", "US"),
+        code,
+    )
+
+    to_us = await world.decided(to="+12125550101", conversation_id=americans["+12125550101"], **plain)
+    assert await world.send(to_us) == 0
+    updates, _ = await world.published()
+    assert (updates[-1].message_id, updates[-1].reason) == (to_us.message_id, "window_expired_country_not_allowed")
+    assert await world.send(await world.decided(**plain)) == 1  # another country
+
+    await world.execute("update orgs set sms_number = $2 where org_id = $1", ORG, OTHER_NUMBER)
+    by_another = {"to": "+12125550101", "conversation_id": americans["+12125550101"], "from_number": OTHER_NUMBER}
+    assert await world.send(await world.decided(**plain, **by_another)) == 1
+    await world.execute("update orgs set sms_number = $2 where org_id = $1", ORG, SMS_NUMBER)
+    world.clock.forward(timedelta(hours=1))
+    assert len(await sandbox.sms()) == 4
+    again = await world.decided(to="+12125550100", conversation_id=americans["+12125550100"], **plain)
+    assert await world.send(again) == 1
+
+
+async def a_customer_with(world: SmsWorld, phone: str) -> UUID:
+    """A customer with this number who wrote two days ago; returns the conversation."""
+    customer, conversation = uuid4(), uuid4()
+    async with world.pool.acquire() as db:
+        await seeds.a_customer(db, ORG, customer, phone)
+        last = world.clock() - timedelta(days=2)
+        await seeds.a_conversation(db, ORG, conversation, customer, NUMBER_ID, last_customer_at=last)
+    return conversation

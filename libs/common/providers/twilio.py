@@ -52,8 +52,13 @@ _NO_SUCH_PHONE = (
     *(21265, 21268),  # a short code; a premium or information service
     30005,  # no such handset
 )
-_OTHER_SENDER_WANTED = (30018, 30024, 30032, 30033, 30034, 30035, 30040, 30041, 30042)
-"""The destination wants another kind of sender, or a registered one. The SMS was paid for and dropped."""
+_OTHER_SENDER_WANTED = (30018, 30024, 30040, 30041, 30042)
+"""The recipient's carrier wants another kind of sender, or a registered one. The SMS was paid for and dropped."""
+_UNREGISTERED = (30032, 30033, 30034, 30035)
+"""In the United States, of 30032 in Canada too: the sender is not registered, not yet, or its campaign is suspended.
+
+No carrier takes its SMS there, whoever the recipient is. The SMS was taken, and its status says this.
+"""
 _CONTENT = (
     # text or media: missing, too long, not readable
     *(21602, 21604, 21605, 21617, 21619, 21620, 21621, 21622, 21623, 21624),
@@ -77,6 +82,7 @@ FAULTS: Final[dict[int, Fault]] = {
     **dict.fromkeys(_OTHER_SENDER_WANTED, NO_ROUTE),
     **dict.fromkeys(_CONTENT, ContentFault()),
     21408: CountryClosed(),  # the region is not enabled for the account
+    **dict.fromkeys(_UNREGISTERED, CountryClosed(every_sender=False)),
     # The SMS may have arrived: the operator reports "unknown", or did not answer in time. Without a class no SMS is
     # bought again.
     30008: UnknownFault(),

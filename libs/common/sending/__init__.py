@@ -5,7 +5,7 @@
 | values | ``rows`` P, ``outcomes`` P |
 | admit and move a row | ``admission`` P, ``transitions`` P |
 | claim | ``dispatching``, ``turns`` P, ``claiming``, ``claim_queries``, ``conversation_order``, ``quarantine`` |
-| call | ``calling``, ``adapter``, ``breaker`` P, ``pause_queries``, ``unanswered_calls`` |
+| call | ``calling``, ``adapter``, ``breaker`` P, ``pause_queries``, ``country_pauses``, ``unanswered_calls`` |
 | record | ``recording``, ``persisting``, ``queries``, ``refusals`` |
 | publish | ``publishing`` |
 | rows that no process finishes, and what waits | ``sweeping``, ``waiting_queries`` |

@@ -38,6 +38,7 @@ from libs.common.events.outbound import NewStatus, OutboundRefused, RefusalReaso
 from libs.common.faults import (
     AccountFault,
     AccountScope,
+    CountryClosed,
     RecipientFault,
     TemplateGone,
     TemplateNeedsSync,
@@ -49,7 +50,8 @@ from libs.common.faults import (
 from libs.common.ids import SendKey
 from libs.common.providers import Provider, ProviderChannel, Transport
 from libs.common.providers.cost import read_cost
-from libs.common.sending import pause_queries, refusals, refused_windows, sms_charges
+from libs.common.sending import country_pauses, pause_queries, refusals, refused_windows, sms_charges
+from libs.common.sending.country_pauses import Closed, way_of
 from libs.common.sending.pricing import Pricing, keep_pricing, pricing_of
 from libs.common.sending.refused_windows import RefusedSend
 from libs.common.sending.rows import EVERY_ACCOUNT, StatusLine, at_account
@@ -134,6 +136,7 @@ class StatusEffects:
     stale: list[TemplateFailure] = field(default_factory=list)
     troubles: dict[tuple[ProviderChannel, Provider, str, AccountScope], AccountTrouble] = field(default_factory=dict)
     """Of each account the trouble of its latest call."""
+    closed_countries: list[Closed] = field(default_factory=list)
     pricing: list[Pricing] = field(default_factory=list)
     receipts: list[Figure] = field(default_factory=list)
     """What delivery receipts of SMS say of the price of a part."""
@@ -224,6 +227,9 @@ class StatusEffects:
                 held: AccountScope = scope if send.route == "template" else "all"
                 trouble = AccountTrouble(status.channel, status.provider, account, held, called_at, code)
                 self.troubles[trouble[:4]] = max(self.troubles.get(trouble[:4], trouble), trouble)
+            case CountryClosed() if send.sender is not None:
+                way = way_of(status.provider, status.account, send.sender, send.address)
+                self.closed_countries += [] if way is None else [Closed(way, code, send.org_id)]
             case TemplateGone(template_status) if used is not None:
                 self.gone.append((used, template_status, max(status.at, called_at)))
             case TemplateNeedsSync() if used is not None:
@@ -301,6 +307,7 @@ async def _apply(db: Connection, matched: Iterable[Matched], now: datetime) -> S
     await clear(db, effects.signs)
     await templates.record_failures(db, effects.gone, effects.stale)
     await _pause_accounts(db, effects, now)  # pauses are locked after everything else
+    await country_pauses.pause(db, effects.closed_countries, now)
     await refusals.keep(db, effects.events.refusals, now)
     return effects.events
 
