@@ -145,13 +145,18 @@ def _parsed(phone: str) -> phonenumbers.PhoneNumber | None:
 
 def cap_reached(reach: SmsReach, parts: int) -> str | None:
     """The cap that keeps an SMS of so many segments back, and how much of it is used; None where none does."""
-    if reach.spent is not None and reach.daily is not None and reach.spent + parts > reach.daily:
-        return f"sms_daily_segments: {reach.spent} of {reach.daily} used, {parts} needed"
+    if reach.spent is not None and reach.daily is not None and (day := day_reached(reach.spent, parts, reach.daily)):
+        return day
     if reach.hourly is not None and reach.answers_hour >= reach.hourly:
         return f"sms_hourly_answers: {reach.answers_hour} of {reach.hourly} used"
     if reach.hourly is not None and reach.answers_day >= DAILY_ANSWERS:
         return f"answers of a day: {reach.answers_day} of {DAILY_ANSWERS} used"
     return None
+
+
+def day_reached(spent: int, parts: int, daily: int) -> str | None:
+    """How much of the organisation's day is used, where it has no room for so many segments; None where it has."""
+    return f"sms_daily_segments: {spent} of {daily} used, {parts} needed" if spent + parts > daily else None
 
 
 def _is_ahead(until: datetime | None, now: datetime) -> bool:

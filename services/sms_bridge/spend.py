@@ -17,6 +17,7 @@ from libs.common.sending.outcomes import Refused, Rerouted
 from libs.common.sending.rows import SendRow, Settled
 from libs.common.sending.sms_caps import Unsent
 from libs.common.sms_policy import Taken
+from libs.common.sms_reach import day_reached
 from libs.common.thread.failure_reasons import failure_reason
 from libs.common.thread.message_status import UNKNOWN_OUTCOME
 from services.sms_bridge.command import command_of, is_bridge
@@ -39,9 +40,10 @@ async def beyond_the_day(
     given: list[Taken] = []
     for row, facts in going:
         moves, segments = counted_on(row) != today, _segments(row)
-        if spent[row.org_id] + (segments if moves else 0) > facts.daily_segments:
-            refused[row.key] = Refused(None, failure_reason("spend_cap_reached", facts.closed_by(now)))
-            spent[row.org_id] -= 0 if moves else segments
+        others = spent[row.org_id] - (0 if moves else segments)
+        if (cap := day_reached(others, segments, facts.daily_segments)) is not None:
+            refused[row.key] = Refused(None, failure_reason("spend_cap_reached", facts.closed_by(now)), cap)
+            spent[row.org_id] = others
         elif moves:
             taken.append(_taken(row, today))
             if (one := _moved_from(row)) is not None:

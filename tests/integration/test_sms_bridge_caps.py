@@ -47,7 +47,9 @@ async def test_an_sms_that_was_counted_today_goes_and_stays_counted(world: SmsWo
     assert await day_of(world) == 1
 
 
-async def test_an_sms_of_yesterday_is_counted_today_or_does_not_go(world: SmsWorld, sandbox: SandboxClient) -> None:
+async def test_an_sms_of_yesterday_is_counted_today_or_does_not_go(
+    world: SmsWorld, sandbox: SandboxClient, log_lines: LogLines
+) -> None:
     await set_cap(world, 2)
     commands = [await counted(world), await counted(world, days=1), await counted(world, days=1)]
     sent = [await world.send(command) for command in commands]
@@ -57,14 +59,20 @@ async def test_an_sms_of_yesterday_is_counted_today_or_does_not_go(world: SmsWor
     assert await day_of(world) == 2
     assert await day_of(world, days=1) == 0
     assert len(await sandbox.sms()) == 2
+    cap = "sms_daily_segments: 2 of 2 used, 1 needed"
+    assert [line["detail"] for line in log_lines.of("send.failed")] == [cap]
+    assert await world.value("select outcome ->> 'detail' from sends where state = 'failed'") == cap
 
 
-async def test_a_cap_that_is_lowered_meanwhile_ends_what_is_too_much(world: SmsWorld) -> None:
+async def test_a_cap_that_is_lowered_meanwhile_ends_what_is_too_much(world: SmsWorld, log_lines: LogLines) -> None:
     commands = [await counted(world) for _ in range(4)]
     await set_cap(world, 1)
     assert sum([await world.send(command) for command in commands]) == 1
     updates, _ = await world.published()
     assert [update.reason for update in updates] == ["window_expired_spend_cap_reached"] * 3
+    assert [line["detail"] for line in log_lines.of("send.failed")] == [
+        f"sms_daily_segments: {spent} of 1 used, 1 needed" for spent in (3, 2, 1)
+    ]
     assert await day_of(world) == 1
 
 

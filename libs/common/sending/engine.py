@@ -193,8 +193,9 @@ def _log_steps(
                 if reason == "window_closed" and code is not None and fields.get("route") != "template":
                     metrics.SENDS_AFTER_WINDOW.inc()
                 log.info("send.refused", reason=reason, provider_code=code, **fields)
-            case Refused(reason=reason):
+            case Refused(reason=reason, detail=detail):
                 told = failures.get((row.org_id, row.message_id)) or reason
+                fields |= {} if detail is None else {"detail": detail}
                 log.warning("send.failed", reason=told, provider_code=code, **fields)
             case tuple():
                 log.info("send.accepted", **fields)

@@ -96,10 +96,14 @@ class Rerouted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The provider refused this message for good; it ends as failed with ``reason``."""
+    """The message is refused for good; it ends as failed with ``reason``.
+
+    ``detail``: more of a reason of ours, for log and record; no values of the message.
+    """
 
     code: str | None
     reason: str = PROVIDER_REFUSED
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,6 +206,7 @@ def settle(row: SendRow, final: Result, now: datetime) -> Transition:
             state, noted = "rerouted", {"answer": "rerouted", "code": final.code, "reason": final.reason}
         case Refused():
             state, noted = "failed", {"answer": "refused", "code": final.code, "reason": final.reason}
+            noted |= {} if final.detail is None else {"detail": final.detail}
         case _:
             state, noted = "accepted", {"answer": "accepted"}
     return Transition(row, row._replace(state=state, outcome=noted, settled_at=now, published=True), final)
