@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from libs.common import content_limits, template_parameters
 from libs.common.errors import Transient, TransomError
-from libs.common.events.content import IntentContent, OutText
+from libs.common.events.content import IntentContent, OutBridge, OutTemplate, OutText
 from libs.common.log_throttle import LogThrottle
 from libs.common.logging import get_logger
 from libs.common.sms_reach import MOST_SEGMENTS, parts_of
@@ -112,11 +112,13 @@ def value_fault(field: str, fault: template_parameters.Fault) -> FieldFault:
 def refuse_beyond_limits(content: IntentContent, channel: str = "auto") -> None:
     """Raise Problem (422), with each field, where the router would reject the content for its limits.
 
-    Those are Meta's (``invalid_intent``), and that of a text that is to go by SMS (``unsupported_content``).
+    Those are Meta's (``invalid_intent``), and those of what is to go by SMS (``unsupported_content``).
     """
     found = [FieldFault(f"content.{fault.field}", _LIMITS[fault.code]) for fault in content_limits.faults(content)]
     if channel == "sms" and isinstance(content, OutText) and (parts := parts_of(content.text)) > MOST_SEGMENTS:
         message = f"an SMS has at most {MOST_SEGMENTS} segments, and this text would need {parts}: send it in parts"
         found.append(FieldFault("content.text", message))
+    if channel == "sms" and not isinstance(content, OutText | OutTemplate | OutBridge):
+        found.append(FieldFault("content.kind", "an SMS carries text alone: send it by WhatsApp"))
     if found:
         raise invalid(*found)

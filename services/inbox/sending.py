@@ -109,8 +109,9 @@ class Sending:
         """Send it once. ``key`` is an id of the person's own choice, or an Idempotency-Key.
 
         Raises Problem: 404 where a conversation, a number or a quoted message is not the organisation's, 422 where Meta
-        would not take the content or the values of a template that is known, a text is too long for an SMS, the
-        customer's number is none or the id was used for something else, 429 over the limit, 503 where Kafka is away.
+        would not take the content or the values of a template that is known, no SMS can carry what is to go by SMS,
+        the customer's number is none or the id was used for something else, 429 over the limit, 503 where Kafka is
+        away.
         """
         refuse_beyond_limits(wish.content, wish.channel)
         intent_id = uuid4() if key is None else key
