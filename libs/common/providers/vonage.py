@@ -14,6 +14,7 @@ from typing import Final
 from libs.common.faults import (
     AccountFault,
     ContentFault,
+    CountryClosed,
     Fault,
     Throttled,
     TransientFault,
@@ -71,7 +72,7 @@ FAULTS: Final[dict[str, Fault]] = {
     **dict.fromkeys(("dlr-13", "dlr-14"), BLOCKED),  # age restriction; blocked by the carrier
     "dlr-15": ContentFault(),  # non-compliant
     "dlr-16": _ACCOUNT,  # the operator's quota
-    "dlr-39": NO_ROUTE,  # the sender is not allowed in the United States
+    "dlr-39": CountryClosed(every_sender=False),  # the sender is not allowed in the United States
     "dlr-41": AccountFault(),  # daily limit of the sender
     **dict.fromkeys(("dlr-50", "dlr-51", "dlr-52", "dlr-53", "dlr-54"), ContentFault()),  # filters, regulation
 }

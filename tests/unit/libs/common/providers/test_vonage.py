@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from libs.common.faults import (
     AccountFault,
     ContentFault,
+    CountryClosed,
     Fault,
     RecipientFault,
     Throttled,
@@ -27,7 +28,8 @@ CLASSES: list[tuple[Fault, list[str]]] = [
     (ContentFault(), ["2", "3", "12", "15", "29", "dlr-6", "dlr-10", "dlr-52"]),
     (RecipientFault("no_phone", 90 * DAY), ["33", "dlr-3"]),
     (RecipientFault("no_phone", 30 * DAY), ["7", "dlr-4", "dlr-13", "dlr-14"]),
-    (RecipientFault("no_phone", DAY), ["6", "dlr-5", "dlr-11", "dlr-12", "dlr-39"]),
+    (RecipientFault("no_phone", DAY), ["6", "dlr-5", "dlr-11", "dlr-12"]),
+    (CountryClosed(every_sender=False), ["dlr-39"]),
     (RecipientFault("unreachable", DAY), ["dlr-2", "dlr-7"]),
     (RecipientFault("sms_opted_out", 365 * DAY), ["dlr-9"]),
     (UnknownFault(), ["dlr-1", "dlr-99", "77", "dlr-"]),
