@@ -1,5 +1,6 @@
 """Records that are gone before a consumer reads them, on a real broker: what was lost is told, and reading goes on."""
 
+import time
 from typing import Any
 
 import pytest
@@ -47,6 +48,25 @@ async def test_records_that_are_deleted_before_they_are_read_are_told_with_their
     ]
     assert told == [["webhooks.v1", 0, 3, 4], ["webhooks.v1", 0, 8, 2]]
     assert scraped("transom_kafka_records_lost_total", topic=WEBHOOKS.name) == before + 6
+
+
+async def test_what_was_lost_waits_no_more_in_the_metrics(bench: Bench, topics: OwnTopics, log_lines: LogLines) -> None:
+    """The partition may get no further record for days, and an alert would tell of a backlog all that time."""
+
+    def fault(_batch: list[str]) -> None:
+        raise Transient("postgres is away")
+
+    handled = Handled(fault)
+    await bench.put(*numbered(2), clock_ahead=-3600)
+    async with bench.consumer(handled) as consumer:
+        await eventually(lambda: len(handled.batches) > 2)
+        await consumer._measure_lag()
+        assert scraped("transom_kafka_lag_records", topic=WEBHOOKS.name, partition="0") == 2
+        await topics.lose(WEBHOOKS)
+        await eventually(lambda: log_lines.of("records.lost"))
+        await consumer._measure_lag()
+        assert scraped("transom_kafka_lag_records", topic=WEBHOOKS.name, partition="0") == 0
+        assert time.time() - scraped("transom_kafka_caught_up_timestamp_seconds", topic=WEBHOOKS.name) < 1800
 
 
 async def test_a_partition_with_records_of_which_nothing_is_committed_is_told_once(

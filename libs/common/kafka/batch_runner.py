@@ -290,6 +290,7 @@ class BatchRunner(Generic[T]):
         """What this partition had before ``first`` was deleted, and is read no more."""
         self._processor.deleted(partition, first)
         self.partitions.open_offsets = self._processor.open_offsets()
+        self.partitions.processed[partition] = self.partitions.open_offsets.get(partition, first)
 
     async def until_idle(self, patience: float) -> None:
         """Wait until no batch is in flight and its offsets are committed, at most ``patience`` seconds."""
