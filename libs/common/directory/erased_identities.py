@@ -3,12 +3,13 @@
 Rule 1: what happened before it and has no message by which it is known comes to nothing when it is delivered once more:
         a call, a change of identity, a switch of marketing. It creates nobody and leaves no number.
 Rule 2: a message is known by its id. One that was not stored yet is a message like any other, lest it get lost.
-Rule 3: what somebody else had by then is kept with the end of the erased customer's time, and as passed on. So nothing
-        of the erased customer becomes the new holder's, and what the new holder does is theirs.
+Rule 3: what somebody else had after them is kept with the end of the erased customer's time, and as passed on. So
+        nothing of the erased customer becomes the new holder's, and what the new holder does is theirs. A message of
+        before that was not stored yet makes a customer of its own (``given_up``).
 Rule 4: a row is kept for as long as a webhook may come again, and no longer: a hash of a number can be guessed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 
@@ -29,6 +30,14 @@ select u.place, e.passed_on
  cross join lateral (
        select e.passed_on from erased_identities e
         where e.org_id = u.org_id and e.identity = u.identity and e.at >= u.at offset 0) e
+"""
+
+_GIVEN_UP = """
+select u.org_id, u.line, e.at
+  from unnest($1::text[], $2::text[], $3::bytea[]) as u (org_id, line, identity)
+ cross join lateral (
+       select e.at from erased_identities e
+        where e.org_id = u.org_id and e.identity = u.identity and e.passed_on offset 0) e
 """
 
 _PURGE = """
@@ -59,6 +68,13 @@ async def over(db: Connection, asked: Sequence[tuple[str, str, datetime]]) -> di
     rows = [(org_id, hash_of(org_id, identity), at) for org_id, identity, at in asked]
     found = await db.fetch(_FIND, *as_columns(rows)) if rows else []
     return {row["place"] - 1: row["passed_on"] for row in found}
+
+
+async def given_up(db: Connection, lines: Iterable[tuple[str, str]]) -> dict[tuple[str, str], datetime]:
+    """Of these lines (organisation, number): until when an erased customer had one that somebody had after them."""
+    rows = [(org_id, line, hash_of(org_id, line)) for org_id, line in sorted(lines)]
+    found = await db.fetch(_GIVEN_UP, *as_columns(rows)) if rows else []
+    return {(row["org_id"], row["line"]): row["at"] for row in found}
 
 
 async def purge(db: Connection, erased_before: datetime, limit: int) -> int:

@@ -17,13 +17,15 @@ Rule 4: what was said of the address stays: STOPs, denied consents, marks. So do
 Rule 5: locks are taken in the order of docs/architecture/data.md.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory import erased_identities, suppressions
 from libs.common.directory.organisations import AuditLine, add_lines
@@ -143,18 +145,22 @@ select m.message_id, m.sequence, {erased("m")} as erased,
 _HOLD_CUSTOMER = "select from customers k where k.customer_id = $2 and k.org_id = $1 for update"
 _HOLD_CONVERSATIONS = f"{_CONVERSATIONS}   for update"
 
-# ``until``: somebody else has it now, and they had it until then.
+# ``until``: they had it until then. ``passed_on``: somebody else has it since, or had it for a time.
 _IDENTITIES = """
-select i.kind, i.value, null::timestamptz as until
+select i.kind, i.value, null::timestamptz as until, false as passed_on
   from customer_identities i where i.customer_id = $2 and i.org_id || '' = $1
 union all
-select f.kind, f.value, case when exists (
+select f.kind, f.value, f.until, exists (
            select from customer_identities i
             where i.org_id = f.org_id and i.kind = f.kind and i.value = f.value and i.customer_id <> $2 offset 0)
-       then f.until end
+       or exists (
+           select from former_identities o
+            where o.org_id = f.org_id and o.kind = f.kind and o.value = f.value and o.customer_id <> $2
+              and o.since >= f.until offset 0)
   from former_identities f where f.customer_id = $2 and f.org_id || '' = $1
 union all
-select 'phone', k.phone, null from customers k where k.customer_id = $2 and k.org_id = $1 and k.phone is not null
+select 'phone', k.phone, null, false
+  from customers k where k.customer_id = $2 and k.org_id = $1 and k.phone is not null
 """
 
 # The time of the erasure becomes that of the newest change, so the directory brings no older one, as a replay would. A
@@ -183,9 +189,19 @@ update parked_messages p
        state = case p.state when 'waiting' then 'dropped' else p.state end
  where p.conversation_id = any($2::uuid[]) and p.org_id || '' = $1 and not p.content ? 'erased'
 """  # noqa: S608 -- a constant
+# Of a number that they gave up only those up to then: a later one is of whoever had it next. "offset 0": by the key.
 _FORGET_NOTICES = [
-    f"delete from identity_notices n where n.org_id = $1 and n.{column} = any($2::text[]) and n.{column} <> ''"  # noqa: S608 -- constants
-    for column in ("old_line", "old_bsuid", "new_line", "new_bsuid")
+    f"""
+delete from identity_notices
+ where ctid = any (array(
+       select n.ctid
+         from unnest($2::text[], $3::timestamptz[]) as u (identity, until)
+        cross join lateral (
+              select y.ctid from identity_notices y
+               where y.org_id = $1 and y.{column} = u.identity and y.{column} <> ''
+                 and (u.until is null or y.at {by} u.until) offset 0) n))
+"""  # noqa: S608 -- constants
+    for column, by in (("old_line", "<="), ("old_bsuid", "<="), ("new_line", "<"), ("new_bsuid", "<"))
 ]
 
 _SENDS = """
@@ -304,20 +320,27 @@ async def forget_person(db: Connection, whom: Erasable, now: datetime) -> None:
     await end_access(db, [(whom.org_id, id_) for id_ in whom.conversations])
     await db.execute(_FORGET_PARKED, whom.org_id, whom.conversations)
     rows = await db.fetch(_IDENTITIES, whom.org_id, whom.customer_id)
-    theirs = {_as_noticed(row["kind"], row["value"]) for row in rows if row["until"] is None}
-    named: dict[str, datetime | None] = dict.fromkeys(theirs)
-    for row in sorted((row for row in rows if row["until"] is not None), key=itemgetter("until")):
-        if (identity := _as_noticed(row["kind"], row["value"])) not in theirs:
-            named[identity] = row["until"]
+    passed_on = _until([row for row in rows if row["passed_on"]], [row for row in rows if not row["passed_on"]])
+    theirs = {_as_noticed(row["kind"], row["value"]) for row in rows} - passed_on.keys()
     await suppressions.keep(db, whom.org_id, whom.customer_id, theirs)
-    await erased_identities.keep(db, whom.org_id, named, now)
+    await erased_identities.keep(db, whom.org_id, dict.fromkeys(theirs) | passed_on, now)
+    ended = [row for row in rows if row["until"] is not None and row["kind"] != "bsuid"]  # a BSUID is theirs for ever
+    gave_up = _until(ended, [row for row in rows if row not in ended])
+    noticed = [(identity, gave_up.get(identity)) for identity in sorted(theirs | passed_on.keys())]
     for statement in _FORGET_NOTICES:
-        await db.execute(statement, whom.org_id, sorted(named))
+        await db.execute(statement, whom.org_id, *(as_columns(noticed) if noticed else ([], [])))
     for statement in _FORGET_PERSON:
         await db.execute(statement, whom.org_id, whom.customer_id)
     key = f"erased:{whom.customer_id}:{now.isoformat()}"
     await add_lines(db, [AuditLine(whom.org_id, whom.customer_id, "erased", {}, now, key)])
     await touch(db, [(whom.org_id, whom.customer_id)])
+
+
+def _until(rows: Sequence[Any], others: Sequence[Any]) -> dict[str, datetime]:
+    """Until when they had each number of these, of several times the last, but for those of the others."""
+    kept = {_as_noticed(row["kind"], row["value"]) for row in others}
+    until = {_as_noticed(row["kind"], row["value"]): row["until"] for row in sorted(rows, key=itemgetter("until"))}
+    return {identity: at for identity, at in until.items() if identity not in kept}
 
 
 def _as_noticed(kind: str, value: str) -> str:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from libs.common.db.locks import IDENTITIES, lock
 from libs.common.db.pool import Connection
-from libs.common.directory import identity_changes, phone_claims, suppressions
+from libs.common.directory import erased_identities, identity_changes, phone_claims, suppressions
 from libs.common.directory.identity_facts import Id, Misattribution, Notice, Observation, notice_time
 from libs.common.directory.identity_history import Origin, Person, Source
 from libs.common.directory.identity_queries import (
@@ -182,6 +182,8 @@ async def open_register(db: Connection, ids: Iterable[Id], customers: Iterable[U
     if any(i not in named for notice in register.notices for i in notice.ids):
         raise Transient("a notice came meanwhile")
     await load(db, register, named, customers)
+    lines = {(org_id, value) for org_id, kind, value in named if kind == "phone"}
+    register.given_up = await erased_identities.given_up(db, lines)
     return register
 
 

@@ -45,6 +45,8 @@ class Register:
         self.histories: dict[Id, History] = {}
         self.spelled: dict[tuple[str, str], Holding] = {}
         self.notices = Notices()
+        self.given_up: dict[tuple[str, str], datetime] = {}
+        """Until when a customer who was erased since had a line (organisation, number), and then somebody else."""
         self.known_by: dict[tuple[str, str], list[Holding]] = {}
         self.joins: list[tuple[Person, Person]] = []
         self.touched: dict[int, Person] = {}
@@ -87,13 +89,17 @@ class Register:
         ]
 
     def passed_on(self, org_id: str, line: str) -> Callable[[datetime, datetime], bool]:
-        """Whether a notice names the line after the one time, and at the other one at the latest."""
+        """Whether a notice names the line after the one time, and at the other one at the latest.
+
+        Or an erased customer gave it up then: their holding is gone, and its end is known.
+        """
+        gone = self.given_up.get((org_id, line))
         naming = self.notices.naming((org_id, "phone", line))
 
         def before(at: datetime) -> int:
             return bisect_right(naming, at, key=notice_time)
 
-        return lambda after, until: before(after) < before(until)
+        return lambda after, until: before(after) < before(until) or (gone is not None and after < gone <= until)
 
     def know(self, holding: Holding, bsuid: str | None) -> None:
         """WhatsApp knows the holder of this line by this BSUID."""
