@@ -14,6 +14,7 @@ from libs.common.ids import bridge_message_id
 from libs.common.kafka.producer import Producer
 from tests.integration.test_portal_pages import AXE, SCHEMES
 from tests.support.browser import DESKTOP, phone
+from tests.support.erased import erase
 from tests.support.inbox import ADVISOR, OWNER, TECHNICIAN, RunningInbox
 from tests.support.inbox_composer import DAY, HOUR, MINUTE, Desk, a_desk, a_template, intents
 from tests.support.inbox_thread import a_thread, publishing
@@ -249,6 +250,20 @@ async def test_who_signs_out_on_a_phone_leaves_no_text_behind(
     await expect(tab.locator("#rows")).to_be_visible()
     await tab.get_by_role("button", name="Sign out").tap()
     await expect(tab.get_by_text("You are signed out.")).to_be_visible()
+    assert not await tab.evaluate(kept)
+
+
+async def test_a_text_for_a_customer_who_is_erased_goes_from_the_tab(
+    inbox: RunningInbox, producer: Producer, browser: Browser, contexts: list[BrowserContext]
+) -> None:
+    desk = await a_desk(inbox, producer)
+    tab = await a_tab(desk, browser, contexts, **COMPUTER)
+    await tab.locator("#text").fill("Your gearbox, Zebulon, is done.")
+    kept = "JSON.stringify(sessionStorage).includes('gearbox')"
+    assert await tab.evaluate(kept)
+    await erase(inbox.pool, desk.thread.org_id, desk.thread.conversation_id)
+    await expect(tab.get_by_text("This customer was erased")).to_be_visible()
+    await expect(tab.get_by_text("Zebulon")).to_have_count(0)
     assert not await tab.evaluate(kept)
 
 

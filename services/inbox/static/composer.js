@@ -119,7 +119,7 @@ function swap(next, fields) {
   }
   say($("colleague")?.textContent.trim());
   if ($("take-over")) $("take-over").hidden = Boolean($("held"));
-  if (!isForm()) return;
+  if (!isForm()) return keep();
   begin();
   if (before.conversation !== form.dataset.conversation) { keep(before.key); join(before.conversation, form.dataset.conversation); }
   keep();
@@ -216,10 +216,10 @@ function count() {
   if (line) line.firstElementChild.textContent = [...$("text").value].length.toLocaleString(document.documentElement.lang);
 }
 
-// What is kept in this tab: half-written text, the chosen template and its fields.
+// What is kept in this tab: half-written text, the chosen template and its fields. Of who was erased nothing is kept.
 function keep(key = form.dataset.key) {
   if (isOut) return;
-  const found = [...new FormData(form)].filter(([name, value]) => KEPT.test(name) && value);
+  const found = (isForm() ? [...new FormData(form)] : []).filter(([name, value]) => KEPT.test(name) && value);
   const isWorth = found.some(([name]) => /^(text|template|shown)$/.test(name));
   try {
     if (isWorth) sessionStorage.setItem(key, JSON.stringify(found));
@@ -258,7 +258,7 @@ function forget() {
 }
 
 export function startComposer() {
-  if (!isForm()) return;
+  if (!isForm()) return form && keep();
   begin();
   restore();
   for (const name of ["message", "conversation", "update", "reset", "flipped"]) {

@@ -19,9 +19,9 @@ startTemplate();
 if (document.getElementById("rows")) {
   writeTimes();
   startBadges();
+  startComposer(); // before the list, which shows what is kept
   startList();
   startThread();
-  startComposer();
   startKeys();
   startBell();
   startLive();
