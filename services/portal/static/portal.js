@@ -1,4 +1,4 @@
-// Adds to pages that work without it. Nothing typed is lost, and what comes in moves nothing that is read or written.
+// Nothing typed is lost, and what comes in moves nothing that is read or written. Pages work without it.
 // The stream runs while the page is visible, so that only what a person can see counts as shown.
 
 const $ = (id) => document.getElementById(id);
@@ -11,7 +11,7 @@ if ($("again")) setTimeout(() => location.replace($("again").href), 10000);
 if ($("kept")) $("kept").hidden = !($("text").value ||= stored("unsent")); // of the session that ended
 if ($("write")) conversation($("write"), $("messages"));
 
-// A link is opened by a person who sees the page. Scanners and prerendering browsers leave it unopened.
+// A person who sees the page opens the link. Scanners and prerendering browsers do not.
 function openByItself() {
   const form = document.querySelector("form[data-by-itself]");
   if (!form) return;
@@ -19,7 +19,7 @@ function openByItself() {
   const go = () => {
     if (document.visibilityState !== "visible" || document.prerendering) return;
     document.removeEventListener("visibilitychange", go);
-    requestAnimationFrame(() => requestAnimationFrame(() => form.requestSubmit ? form.requestSubmit() : form.submit()));
+    requestAnimationFrame(() => requestAnimationFrame(() => form.submit()));
   };
   document.addEventListener("visibilitychange", go);
   document.addEventListener("prerenderingchange", go);
@@ -36,11 +36,10 @@ function stored(key, text) {
 
 function conversation(form, list) {
   const log = list.parentElement;
+  const all = (what, part = list) => [...part.querySelectorAll(what)];
   const field = $("text");
   const draft = "draft:" + form.dataset.key;
   let unseen = 0;
-
-  // -- times and days, in the zone of the browser
 
   function date(day) {
     const today = new Date();
@@ -54,9 +53,9 @@ function conversation(form, list) {
   const midnight = (day) => Date.UTC(day.getFullYear(), day.getMonth(), day.getDate());
 
   function times() {
-    const separators = [...list.querySelectorAll(".day")];
+    const separators = all(".day");
     let before = null;
-    for (const item of list.querySelectorAll(".msg")) {
+    for (const item of all(".msg")) {
       const time = item.querySelector("time");
       const at = new Date(time.dateTime);
       const written = clock.format(at);
@@ -74,8 +73,6 @@ function conversation(form, list) {
     for (const rest of separators) rest.remove();
   }
 
-  // -- what comes in
-
   function change(work) {
     const atBottom = Math.abs(log.scrollTop) < 24;
     const height = log.scrollHeight;
@@ -86,7 +83,7 @@ function conversation(form, list) {
   }
 
   function show(id, html, after) {
-    const item = parsed("<ol>" + html + "</ol>").querySelector("li");
+    const item = parsed(html).querySelector("li");
     if (!item) return;
     const known = $("m-" + id);
     if (known) {
@@ -94,7 +91,7 @@ function conversation(form, list) {
       times();
       return;
     }
-    const newest = [...list.querySelectorAll(".msg:not(.pending)")].pop();
+    const newest = all(".msg:not(.pending)").pop();
     count(change(() => place(item, after === "" ? null : $("m-" + after) || newest)), [item]);
   }
 
@@ -104,15 +101,16 @@ function conversation(form, list) {
   function place(item, before) {
     $("none")?.remove();
     if (item.classList.contains("out")) {
-      const mine = [...list.querySelectorAll(".pending")].find((one) => said(one) === said(item));
+      const mine = all(".pending").find((one) => said(one) === said(item));
       if (mine) mine.remove();
       else if (failed && said(item) === failed.text.trim()) { // it was not lost
         if (field.value === failed.text) field.value = "";
         failed = null;
         keep();
-        accept();
+        complain("");
       }
       $("coming")?.remove();
+      stored("tried", "");
     }
     const first = list.querySelector(".msg");
     if (before) before.after(item);
@@ -135,12 +133,12 @@ function conversation(form, list) {
     const page = parsed(await answer.text());
     const fresh = page.getElementById("messages");
     if (!fresh) return leave();
-    const items = [...fresh.querySelectorAll(".msg")];
+    const items = all(".msg", fresh);
     const joins = items.length && $(items[0].id);
     const added = [];
     const followed = change(() => {
       let gone = !joins;
-      for (const item of list.querySelectorAll(".msg:not(.pending)")) {
+      for (const item of all(".msg:not(.pending)")) {
         gone ||= item === joins;
         if (gone && !items.some((one) => one.id === item.id)) item.remove();
       }
@@ -176,8 +174,6 @@ function conversation(form, list) {
 
   log.addEventListener("scroll", () => Math.abs(log.scrollTop) < 24 && toBottom(), { passive: true });
   $("jump").addEventListener("click", () => { toBottom(); field.focus(); });
-
-  // -- the stream
 
   let stream = null;
   let last = list.dataset.last;
@@ -257,13 +253,13 @@ function conversation(form, list) {
 
   // by the address: a reload would post again what this page is the answer to
   function leave() {
-    stored("unsent", field.value);
+    keep("unsent");
     location.replace("/conversation");
   }
 
-  // -- writing
-
-  const keep = () => stored(draft, field.value);
+  // what has no answer yet is kept too: the tab may end
+  const going = [];
+  const keep = (key = draft) => stored(key, [...going, field.value].filter(Boolean).join("\n"));
 
   // a text that is sent again unchanged is the same message, whatever became of the first try
   let failed = null;
@@ -276,16 +272,9 @@ function conversation(form, list) {
 
   function complain(sentence) {
     $("error").lastElementChild.textContent = sentence;
-    $("error").hidden = false;
-    field.setAttribute("aria-invalid", "true");
-    field.setAttribute("aria-describedby", "error");
-    field.focus();
-  }
-
-  function accept() {
-    $("error").hidden = true;
-    field.removeAttribute("aria-invalid");
-    field.removeAttribute("aria-describedby");
+    $("error").hidden = !sentence;
+    field.setAttribute("aria-invalid", !!sentence);
+    if (sentence) field.focus();
   }
 
   async function send(text) {
@@ -301,16 +290,22 @@ function conversation(form, list) {
     try {
       const answer = await fetch(form.action, { method: "POST", body: fields, redirect: "manual" });
       if (answer.type === "opaqueredirect" || answer.ok) {
+        stored("tried", "");
         item.querySelector(".sending").hidden = true;
         item.querySelector(".done").hidden = false;
         return;
       }
       // a refusal has its sentence beside the field; any other page has a heading
       const page = parsed(await answer.text());
-      sentence = page.querySelector("#error span")?.textContent.trim() || page.querySelector("h1")?.textContent || sentence;
+      sentence = page.querySelector("#error span")?.textContent.trim() || page.querySelector(".gate h1")?.textContent || sentence;
       const token = page.querySelector("input[name=token]")?.value;
       if (page.getElementById("write") && token) form.elements.token.value = token;
-    } catch { if (!item.isConnected) return; } // it arrived
+    } catch {
+      if (!item.isConnected) return; // it arrived
+    } finally {
+      going.splice(going.indexOf(text), 1);
+      keep();
+    }
     item.remove();
     failed = { text, id: fields.get("client_id") };
     refuse(sentence, text);
@@ -320,15 +315,14 @@ function conversation(form, list) {
     event.preventDefault();
     const text = field.value;
     if (!text.trim()) return;
-    if ([...text].length > 4096) {
-      complain(form.dataset.tooLong);
-      return;
-    }
+    if ([...text].length > 4096) return complain(form.dataset.tooLong);
     if (failed?.text === text) form.elements.client_id.value = failed.id;
     failed = null;
-    accept();
+    complain("");
     field.value = "";
+    going.push(text);
     keep();
+    stored("tried", form.elements.client_id.value);
     field.focus();
     send(text);
     form.elements.client_id.value = newId();
@@ -338,11 +332,12 @@ function conversation(form, list) {
     return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   }
 
-  field.addEventListener("input", keep);
+  field.addEventListener("input", () => keep());
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing) form.requestSubmit();
   });
   field.value ||= stored(draft);
+  if (stored("tried")) failed = { text: field.value, id: stored("tried") };
   stored("unsent", "");
   times();
 }
