@@ -27,8 +27,6 @@ Help = Literal[
 _OTHER_TEMPLATE = frozenset({"131049", "131050", "132001", "132015", "132016", "131063"})
 _CHANGED_TEMPLATE = frozenset({"132000", "132012", "131008", "132018"})
 _ABSENT = frozenset({"131026", "130403"})
-_ACCOUNT = frozenset({"131042", "131031", "190"})
-_FILE = frozenset({"131051", "131053"})
 _STAFF_CAN_EDIT = frozenset({"unsupported_content", "invalid_intent"})
 
 
@@ -73,7 +71,7 @@ def _wanted(failed: Failed, situation: Situation) -> Help | None:  # noqa: PLR09
     return "again"
 
 
-def _of_code(code: str, failed: Failed) -> Help | None:  # noqa: PLR0911 -- as above
+def _of_code(code: str, failed: Failed) -> Help | None:
     if code == "131047":
         return "template"
     if code == "130472":
@@ -84,9 +82,7 @@ def _of_code(code: str, failed: Failed) -> Help | None:  # noqa: PLR0911 -- as a
         return "templates"
     if code in _ABSENT:
         return "by_sms"
-    if code in _ACCOUNT:
-        return None
-    return "edit" if code in _FILE else "again"
+    return "edit" if code == "131051" else "again"
 
 
 def _possible(  # noqa: PLR0911 -- as above
@@ -97,8 +93,8 @@ def _possible(  # noqa: PLR0911 -- as above
     match wanted:
         case "template" if situation.by_whatsapp and failed.kind != "template":
             return "again"
-        case "by_sms" if not can_sms:
-            return None if not situation.consent else "template"
+        case "by_sms" if not can_sms:  # nothing goes by WhatsApp to people who are blocked, or who switched it off
+            return "template" if situation.consent and failed.provider_code != "130403" else None
         case "bridge" if offer.ask is None or not offer.ask.is_possible:
             return "again" if situation.by_whatsapp else None
         case "release" if situation.hold is None:

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from gettext import NullTranslations
 
-from libs.common.faults import RecipientFault
+from libs.common.faults import AccountFault, RecipientFault
 from libs.common.pages.entries import N_
-from libs.common.providers import twilio, vonage
+from libs.common.providers import meta, twilio, vonage
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ _ALONE: Mapping[str, str] = {
 
 _META: Mapping[str, str] = {
     "131026": N_("WhatsApp could not deliver this. %(name)s may not use WhatsApp any more or has blocked the number."),
-    "130403": N_("You have blocked %(name)s on WhatsApp."),
+    "130403": N_("You have blocked %(name)s on WhatsApp. Unblock them there before you write."),
     "130497": N_("WhatsApp does not let this account write to this country."),
     "131047": N_("WhatsApp says the window is closed."),
     "131049": N_("%(name)s has had enough marketing messages for now; not before tomorrow."),
@@ -119,11 +119,15 @@ _META: Mapping[str, str] = {
         ("132000", "132005", "132007", "132012", "132018", "131008"),
         N_("The template has changed at Meta; its placeholders no longer fit."),
     ),
-    **dict.fromkeys(("131051", "131053"), N_("WhatsApp cannot take this file.")),
+    "131051": N_("WhatsApp cannot take this file."),
+    "131053": N_("WhatsApp did not take this file: it may be too large, of the wrong kind, or not to be fetched."),
     **dict.fromkeys(("131042", "131044"), N_("The garage's WhatsApp account needs attention: payment.")),
     **dict.fromkeys(("368", "131031"), N_("The garage's WhatsApp account needs attention: Meta locked it.")),
     **dict.fromkeys(("0", "190"), N_("The garage's WhatsApp account needs attention: its sign-in ended.")),
 }
+
+_ATTENTION = N_("The garage's WhatsApp account needs attention.")
+_MEND_FIRST = N_("Tell the person who manages it at Meta, and send the message again once that is mended.")
 
 _META_OF_ANY: Mapping[str, str] = {
     "130472": N_("Meta did not deliver this: the number of %(name)s is part of a test."),
@@ -182,8 +186,7 @@ def waiting(kind: str, code: str) -> Explanation:
     """Why a message is pending while its number rests: the kind and the code of the pause."""
     if kind in _WAITING:
         return Explanation((_WAITING[kind],), {})
-    fault = _META.get(code, N_("The garage's WhatsApp account needs attention."))
-    return Explanation((fault, N_("It goes out by itself once that is mended.")), {})
+    return Explanation((_META.get(code, _ATTENTION), N_("It goes out by itself once that is mended.")), {})
 
 
 def obstacle_text(
@@ -210,7 +213,7 @@ def _sentences(failure: Failure) -> tuple[str, ...]:
         case "template_not_approved" if failure.template and failure.language and failure.template_state:
             return (_APPROVED_SINCE if failure.template_state == "APPROVED" else _NOT_APPROVED,)
         case "provider_refused":
-            return (_refused(failure),)
+            return _refused(failure)
         case _:
             return (_ALONE.get(reason, N_("Not delivered.")),)
 
@@ -243,14 +246,18 @@ def _not_on_whatsapp(end: str, closed: str, failure: Failure) -> tuple[str, ...]
     return closed, second
 
 
-def _refused(failure: Failure) -> str:
+def _refused(failure: Failure) -> tuple[str, ...]:
     """A provider reported the failure."""
     code = failure.provider_code or ""
     if failure.channel == "sms":
-        return _SMS.get(_mark(code) or "", N_("The SMS did not arrive."))
+        return (_SMS.get(_mark(code) or "", N_("The SMS did not arrive.")),)
     if failure.template is None and code in _META_OF_ANY:
-        return _META_OF_ANY[code]
-    return _META.get(code, N_("WhatsApp refused this message."))
+        return (_META_OF_ANY[code],)
+    match meta.fault_of(code):
+        case AccountFault(scope="all"):
+            return _META.get(code, _ATTENTION), _MEND_FIRST
+        case _:
+            return (_META.get(code, N_("WhatsApp refused this message.")),)
 
 
 def _mark(code: str | None) -> str | None:

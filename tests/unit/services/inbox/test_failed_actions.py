@@ -47,7 +47,9 @@ def test_what_a_closed_window_stopped_goes_as_a_template_or_again_once_it_is_ope
         ("132001", "template"),
         ("132015", "template"),
         ("132016", "template"),
-        ("131042", None),
+        ("131031", "template"),
+        ("131042", "template"),
+        ("190", "template"),
         ("999999", "template"),
     ],
 )
@@ -58,6 +60,12 @@ def test_a_refusal_by_the_provider_is_helped_by_its_code(code: str, wanted: Help
 
 def test_an_unknown_code_while_the_window_is_open_is_sent_again() -> None:
     assert _help(a_situation(), "provider_refused", "999999") == "again"
+
+
+def test_a_file_and_a_message_of_an_account_that_is_mended_are_sent_again() -> None:
+    assert _help(a_situation(), "provider_refused", "131053", "image") == "again"
+    for code in ("131031", "131042", "131044", "190"):
+        assert _help(a_situation(), "provider_refused", code) == "again"
 
 
 def test_placeholders_that_changed_at_meta_lead_to_the_templates() -> None:
@@ -81,6 +89,7 @@ def test_a_silent_ai_is_let_go_while_it_is_held_and_not_later() -> None:
 
 def test_an_sms_instead_is_offered_only_where_one_may_go() -> None:
     assert _help(expired(obstacle="no_phone"), "provider_refused", "131026") == "template"
+    assert _help(expired(obstacle="no_phone"), "provider_refused", "130403") is None
     assert _help(expired(consent=False), "whatsapp_consent_off") == "by_sms"
     assert _help(expired(consent=False, obstacle="sms_opted_out"), "whatsapp_consent_off") is None
 

@@ -76,6 +76,28 @@ def _text(reason: str | None, code: str | None = None, **more: object) -> str:
         ),
         ("provider_refused", "131047", "WhatsApp says the window is closed."),
         ("provider_refused", "131050", "Kim stopped marketing messages in WhatsApp."),
+        ("provider_refused", "130403", "You have blocked Kim on WhatsApp. Unblock them there before you write."),
+        (
+            "provider_refused",
+            "131053",
+            "WhatsApp did not take this file: it may be too large, of the wrong kind, or not to be fetched.",
+        ),
+        (
+            "provider_refused",
+            "131031",
+            (
+                "The garage's WhatsApp account needs attention: Meta locked it. "
+                "Tell the person who manages it at Meta, and send the message again once that is mended."
+            ),
+        ),
+        (
+            "provider_refused",
+            "131045",
+            (
+                "The garage's WhatsApp account needs attention. "
+                "Tell the person who manages it at Meta, and send the message again once that is mended."
+            ),
+        ),
         ("provider_refused", "777777", "WhatsApp refused this message."),
         ("a_reason_of_a_later_release", None, "Not delivered."),
         (None, None, "Not delivered."),
