@@ -1,8 +1,10 @@
 """The load file: YAML that is checked against its format. Every fault has its line and field.
 
 No server is asked. Unknown fields are faults: a misspelt ``sms_activ`` would leave an organisation without bridges.
+The file may be another program's. So of its words a fault shows only what has the form of a field's name, and masked.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -29,9 +31,11 @@ from libs.common.events.directory import (
     SmsProviderName,
 )
 from libs.common.events.fields import MetaId, OrgId
+from libs.common.redact import scrub
 from libs.common.template_parameters import names_in
 
 _SHOWN = 20
+_FIELD_NAME = re.compile(r"[a-z][A-Za-z_-]{0,39}|\[key\]")  # [key] is pydantic's word
 _MOST_REPEATED = 1_000_000
 """Entries that the aliases of a file may stand for. Aliases of aliases multiply: a few lines would fill all memory."""
 
@@ -191,8 +195,8 @@ def _read(path: Path) -> Loaded:
         raise ConfigurationError(f"{path}:{_yaml_place(error)}") from None
     except ValidationError as error:
         raise _faults(path, lines, error) from None
-    except ValueError as error:  # an explicit tag, such as !!int, on what it does not fit
-        raise ConfigurationError(f"{path}:1: not YAML: {error}") from None
+    except ValueError:  # an explicit tag, such as !!int, on what it does not fit
+        raise ConfigurationError(f"{path}:1: not YAML: a tag does not fit its value") from None
     loaded = Loaded(path, content, lines)
     _hold_together(loaded)
     return loaded
@@ -226,9 +230,8 @@ def _keys_once(path: Path, node: yaml.Node) -> None:
         seen: set[str] = set()
         for key, value in node.value:
             if str(key.value) in seen:
-                raise ConfigurationError(
-                    f"{path}:{key.start_mark.line + 1}: {key.value}: stands twice in the same place"
-                )
+                name = _field([str(key.value)])
+                raise ConfigurationError(f"{path}:{key.start_mark.line + 1}: {name}: stands twice in the same place")
             seen.add(str(key.value))
             _keys_once(path, value)
     elif isinstance(node, yaml.SequenceNode):
@@ -290,7 +293,7 @@ def _plain(fault: ErrorDetails) -> str:
             return "text is expected: put it in quotes"
         case _:
             told = fault["msg"].removeprefix("Value error, ")
-            return f"{told}, not {fault['input']!r:.60}" if "policy" in fault["loc"] else told
+            return scrub(f"{told}, not {fault['input']!r:.60}" if "policy" in fault["loc"] else told)
 
 
 def _places(node: yaml.Node, place: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], int]]:
@@ -315,12 +318,12 @@ def _line(lines: dict[tuple[str | int, ...], int], place: Sequence[str | int]) -
 
 def _field(place: Sequence[str | int]) -> str:
     path = ""
-    for step in place:
+    for step in (step if isinstance(step, int) or _FIELD_NAME.fullmatch(step) else "…" for step in place):
         path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
-    return path or "file"
+    return scrub(path) or "file"
 
 
 def _yaml_place(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"{error.problem_mark.line + 1}: not YAML: {error.problem}"
+        return f"{error.problem_mark.line + 1}: not YAML: {scrub(str(error.problem))}"
     return "1: not YAML"

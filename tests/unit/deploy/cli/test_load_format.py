@@ -195,6 +195,29 @@ def test_what_is_not_such_yaml_is_named_by_its_line(tmp_path: Path, text: str, l
     assert word in told
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("+447700900999: Kim Miller\n", ":1: [[redacted]]: Keys should be strings"),  # YAML's number
+        ('"+447700900999": Kim Miller\n', ":1: …: no such field is known here"),
+        ("Kim Miller: +447700900999\n", ":1: …: no such field is known here"),
+        ("smsActive: true\n", ":1: smsActive: no such field is known here"),
+        ('"\\e]0;owned\\a": 1\n', ":1: …: no such field is known here"),
+        ("orgs: []\nKim Miller: 1\nKim Miller: 2\n", ":3: …: stands twice in the same place"),
+        ("? [+447700900999]\n: 1\n", ":1: not YAML: found unhashable key"),
+        ("orgs: !!int hunter-two\n", ":1: not YAML: a tag does not fit its value"),
+        ("orgs: *EAAaaaaaaaaaaaaaaaaaaaa\n", ":1: not YAML: found undefined alias '[redacted]'"),
+    ],
+)
+def test_of_a_file_of_another_program_nothing_private_is_shown(tmp_path: Path, text: str, told: str) -> None:
+    assert fault(tmp_path, text) == told
+
+
+def test_a_value_of_a_policy_is_shown_without_what_is_private(tmp_path: Path) -> None:
+    bad = GOOD.replace("    sms_active: true", '    policy: {release: "+447700900999"}')
+    assert fault(tmp_path, bad) == ":5: orgs[0].policy.release: Input should be 'offer' or 'send', not '[redacted]'"
+
+
 def test_an_alias_stands_for_what_it_names(tmp_path: Path) -> None:
     shared = "orgs:\n  - {org_id: a, name: A, policy: &policy {hold_minutes: 3}}\n  - {org_id: b, name: B, policy: *policy}\n"
     assert [org.policy.hold_minutes for org in loaded(tmp_path, shared).content.orgs] == [3, 3]
