@@ -217,10 +217,12 @@ def wrong_fields(  # noqa: PLR0911 -- one return per reason
         return None if reason == "customer_erased" else intent.detail
     match reason, intent.content:
         case "template_parameters", OutTemplate() as template:
-            return _told("content", _parameter_faults(template, facts))
+            return _paths("content", _parameter_faults(template, facts))
         case "invalid_intent", content:
             return (
-                _wrong_address(intent, facts) or _told("content", content_limits.faults(content)) or "reply_to: unknown"
+                _wrong_address(intent, facts)
+                or _paths("content", content_limits.faults(content))
+                or "reply_to: unknown"
             )
         case "unknown_conversation", _:
             return _unknown(intent, facts)
@@ -256,7 +258,7 @@ def unusable_fallback(intent: Intent | BadIntent, facts: Facts, now: datetime) -
         return None
     fault = _fallback_fault(intent, intent.fallback_template, facts, now)
     if fault == "template_parameters":
-        return _told("fallback_template", _parameter_faults(intent.fallback_template, facts))
+        return _paths("fallback_template", _parameter_faults(intent.fallback_template, facts))
     return None if fault is None else f"fallback_template: {fault}"
 
 
@@ -266,7 +268,8 @@ def used_up(intent: Intent | BadIntent, facts: Facts) -> str | None:
     return cap_reached(facts.sms, parts)
 
 
-def _told(part: str, found: Iterable[Fault | content_limits.Fault]) -> str:
+def _paths(part: str, found: Iterable[Fault | content_limits.Fault]) -> str:
+    """The wrong fields of a part of an intent, with what is wrong: the ``detail`` of the contract."""
     return "; ".join(f"{part}.{fault.field}: {fault.code}" for fault in found)
 
 

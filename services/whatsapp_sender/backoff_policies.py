@@ -32,7 +32,7 @@ _USAGES = ("X-Business-Use-Case-Usage", "X-App-Usage")
 def asked_wait(headers: Mapping[str, str], now: Callable[[], datetime]) -> timedelta | None:
     """The wait that an answer asks for: ``Retry-After`` (seconds or a date), or the time that a call limit names.
 
-    None when it asks for none, or for none at all ("0"): then the row waits by its own curve.
+    None when it asks for none, or for none at all ("0"): then the row waits by its own policy.
     """
     found = retry_after(headers, now()) if "Retry-After" in headers else None
     for name in _USAGES:

@@ -6,9 +6,11 @@ Rule 2: Meta knows no idempotency key, so an answer that may hide an acceptance 
         another send.
 Rule 3: a fault of the account (token, payment, lock, registration) is no fault of a message: messages wait until
         people have mended it.
-Rule 4: an error that leaves the outcome open may be an outage, whoever says so. Where it is no outage for certain, it
-        comes for one template again and again: that is an answer of Meta. All else counts as silence: several in a row
-        pause the account. So does the error page of a proxy on the way, which delays its message alone.
+Rule 4: an error that leaves the outcome open may be an outage, so it counts as no answer: several in a row pause the
+        account (``libs.common.sending.breaker``). For a template it counts as an answer of Meta, unless its code says
+        that it is an outage: such an error comes for one template again and again.
+Rule 5: a refusal without Meta's ``error`` comes from a proxy on the way. It counts as no answer too, and its message
+        alone waits.
 
 Source: https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes; every answer ever seen is a file in
 ``tests/data/graph``.
@@ -51,11 +53,11 @@ from libs.common.sending.outcomes import (
 )
 from services.whatsapp_sender import backoff_policies
 
-_CURVES: dict[str, BackoffPolicy] = {
+_BACKOFF: dict[str, BackoffPolicy] = {
     "131057": backoff_policies.MAINTENANCE,
     **dict.fromkeys(("4", "17", "32", "341", "613", "80007", "80008"), backoff_policies.CALL_LIMIT),
 }
-"""How waits grow for codes of a class that has several."""
+"""How waits grow for codes of a class that has several policies."""
 
 
 def classify(account: str, status: int, body: object, after: timedelta | None = None, *, template: bool) -> SendOutcome:
@@ -90,7 +92,7 @@ def _of(fault: KnownFault, code: str, after: timedelta | None, template: bool) -
         case Throttled("pair"):
             return RetryLater("pair", backoff_policies.PAIR, code, after)
         case Throttled():
-            return RetryLater("account", _CURVES.get(code, backoff_policies.THROUGHPUT), code, after)
+            return RetryLater("account", _BACKOFF.get(code, backoff_policies.THROUGHPUT), code, after)
         case TransientFault(certain=True):
             limit = backoff_policies.MEDIA_TRIES
             later = RetryLater("message", backoff_policies.MEDIA, code, after, limit)

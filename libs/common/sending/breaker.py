@@ -39,9 +39,9 @@ UNRESPONSIVE = RetryLater("account", BackoffPolicy(timedelta(seconds=15), 2, tim
 
 It stays short, because the end of an outage is noticed only after the wait.
 """
-OPENING = replace(UNRESPONSIVE, curve=replace(UNRESPONSIVE.curve, base=timedelta(seconds=4)))
+OPENING = replace(UNRESPONSIVE, policy=replace(UNRESPONSIVE.policy, base=timedelta(seconds=4)))
 """The wait before the first probe: it may be the messages of some recipients alone that get no answer."""
-LAST_CALL_LOST = replace(UNRESPONSIVE, curve=replace(UNRESPONSIVE.curve, cap=timedelta(minutes=15)))
+LAST_CALL_LOST = replace(UNRESPONSIVE, policy=replace(UNRESPONSIVE.policy, cap=timedelta(minutes=15)))
 """The wait where the probe was a message's last call: such a probe may cost the message."""
 NO_READ = replace(UNRESPONSIVE, code=UNANSWERED_READ, called=False)
 """The question before a call was not answered, so the call was not made, and the account rests."""

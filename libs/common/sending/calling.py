@@ -15,7 +15,7 @@ from libs.common.sending.breaker import NO_READ
 from libs.common.sending.outcomes import PreparedT, RetryLater, SendOutcome
 from libs.common.sending.rows import Claim
 
-_NOT_OURS = RetryLater("pair", NO_READ.curve, "claim_lost", called=False)
+_NOT_OURS = RetryLater("pair", NO_READ.policy, "claim_lost", called=False)
 """The claim is another's by now, or it could not be noted how far this call is. So it is not made."""
 
 

@@ -49,7 +49,7 @@ _AROUND = 100
 _WAIT = timedelta(milliseconds=50)
 _LONGEST_WAIT = timedelta(seconds=2)
 _TOO_LATE = RetryLater("pair", BackoffPolicy(timedelta(milliseconds=100), 2, timedelta(seconds=2)), "claim_too_old")
-_BEHIND = RetryLater("pair", _TOO_LATE.curve, "behind", after=timedelta(0), called=False)
+_BEHIND = RetryLater("pair", _TOO_LATE.policy, "behind", after=timedelta(0), called=False)
 
 
 class Dispatcher(Generic[PreparedT]):

@@ -59,7 +59,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """Certainly not processed. The same again after ``after``, else after a step of ``curve``.
+    """Certainly not processed. The same again after ``after``, else after a step of ``policy``.
 
     ``code`` is the provider's, or a word of ours such as ``never_left``. When it has come ``limit`` times for a
     message, that is refused with the code; with ``reroute`` it goes back to the router for this reason.
@@ -71,7 +71,7 @@ class RetryLater:
     """
 
     scope: Scope
-    curve: BackoffPolicy
+    policy: BackoffPolicy
     code: str
     after: timedelta | None = None
     limit: int | None = None

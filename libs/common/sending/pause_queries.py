@@ -181,8 +181,8 @@ async def pause_account(
     now where it is not known. A repeat before the next probe changes nothing, nor does a call from before the
     account was proved well. Call inside a transaction, and last in it.
     """
-    curve = MENDING.base, MENDING.cap, proof, MENDING.factor
-    await db.execute(_PAUSE_ACCOUNT, by.provider, account, scope, now, reason, *curve, called_at or now, by.channel)
+    waits = MENDING.base, MENDING.cap, proof, MENDING.factor
+    await db.execute(_PAUSE_ACCOUNT, by.provider, account, scope, now, reason, *waits, called_at or now, by.channel)
 
 
 async def prove(db: Connection, provider: Provider, sends: Collection[SendKey]) -> None:

@@ -112,11 +112,11 @@ def _answers(row: SendRow, outcome: RetryLater) -> dict[str, Any]:
 
 
 def wait(outcome: RetryLater, tries: int, jitter: Jitter) -> timedelta:
-    """How long to wait after failed try number ``tries``: what the provider said, or a jittered step of the curve."""
+    """How long to wait after failed try number ``tries``: what the provider said, or a jittered step of the policy."""
     if outcome.after is not None:
         return outcome.after
-    curve = outcome.curve
-    return backoff(tries, base=curve.base, cap=curve.cap, jitter=jitter, factor=curve.factor)
+    policy = outcome.policy
+    return backoff(tries, base=policy.base, cap=policy.cap, jitter=jitter, factor=policy.factor)
 
 
 def later(row: SendRow, due: datetime, now: datetime, timings: Timings, *, holds_for_all: bool) -> SendRow:
@@ -182,7 +182,7 @@ def _denied(row: SendRow, outcome: Refused | RetryLater, now: datetime) -> Trans
             return settle(row, outcome, now)
         case RetryLater():
             again = _as_before_its_call(row)._replace(outcome=_answers(row, outcome))
-            return Transition(row, again._replace(due_at=min(now + outcome.curve.base, row.expires_at)))
+            return Transition(row, again._replace(due_at=min(now + outcome.policy.base, row.expires_at)))
 
 
 def _as_before_its_call(row: SendRow) -> SendRow:

@@ -1,7 +1,7 @@
 """The status of an outbound message: forward only, ``pending < sent < delivered < read``, or ``failed``.
 
 Rule 1: a message never moves back. ``read`` without ``delivered`` is fine: Meta implies the statuses before it.
-Rule 2: a status counts only for the attempt it belongs to. The exception are ``delivered`` and ``read`` of an older
+Rule 2: a status counts only for the attempt it belongs to. The exceptions are ``delivered`` and ``read`` of an older
 attempt: they prove that the customer has the message.
 Rule 3: a message that reached the customer cannot fail any more. Such proof overrules a failure that a provider
 reported, and ``unknown_outcome``. A failure that we decided ourselves is overruled by ``read`` alone. The failure's
