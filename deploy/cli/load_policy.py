@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from libs.common.inbox_policy import LEAST_ESCALATE, LEAST_HOLD, MOST_ESCALATE, MOST_HOLD
-from libs.common.sms_policy import MOST_ANSWERS, MOST_COUNTRIES, MOST_SEGMENTS, is_country
+from libs.common.sms_policy import MOST_ANSWERS, MOST_COUNTRIES, MOST_DAILY_SEGMENTS, is_country
 from services.router.portal_unread import LEAST_MINUTES, MOST_MINUTES
 
 
@@ -29,7 +29,7 @@ class PolicyEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
     sms_countries: Annotated[list[CountryCode], Field(max_length=MOST_COUNTRIES)] | None = None
-    sms_daily_segments: Annotated[int, Field(ge=0, le=MOST_SEGMENTS)] | None = None
+    sms_daily_segments: Annotated[int, Field(ge=0, le=MOST_DAILY_SEGMENTS)] | None = None
     sms_hourly_answers: Annotated[int, Field(ge=0, le=MOST_ANSWERS)] | None = None
     escalate_minutes: Annotated[int, Field(ge=LEAST_ESCALATE, le=MOST_ESCALATE)] | None = None
     hold_minutes: Annotated[int, Field(ge=LEAST_HOLD, le=MOST_HOLD)] | None = None

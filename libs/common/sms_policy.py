@@ -21,7 +21,7 @@ HOURLY_ANSWERS = 6
 DAILY_ANSWERS = 20
 """The most SMS answers in a conversation within a day, whatever the policy says."""
 
-MOST_SEGMENTS = 1_000_000
+MOST_DAILY_SEGMENTS = 1_000_000
 MOST_ANSWERS = 1000
 MOST_COUNTRIES = 300
 
@@ -67,7 +67,7 @@ def read_policy(
         countries = _own_country(country, sms_number)
     found = SmsPolicy(
         countries,
-        whole_number(policy, "sms_daily_segments", faults, default=DAILY_SEGMENTS, most=MOST_SEGMENTS),
+        whole_number(policy, "sms_daily_segments", faults, default=DAILY_SEGMENTS, most=MOST_DAILY_SEGMENTS),
         whole_number(policy, "sms_hourly_answers", faults, default=HOURLY_ANSWERS, most=MOST_ANSWERS),
     )
     return found, tuple(faults)
