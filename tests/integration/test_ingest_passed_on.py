@@ -2,13 +2,15 @@
 
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
+from libs.common.events.directory import CustomerUpserted
 from libs.common.events.topics import INBOUND_MESSAGES
 from tests.support.erased import erase
 from tests.support.ingest import ORG, Ingest, now
+from tests.support.waiting import eventually_true
 from tests.support.webhooks import a_contact, a_message, of_messages
 
 LINE, NEXT, PAST, THIRD = "447700912001", "447700912002", "447700912003", "447700912004"
@@ -55,6 +57,25 @@ async def test_what_an_erased_customer_wrote_before_and_comes_only_now_is_not_of
         "I am new",
         "Me again",
     ]
+
+
+async def test_what_is_late_is_not_of_who_has_the_number_by_the_directory_alone(ingest: Ingest) -> None:
+    """They never wrote, so WhatsApp knows nothing of them here."""
+    at = now() - timedelta(hours=3)
+    first = await heard(ingest, said(at, "Hello"), 1)
+    await heard(ingest, moved(at + 30 * MINUTE, LINE, NEXT), 2)
+    other = uuid4()
+    fields: dict[str, Any] = {"customer_id": other, "name": "Kim", "phone": f"+{LINE}"}
+    await ingest.publish_changes(CustomerUpserted(org_id=ORG, at=at + 40 * MINUTE, **fields))
+    holder = "select customer_id from customer_identities where kind = 'phone' and value = $1"
+
+    async def has_the_number() -> bool:
+        return [row["customer_id"] for row in await ingest.rows(holder, f"+{LINE}")] == [other]
+
+    await eventually_true(has_the_number)
+    await erase(ingest.pool, ORG, first["conversation_id"])
+    late = await heard(ingest, said(at + 10 * MINUTE, "For the garage alone"), 3)
+    assert late["customer_id"] not in (first["customer_id"], str(other))
 
 
 async def test_an_erasure_keeps_the_notices_of_who_had_the_number_next(ingest: Ingest) -> None:

@@ -58,7 +58,10 @@ def hash_of(org_id: str, identity: str) -> bytes:
 
 
 async def keep(db: Connection, org_id: str, identities: Mapping[str, datetime | None], at: datetime) -> None:
-    """Whoever had these identities was erased at ``at``. A time: until then they had it, and somebody else has it."""
+    """Whoever had these identities was erased at ``at``.
+
+    A time: until then they had it, and then somebody else.
+    """
     rows = [(hash_of(org_id, identity), until or at, until is not None) for identity, until in identities.items()]
     await db.execute(_KEEP, org_id, *(as_columns(rows) if rows else ([], [], [])))
 

@@ -320,7 +320,9 @@ async def forget_person(db: Connection, whom: Erasable, now: datetime) -> None:
     await end_access(db, [(whom.org_id, id_) for id_ in whom.conversations])
     await db.execute(_FORGET_PARKED, whom.org_id, whom.conversations)
     rows = await db.fetch(_IDENTITIES, whom.org_id, whom.customer_id)
-    passed_on = _until([row for row in rows if row["passed_on"]], [row for row in rows if not row["passed_on"]])
+    # whoever had a line next may have it without a WhatsApp number: of an ended one the line's own row decides
+    own = [row for row in rows if not row["passed_on"] and (row["kind"] != "wa_id" or row["until"] is None)]
+    passed_on = _until([row for row in rows if row["passed_on"]], own)
     theirs = {_as_noticed(row["kind"], row["value"]) for row in rows} - passed_on.keys()
     await suppressions.keep(db, whom.org_id, whom.customer_id, theirs)
     await erased_identities.keep(db, whom.org_id, dict.fromkeys(theirs) | passed_on, now)

@@ -140,7 +140,7 @@ class History:
     def at(self, at: datetime, passed_on: Callable[[datetime, datetime], bool]) -> Holding | None:
         """The holding at ``at``, as far as known.
 
-        ``passed_on``: whether, by a notice, the line changed hands between two times.
+        ``passed_on``: whether, by a notice or an erasure, the line changed hands between two times.
         """
         found = self.covering(at)
         if found is not None:

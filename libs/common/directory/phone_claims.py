@@ -117,7 +117,7 @@ def _is_listed_at(person: Person, line: str) -> bool:
 
 
 def _given_up_since(register: Register, history: History, at: datetime) -> bool:
-    """Whether, by a notice, the line was given up after ``at``."""
+    """Whether, by a notice or before an erasure, the line was given up after ``at``."""
     last = history.last
     if last is None:
         return False
