@@ -34,15 +34,15 @@ async def resting(db: Connection, going: Sequence[Going], now: datetime) -> dict
 
 async def begin(db: Connection, settled: Sequence[Settled], now: datetime) -> None:
     """Pause the countries that these sends met as closed."""
-    await country_pauses.pause(db, [found for one in settled if (found := _closed(one)) is not None], now)
+    await country_pauses.pause(db, [found for one in settled if (found := _closed(one, now)) is not None], now)
 
 
-def _closed(one: Settled) -> Closed | None:
+def _closed(one: Settled, now: datetime) -> Closed | None:
     row = one.row
     match one.final:
         case Refused(str(code), _) if row.provider is not None and row.provider_account is not None:
             way = _way(row, row.provider, row.provider_account)
-            return None if way is None else Closed(way, code, row.org_id)
+            return None if way is None else Closed(way, code, row.org_id, now)
         case _:
             return None
 

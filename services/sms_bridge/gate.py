@@ -8,8 +8,8 @@ Rule 3: a bridge is sent only while no other bridge holds the slot of its conver
         one had a slot each.
 Rule 4: only the number that the router decided for is written to, because a former number may be another person's.
         Where the customer has another number now, or the organisation another SMS number, the router decides again.
-Rule 5: what passes is asked twice more: whether its country rests for the account (``country_pauses``), and whether the
-        organisation's day has room (``spend``), which the SMS of a batch share.
+Rule 5: what passes is asked twice more: whether its country rests for the account or the number (``country_pauses``),
+        and whether the organisation's day has room (``spend``), which the SMS of a batch share.
 """
 
 from dataclasses import dataclass

@@ -168,3 +168,19 @@ async def a_customer_with(world: SmsWorld, phone: str) -> UUID:
         last = world.clock() - timedelta(days=2)
         await seeds.a_conversation(db, ORG, conversation, customer, NUMBER_ID, last_customer_at=last)
     return conversation
+
+
+async def test_the_hour_of_a_country_counts_from_the_send(
+    world: SmsWorld, sandbox: SandboxClient, log_lines: LogLines
+) -> None:
+    """Receipts may come after the number was registered, from sends of before."""
+    await world.execute("update orgs set policy = $2 where org_id = $1", ORG, {"sms_countries": ["GB", "US"]})
+    phone = "+12125550100"
+    to_us: dict[str, Any] = {"to": phone, "conversation_id": await a_customer_with(world, phone)}
+    plain: dict[str, Any] = {"route": "session", "text": "Ready."} | to_us
+    sids = [(await sent(world, sandbox, **plain))[1] for _ in range(3)]
+    for minutes, sid, paused in ((40, sids[0], 1), (19, sids[1], 1), (2, sids[2], 1)):
+        world.clock.forward(timedelta(minutes=minutes))
+        await late(world, sid, "failed", "30034")
+        assert len(log_lines.of("country.paused")) == paused
+    assert await world.send(await world.decided(**plain)) == 1  # 61 minutes after the sends

@@ -229,7 +229,7 @@ class StatusEffects:
                 self.troubles[trouble[:4]] = max(self.troubles.get(trouble[:4], trouble), trouble)
             case CountryClosed() if send.sender is not None:
                 way = way_of(status.provider, status.account, send.sender, send.address)
-                self.closed_countries += [] if way is None else [Closed(way, code, send.org_id)]
+                self.closed_countries += [] if way is None else [Closed(way, code, send.org_id, called_at)]
             case TemplateGone(template_status) if used is not None:
                 self.gone.append((used, template_status, max(status.at, called_at)))
             case TemplateNeedsSync() if used is not None:
@@ -306,7 +306,7 @@ async def _apply(db: Connection, matched: Iterable[Matched], now: datetime) -> S
     await refuse_marketing(db, effects.stopped)
     await clear(db, effects.signs)
     await templates.record_failures(db, effects.gone, effects.stale)
-    await _pause_accounts(db, effects, now)  # pauses are locked after everything else
+    await _pause_accounts(db, effects, now)  # pauses are locked after what leads to messages
     await country_pauses.pause(db, effects.closed_countries, now)
     await refusals.keep(db, effects.events.refusals, now)
     return effects.events
