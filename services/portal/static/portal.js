@@ -110,7 +110,6 @@ function conversation(form, list) {
         complain("");
       }
       $("coming")?.remove();
-      stored("tried", "");
     }
     const first = list.querySelector(".msg");
     if (before) before.after(item);
@@ -290,7 +289,6 @@ function conversation(form, list) {
     try {
       const answer = await fetch(form.action, { method: "POST", body: fields, redirect: "manual" });
       if (answer.type === "opaqueredirect" || answer.ok) {
-        stored("tried", "");
         item.querySelector(".sending").hidden = true;
         item.querySelector(".done").hidden = false;
         return;
@@ -322,7 +320,6 @@ function conversation(form, list) {
     field.value = "";
     going.push(text);
     keep();
-    stored("tried", form.elements.client_id.value);
     field.focus();
     send(text);
     form.elements.client_id.value = newId();
@@ -337,7 +334,6 @@ function conversation(form, list) {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing) form.requestSubmit();
   });
   field.value ||= stored(draft);
-  if (stored("tried")) failed = { text: field.value, id: stored("tried") };
   stored("unsent", "");
   times();
 }
