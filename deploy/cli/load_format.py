@@ -1,7 +1,7 @@
 """The load file: YAML that is checked against its format. Every fault has its line and field.
 
 No server is asked. Unknown fields are faults: a misspelt ``sms_activ`` would leave an organisation without bridges.
-The file may be another program's. So of its words a fault shows only what has the form of a field's name, and masked.
+The file may be another program's. So a fault shows of its keys only what has the form of a field's name, and masked.
 """
 
 import re

@@ -120,14 +120,16 @@ _META: Mapping[str, str] = {
         N_("The template has changed at Meta; its placeholders no longer fit."),
     ),
     "131051": N_("WhatsApp cannot take this file."),
-    "131053": N_("WhatsApp did not take this file: it may be too large, of the wrong kind, or not to be fetched."),
+    "131053": N_(
+        "WhatsApp did not take this file: it may be too large or of the wrong kind, or WhatsApp could not fetch it."
+    ),
     **dict.fromkeys(("131042", "131044"), N_("The garage's WhatsApp account needs attention: payment.")),
     **dict.fromkeys(("368", "131031"), N_("The garage's WhatsApp account needs attention: Meta locked it.")),
     **dict.fromkeys(("0", "190"), N_("The garage's WhatsApp account needs attention: its sign-in ended.")),
 }
 
 _ATTENTION = N_("The garage's WhatsApp account needs attention.")
-_MEND_FIRST = N_("Tell the person who manages it at Meta, and send the message again once that is mended.")
+_MEND_FIRST = N_("Tell the person who manages the account at Meta, and send the message again once that is mended.")
 
 _META_OF_ANY: Mapping[str, str] = {
     "130472": N_("Meta did not deliver this: the number of %(name)s is part of a test."),

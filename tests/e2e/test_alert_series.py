@@ -41,8 +41,8 @@ async def test_a_system_that_is_well_exposes_what_alerts_read_and_is_well_by_it(
 
     try:
         await system.until(none_is_old, "every topic makes progress")
-    except AssertionError:
-        raise AssertionError(f"no progress for {FRESH:.0f} s: {old}") from None
+    except AssertionError as error:
+        raise AssertionError(f"no progress for {FRESH:.0f} s: {old}") from error
 
 
 async def _samples(system: System) -> list[Sample]:

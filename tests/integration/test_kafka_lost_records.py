@@ -62,6 +62,7 @@ async def test_what_was_lost_waits_no_more_in_the_metrics(bench: Bench, topics: 
         await eventually(lambda: len(handled.batches) > 2)
         await consumer._measure_lag()
         assert scraped("transom_kafka_lag_records", topic=WEBHOOKS.name, partition="0") == 2
+        assert time.time() - scraped("transom_kafka_caught_up_timestamp_seconds", topic=WEBHOOKS.name) > 1800
         await topics.lose(WEBHOOKS)
         await eventually(lambda: log_lines.of("records.lost"))
         await consumer._measure_lag()

@@ -53,7 +53,7 @@ def test_what_a_closed_window_stopped_goes_as_a_template_or_again_once_it_is_ope
         ("999999", "template"),
     ],
 )
-def test_a_refusal_by_the_provider_is_helped_by_its_code(code: str, wanted: Help | None) -> None:
+def test_a_refusal_by_the_provider_is_helped_by_its_code(code: str, wanted: Help) -> None:
     kind = "template" if code in ("131049", "131050", "132001", "132015", "132016", "130472") else "text"
     assert _help(expired(), "provider_refused", code, kind) == wanted
 

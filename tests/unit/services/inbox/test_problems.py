@@ -18,6 +18,15 @@ FILE: dict[str, Any] = {"link": "https://cdn.example/golf.jpg"}
         *({"kind": kind} | FILE for kind in ("image", "video", "audio", "document", "sticker")),
         {"kind": "location", "latitude": 51.5, "longitude": -0.1},
         {"kind": "reaction", "message_id": "wamid.1", "emoji": "\U0001f44d"},
+        {"kind": "contacts", "contacts": [{"name": {"formatted_name": "Bo", "first_name": "Bo"}}]},
+        {
+            "kind": "interactive",
+            "interactive": {
+                "type": "button",
+                "body": {"text": "Shall we?"},
+                "action": {"buttons": [{"type": "reply", "reply": {"id": "yes", "title": "Yes"}}]},
+            },
+        },
     ],
 )
 def test_an_sms_carries_text_alone(content: dict[str, Any]) -> None:

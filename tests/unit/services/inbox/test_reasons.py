@@ -80,14 +80,17 @@ def _text(reason: str | None, code: str | None = None, **more: object) -> str:
         (
             "provider_refused",
             "131053",
-            "WhatsApp did not take this file: it may be too large, of the wrong kind, or not to be fetched.",
+            (
+                "WhatsApp did not take this file: it may be too large or of the wrong kind, "
+                "or WhatsApp could not fetch it."
+            ),
         ),
         (
             "provider_refused",
             "131031",
             (
                 "The garage's WhatsApp account needs attention: Meta locked it. "
-                "Tell the person who manages it at Meta, and send the message again once that is mended."
+                "Tell the person who manages the account at Meta, and send the message again once that is mended."
             ),
         ),
         (
@@ -95,7 +98,7 @@ def _text(reason: str | None, code: str | None = None, **more: object) -> str:
             "131045",
             (
                 "The garage's WhatsApp account needs attention. "
-                "Tell the person who manages it at Meta, and send the message again once that is mended."
+                "Tell the person who manages the account at Meta, and send the message again once that is mended."
             ),
         ),
         ("provider_refused", "777777", "WhatsApp refused this message."),
